@@ -1,0 +1,62 @@
+"""Every mistake a user can make ends in one of these: what was wrong, where, and how to mend it."""
+
+from __future__ import annotations
+
+
+class BrocaError(Exception):
+    """Root of all errors that broca raises on purpose.
+
+    Args:
+        what: What was wrong, one sentence without a full stop.
+        where: The file, line, option or value at fault, if there is one.
+        mend: What to do about it, if that is known.
+    """
+
+    def __init__(self, what: str, where: str | None = None, mend: str | None = None) -> None:
+        self.what, self.where, self.mend = what, where, mend
+        message = f"{what} ({where})" if where else what
+        super().__init__(f"{message}. {mend}" if mend else message)
+
+
+class FactsError(BrocaError):
+    """Facts, relations or their templates cannot be read or used."""
+
+
+class QuestionsError(BrocaError):
+    """Multiple-choice questions cannot be read or used."""
+
+
+class PromptError(BrocaError):
+    """A prompt cannot be rendered or does not fit the model."""
+
+
+class ModelError(BrocaError):
+    """A model cannot be loaded, recognised or driven."""
+
+
+class NeuronError(BrocaError):
+    """A neuron or neuron set is malformed or does not belong to this model."""
+
+
+class InterventionError(BrocaError):
+    """An intervention cannot be applied."""
+
+
+class ScoreError(BrocaError):
+    """Scores cannot be computed from these responses or attributions."""
+
+
+class AttributionError(BrocaError):
+    """Attributions cannot be computed."""
+
+
+class RecipeError(BrocaError):
+    """A recipe or a setting is malformed."""
+
+
+class RunError(BrocaError):
+    """A run folder cannot be written, read or resumed."""
+
+
+class EditError(BrocaError):
+    """An edit of the weights is impossible or refused."""
