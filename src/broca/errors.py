@@ -60,3 +60,7 @@ class RunError(BrocaError):
 
 class EditError(BrocaError):
     """An edit of the weights is impossible or refused."""
+
+
+class EstimateError(BrocaError):
+    """An estimate, an interval or a p-value cannot be computed from these numbers."""
