@@ -1,0 +1,30 @@
+"""Runs on disk: settings, environment, neuron sets, rows, summary; the manifest last.
+
+The contract of every file is written in docs/files.md.
+"""
+
+from __future__ import annotations
+
+from broca.store.files import canonical_json, condition_key, replacing, sha256_of
+from broca.store.folder import RunFolder, is_run
+from broca.store.listing import RunEntry, list_runs
+from broca.store.rows import ROW_SCHEMA, RowFolder, rows_table
+from broca.store.summary import flat_summary, summary_key
+from broca.store.toml import write_toml
+
+__all__ = [
+    "ROW_SCHEMA",
+    "RowFolder",
+    "RunEntry",
+    "RunFolder",
+    "canonical_json",
+    "condition_key",
+    "flat_summary",
+    "is_run",
+    "list_runs",
+    "replacing",
+    "rows_table",
+    "sha256_of",
+    "summary_key",
+    "write_toml",
+]

@@ -1,0 +1,434 @@
+"""Run folders: round trips, refusals, and what a kill can do to them."""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from broca.errors import RunError
+from broca.store import (
+    ROW_SCHEMA,
+    RowFolder,
+    RunFolder,
+    canonical_json,
+    condition_key,
+    flat_summary,
+    is_run,
+    list_runs,
+    rows_table,
+    summary_key,
+    write_toml,
+)
+
+CONFIG = {"study": "effect", "model": "atlas", "k": 3000, "ladder": {"steps": [1, 2, 4]}}
+
+
+def row(condition: str, prompt: int, **columns: Any) -> dict[str, Any]:
+    return {
+        "condition": condition, "prompt": f"p{prompt:03}", "study": "effect",
+        "ids": [1, 2], "correct": prompt % 2 == 0, "log_p": -1.5 * prompt, **columns,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    return RunFolder.create(tmp_path / "run", CONFIG)
+
+
+# -- keys ---------------------------------------------------------------------------------------
+
+
+def test_condition_key_is_stable() -> None:
+    # Written out: a change of this value makes every stored run useless for resuming.
+    assert condition_key({"b": [1, 2.0], "a": None}) == "ee743f2fa2570a1b5e3270cc405d0456"
+
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)  # fmt: skip
+
+
+@given(st.dictionaries(st.text(), plain, max_size=4), st.randoms())
+def test_condition_key_ignores_the_order_of_keys(value: dict[str, Any], rng: random.Random) -> None:
+    items = list(value.items())
+    rng.shuffle(items)
+    assert condition_key(dict(items)) == condition_key(value)
+
+
+def test_equal_numbers_and_sequences_have_equal_keys() -> None:
+    assert condition_key({"factor": 2.0, "k": (1, 2)}) == condition_key({"factor": 2, "k": [1, 2]})
+    assert condition_key({"factor": 2.5}) != condition_key({"factor": 2})
+    assert condition_key({"flag": True}) != condition_key({"flag": 1})
+
+
+@pytest.mark.parametrize(("value", "error"), [(math.nan, ValueError), (object(), TypeError)])
+def test_values_without_a_canonical_form_are_refused(value: Any, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        canonical_json({"value": value})
+
+
+# -- TOML ---------------------------------------------------------------------------------------
+
+toml_leaf = (
+    st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False)
+    | st.text(st.characters(exclude_categories=["Cs"]))
+)  # fmt: skip
+toml_value = st.recursive(
+    toml_leaf | st.lists(toml_leaf, max_size=3),
+    lambda inner: st.dictionaries(st.text("ab.ä \"'\n", max_size=4), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.text("ab.ä \"'\n", max_size=4), toml_value, max_size=4))
+def test_toml_reads_back_equal(values: dict[str, Any]) -> None:
+    assert tomllib.loads(write_toml(values)) == values
+
+
+def test_toml_leaves_out_nothing_and_refuses_the_unplain() -> None:
+    assert tomllib.loads(write_toml({"a": None, "b": (1, {"c": Path("x")})})) == {
+        "b": [1, {"c": "x"}]
+    }
+    with pytest.raises(TypeError):
+        write_toml({"a": [None]})
+
+
+# -- beginning ----------------------------------------------------------------------------------
+
+
+def test_a_new_run_can_be_opened_and_resumed(tmp_path: Path) -> None:
+    with RunFolder.begin(tmp_path / "deep" / "run", {**CONFIG, "nothing": None}) as run:
+        assert run.config == CONFIG
+    assert RunFolder.open(run.path).config == CONFIG
+    assert RunFolder.begin(run.path, CONFIG).config == CONFIG
+    assert not RunFolder.open(run.path).finished
+
+
+def test_an_unfinished_run_is_not_created_over(run: RunFolder) -> None:
+    with pytest.raises(RunError, match="unfinished run"):
+        RunFolder.create(run.path, CONFIG)
+
+
+@pytest.mark.parametrize("begin", [RunFolder.create, RunFolder.resume, RunFolder.begin])
+def test_a_finished_run_is_refused(run: RunFolder, begin: Any) -> None:
+    run.finish()
+    with pytest.raises(RunError, match=r"finished.*another folder"):
+        begin(run.path, CONFIG)
+
+
+def test_other_settings_are_refused_by_name(run: RunFolder) -> None:
+    changed = {**CONFIG, "ladder": {"steps": [1, 2, 8]}, "seed": 1}
+    with pytest.raises(RunError, match=r"ladder\.steps was \[1, 2, 4\], now \[1, 2, 8\].*seed"):
+        RunFolder.resume(run.path, changed)
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    for begin in (RunFolder.create, RunFolder.begin):
+        with pytest.raises(RunError, match=r"something else \(thesis.txt"):
+            begin(tmp_path, CONFIG)
+    (tmp_path / "config.toml").write_text("k = 1")  # a config, but not of a run
+    with pytest.raises(RunError, match="something else"):
+        RunFolder.begin(tmp_path, CONFIG)
+    for read in (RunFolder.open, lambda path: RunFolder.resume(path, CONFIG)):
+        with pytest.raises(RunError, match="no run folder"):
+            read(tmp_path)
+
+
+def test_an_unwritable_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="--out"):
+        RunFolder.create(tmp_path / "file", CONFIG)
+    with pytest.raises(RunError, match=r"cannot write to this folder.*--out"):
+        RunFolder.create(tmp_path / "file" / "run", CONFIG)
+
+    def refuse(*_: Any, **__: Any) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(RunError, match="Permission denied"):
+        RunFolder.create(tmp_path / "run", CONFIG)
+
+
+def test_a_second_process_may_not_write_the_same_run(run: RunFolder) -> None:
+    code = "import sys; from broca.store import RunFolder; RunFolder.resume(sys.argv[1], {config})"
+    command = [sys.executable, "-c", code.replace("{config}", repr(CONFIG)), str(run.path)]
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "another process is writing this run" in refused.stderr
+    run.close()
+    subprocess.run(command, check=True)
+
+
+# -- the small files ----------------------------------------------------------------------------
+
+
+def test_environment_keeps_earlier_ones_and_refuses_other_weights(run: RunFolder) -> None:
+    first = {"fingerprint": "abc", "versions": {"torch": "1"}}
+    run.write_environment(first)
+    run.write_environment(first)
+    assert run.environment == first
+    second = {"fingerprint": "abc", "versions": {"torch": "2"}}
+    run.write_environment(second)
+    assert run.environment == {**second, "earlier": [first]}
+    run.write_environment(second)
+    assert run.environment == {**second, "earlier": [first]}
+    with pytest.raises(RunError, match="other weights"):
+        run.write_environment({"fingerprint": "xyz"})
+
+
+@dataclass(frozen=True)
+class Note:
+    id: str
+    text: str
+    answers: tuple[str, ...] = ()
+
+
+def test_prompts_gather(run: RunFolder) -> None:
+    run.add_prompts([Note("a", "Who?", ("X", "Y"))])
+    run.add_prompts([{"id": "b", "text": "日本?"}, Note("a", "Who?", ("X", "Y"))])
+    assert run.prompts() == {
+        "a": {"text": "Who?", "answers": ["X", "Y"]},
+        "b": {"text": "日本?"},
+    }
+
+
+class PlainSet:
+    name = "company_ceo"
+
+    def save(self, path: Path) -> None:
+        path.write_text('{"neurons": 3}')
+
+
+def test_sets_are_stored_by_name(run: RunFolder) -> None:
+    assert run.save_set(PlainSet()) == run.set_path("company_ceo")
+    run.save_set(PlainSet(), name="matched 1 of company_ceo")
+    assert run.set_names() == ["company_ceo", "matched 1 of company_ceo"]
+    for name in ("", "../x", ".hidden", "a/b", "a\\b"):
+        with pytest.raises(RunError, match="file name"):
+            run.save_set(PlainSet(), name=name)
+
+
+def test_summary_is_flat_and_finite(run: RunFolder) -> None:
+    figures = {
+        "effect": {"own": np.float64(0.5), "n": np.int64(3), "drop": math.nan},
+        "pcr": math.inf,
+        "seconds": None,
+    }
+    run.write_summary(figures)
+    assert run.summary == {
+        "effect.own": 0.5, "effect.n": 3, "effect.drop": None, "pcr": None, "seconds": None
+    }  # fmt: skip
+    assert summary_key("queries", "NA-ICA", "high school.biology") == (
+        "queries.NA-ICA.high_school_biology"
+    )
+
+
+@pytest.mark.parametrize(
+    ("figures", "error"),
+    [
+        ({"a": "text"}, TypeError),
+        ({"a": True}, TypeError),
+        ({"a b": 1}, ValueError),
+        ({"a..b": 1}, ValueError),
+        ({"a": {"b": 1}, "a.b": 2}, ValueError),
+    ],
+)
+def test_malformed_figures_are_refused(figures: dict[str, Any], error: type[Exception]) -> None:
+    with pytest.raises(error):
+        flat_summary(figures)
+
+
+# -- rows ---------------------------------------------------------------------------------------
+
+
+def test_rows_read_back_equal(run: RunFolder) -> None:
+    rows = [row("b", 2), row("a", 1, log_p=None, ids=None, text="日本\n", seed=3, factor=0.1)]
+    part = run.rows.append(rows)
+    read = run.rows.read()
+    assert read.schema.equals(ROW_SCHEMA)
+    assert read.equals(rows_table([rows[1], rows[0]]))
+    assert run.rows.finished() == {"a", "b"}
+    assert pq.read_table(part).num_rows == 2  # any Parquet reader will do
+
+
+def test_empty_conditions_can_be_finished(run: RunFolder) -> None:
+    run.rows.append([], finished=["a", "b"])
+    assert RowFolder(run.rows.path).finished() == {"a", "b"}
+    assert run.rows.read().num_rows == 0
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    cut=st.lists(st.integers(0, 6), max_size=4),
+    order=st.permutations(range(6)),
+    again=st.sets(st.integers(0, 5)),
+)
+def test_reading_does_not_depend_on_the_order_of_computation(
+    tmp_path_factory: pytest.TempPathFactory, cut: list[int], order: list[int], again: set[int]
+) -> None:
+    rows = {f"c{key}": [row(f"c{key}", prompt) for prompt in range(3)] for key in range(6)}
+    straight = RowFolder(tmp_path_factory.mktemp("straight"))
+    straight.append([each for key in rows for each in rows[key]])
+
+    mixed = RowFolder(tmp_path_factory.mktemp("mixed"))
+    borders = [0, *sorted(cut), 6]
+    for start, end in pairwise(borders):
+        mixed.append([each for key in order[start:end] for each in reversed(rows[f"c{key}"])])
+    mixed.append([each for key in again for each in rows[f"c{key}"]])
+
+    reread = RowFolder(mixed.path)
+    assert reread.read().equals(straight.read())
+    assert reread.finished() == straight.finished()
+    reread.compact()
+    assert len(list(mixed.path.glob("*.parquet"))) == 1
+    assert RowFolder(mixed.path).read().equals(straight.read())
+    assert reread.count() == 18
+
+
+def test_rows_can_be_chosen(run: RunFolder) -> None:
+    run.rows.append([row("a", 1), row("b", 1, study="other"), row("c", 1)])
+    assert run.rows.read(conditions=["a", "b"])["condition"].to_pylist() == ["a", "b"]
+    assert run.rows.read(study="other")["condition"].to_pylist() == ["b"]
+    assert run.rows.read(columns=["log_p"]).column_names == ["log_p"]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [row("a", 1), row("a", 1)],
+        [row("b", 1)],
+        [row("a", 1, unknown=1)],
+        [{"condition": "a"}],
+    ],
+)
+def test_malformed_rows_are_refused(run: RunFolder, rows: list[dict[str, Any]]) -> None:
+    with pytest.raises(ValueError):
+        run.rows.append(rows, finished=["a"])
+    assert not run.rows.finished()
+
+
+def test_a_broken_part_is_named(run: RunFolder) -> None:
+    part = run.rows.append([row("a", 1)])
+    part.write_bytes(part.read_bytes()[:50])
+    with pytest.raises(RunError, match="Delete it and resume"):
+        RowFolder(run.rows.path).finished()
+
+
+def test_leftovers_of_a_killed_write_are_ignored_and_swept(run: RunFolder) -> None:
+    part = run.rows.append([row("a", 1)])
+    leftover = part.with_name(f".{part.name}.writing-123")
+    leftover.write_bytes(b"half")
+    assert RowFolder(run.rows.path).finished() == {"a"}
+    resumed = RunFolder.resume(run.path, CONFIG)
+    assert not leftover.exists()
+    assert resumed.rows.finished() == {"a"}
+
+
+WRITER = """
+import sys
+from broca.store import RunFolder
+run = RunFolder.begin(sys.argv[1], {"k": 1})
+done = run.rows.finished()
+for c in range(40):
+    if f"c{c}" not in done:
+        run.rows.append([{"condition": f"c{c}", "prompt": f"p{i}", "log_p": -float(i)}
+                         for i in range(200)])
+        print(c, flush=True)
+run.finish()
+"""
+
+
+def test_a_run_killed_at_any_moment_resumes_to_the_same_rows(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    kills = 0
+    for _ in range(60):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(tmp_path / "run")], stdout=subprocess.PIPE
+        )
+        assert writer.stdout is not None
+        for _ in range(rng.randrange(12, 20)):
+            writer.stdout.readline()
+        if kills < 3:
+            time.sleep(rng.random() * 0.01)
+            writer.send_signal(signal.SIGKILL)
+            kills += 1
+        writer.stdout.read()
+        writer.stdout.close()
+        if writer.wait() == 0:
+            break
+    run = RunFolder.open(tmp_path / "run")
+    assert run.finished
+    assert run.check() == []
+    expected = [
+        {"condition": f"c{c}", "prompt": f"p{i}", "log_p": -float(i)}
+        for c in range(40)
+        for i in range(200)
+    ]
+    straight = RowFolder(tmp_path / "straight")
+    straight.append(expected)
+    assert run.rows.read().equals(straight.read())
+
+
+# -- finishing ----------------------------------------------------------------------------------
+
+
+def test_the_manifest_lists_and_checks_what_is_there(run: RunFolder) -> None:
+    run.rows.append([row("a", 1)])
+    run.rows.append([row("b", 1)])
+    run.write_summary({"seconds": 2})
+    run.write_text("report.html", "<p>")
+    (run.path / "responses").mkdir()
+    (run.path / "responses" / "hidden-00.npy").write_bytes(b"123")
+    run.finish()
+    manifest = run.read_json("manifest.json")
+    assert manifest["rows"] == 2
+    assert manifest["files"]["responses/hidden-00.npy"] == {"bytes": 3}
+    assert {"config.toml", "summary.json", "report.html"} < manifest["files"].keys()
+    assert sum("rows" in entry for entry in manifest["files"].values()) == 1
+    assert not list(run.path.rglob(".*"))
+    assert run.check() == []
+    (run.path / "report.html").write_text("<b>")
+    assert run.check() == ["report.html"]
+
+
+def test_runs_are_listed(tmp_path: Path) -> None:
+    one = RunFolder.create(tmp_path / "a" / "one", CONFIG)
+    one.rows.append([row("a", 1)])
+    one.write_summary({"seconds": 1.5})
+    one.finish()
+    two = RunFolder.create(tmp_path / "two", {"studies": ["x", "y"]})
+    two.write_environment({"model": "tiny"})
+    (tmp_path / "other").mkdir()
+    entries = {entry.path.name: entry for entry in list_runs(tmp_path)}
+    assert entries.keys() == {"one", "two"}
+    assert (entries["one"].finished, entries["one"].rows, entries["one"].seconds) == (True, 1, 1.5)
+    assert (entries["two"].finished, entries["two"].rows) == (False, None)
+    assert (entries["two"].study, entries["two"].model) == ("x, y", "tiny")
+    assert list_runs(one.path)[0].path == one.path
+    assert list_runs(tmp_path / "nowhere") == []
+    assert is_run(one.path)
+    assert not is_run(tmp_path)
+
+
+def test_the_store_loads_no_torch() -> None:
+    code = "import sys, broca.store, broca.recipes; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
