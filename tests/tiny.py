@@ -79,7 +79,10 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
             "word_embed_proj_dim": 32,
         },
     ),
-    "bloom": ("Bloom", {"hidden_size": 32, "n_layer": 4, "n_head": 4}),
+    "bloom": (
+        "Bloom",
+        {"hidden_size": 32, "n_layer": 4, "n_head": 4, "attn_implementation": "eager"},
+    ),
 }
 
 TEXTS = (

@@ -1,0 +1,7 @@
+"""The model under study and its two primitives."""
+
+from broca.architectures import Layout, Part
+from broca.model.blocks import Block
+from broca.model.language_model import LanguageModel, TokenBatch
+
+__all__ = ["Block", "LanguageModel", "Layout", "Part", "TokenBatch"]

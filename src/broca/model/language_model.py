@@ -1,0 +1,371 @@
+"""The model under study: a thin shell around a transformers model, with two primitives.
+
+1. :meth:`LanguageModel.touch` calls a function on the tensor at a site.
+2. :meth:`LanguageModel.run` runs the layers from a given one on given rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache
+
+from broca.architectures import Layout
+from broca.errors import ModelError, NeuronError, PromptError
+from broca.model.blocks import (
+    Block,
+    find_blocks,
+    read_part,
+    text_config,
+    value_weight,
+    widths_of,
+    write_part,
+)
+from broca.model.loading import fingerprint, load_module
+from broca.model.resume import KeysValues, Pass, inputs_kept, passed_over
+from broca.neurons import SITES, ModelIdentity
+
+Touch = Callable[[Tensor], Tensor | None]
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Left-padded token ids with their mask and position ids, each [prompt, token]."""
+
+    ids: Tensor
+    attention_mask: Tensor
+    position_ids: Tensor
+
+    @property
+    def lengths(self) -> Tensor:
+        """Real tokens per prompt."""
+        return self.attention_mask.sum(1)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class LanguageModel:
+    """A decoder model that transformers has loaded, with its neurons found.
+
+    Args:
+        module: A causal language model of transformers.
+        tokenizer: Its tokenizer.
+        name: What to call it in results; the configuration's name by default.
+        layout: Where its blocks keep their sites, for a family broca does not recognise.
+
+    Raises:
+        ModelError: If the blocks are not recognised, are mixtures of experts, or do not compute
+            what their structure says.
+    """
+
+    def __init__(
+        self,
+        module: Any,
+        tokenizer: Any,
+        *,
+        name: str | None = None,
+        revision: str | None = None,
+        layout: Layout | None = None,
+    ) -> None:
+        self.module = module.eval()
+        self.tokenizer = tokenizer
+        self.revision = revision
+        self.config = text_config(module)
+        self.name = name or getattr(self.config, "name_or_path", "") or self.config.model_type
+        for parameter in module.parameters():
+            parameter.requires_grad_(False)
+        self.blocks = find_blocks(module, layout)
+        self.layers: list[nn.Module] = [block.module for block in self.blocks]
+        self._rows = 1
+        from broca.model.check import verify_sites
+
+        verify_sites(self)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str,
+        *,
+        revision: str | None = None,
+        dtype: str | torch.dtype = "auto",
+        device_map: Any = None,
+        attn_implementation: str | None = None,
+        quantization_config: Any = None,
+        trust_remote_code: bool = False,
+        layout: Layout | None = None,
+        **options: Any,
+    ) -> LanguageModel:
+        """Load a model by hub name, by path, or the embedded ``"atlas"``.
+
+        Args:
+            name_or_path: Name on the Hugging Face hub, folder, or ``"atlas"``.
+            revision: Branch, tag or commit on the hub.
+            dtype: As in transformers, e.g. ``"bfloat16"``.
+            device_map: As in transformers, e.g. ``"auto"``.
+            attn_implementation: As in transformers, e.g. ``"eager"``.
+            quantization_config: As in transformers.
+            trust_remote_code: Run code that comes with the model; off by default.
+            layout: See the class.
+            **options: Handed to ``AutoModelForCausalLM.from_pretrained``.
+
+        Raises:
+            ModelError: If there is no such model or its blocks cannot be used.
+        """
+        module, tokenizer = load_module(
+            name_or_path,
+            dtype=dtype,
+            trust_remote_code=trust_remote_code,
+            revision=revision,
+            device_map=device_map,
+            attn_implementation=attn_implementation,
+            quantization_config=quantization_config,
+            **options,
+        )
+        return cls(module, tokenizer, name=name_or_path, revision=revision, layout=layout)
+
+    # ---- what the model is
+
+    @cached_property
+    def widths(self) -> dict[str, int]:
+        """Neurons per layer for every site the model has, in the order of SITES."""
+        found = widths_of(self.blocks[0])
+        for number, block in enumerate(self.blocks):
+            if widths_of(block) != found:
+                raise ModelError(
+                    f"Layer {number} has other widths than layer 0", self.name,
+                    "broca needs layers of equal width.",
+                )
+        return {site: found[site] for site in SITES if site in found}
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """The sites this model has."""
+        return tuple(self.widths)
+
+    @property
+    def n_layers(self) -> int:
+        """Number of decoder blocks."""
+        return len(self.blocks)
+
+    @cached_property
+    def identity(self) -> ModelIdentity:
+        """Name, weights fingerprint and shape."""
+        return ModelIdentity(self.name, fingerprint(self.module), self.n_layers, self.widths)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the embedding is, hence where token ids go."""
+        return self.module.get_input_embeddings().weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the weights."""
+        return self.module.dtype
+
+    @property
+    def max_tokens(self) -> int | None:
+        """Longest prompt, None if the model sets no limit."""
+        return getattr(self.config, "max_position_embeddings", None)
+
+    def block(self, layer: int) -> Block:
+        """The sites of one decoder block."""
+        return self.blocks[layer]
+
+    def value_weight(self, layer: int) -> Tensor:
+        """Value vectors of a layer's hidden neurons, [d_model, d_ff]: column i is neuron i's."""
+        return value_weight(self.blocks[layer])
+
+    def __repr__(self) -> str:
+        return f"<LanguageModel {self.name}: {self.n_layers} layers, {self.widths}>"
+
+    # ---- tokens
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, with the special tokens the tokenizer adds.
+
+        Raises:
+            PromptError: If a text has no token or more than the model can take.
+        """
+        encoded = [self.tokenizer(text).input_ids for text in texts]
+        for text, ids in zip(texts, encoded, strict=True):
+            self.check_length(ids, text)
+        return encoded
+
+    def check_length(self, ids: Sequence[int], text: str) -> None:
+        """Refuse a prompt without tokens or beyond the context.
+
+        Raises:
+            PromptError: If it is either.
+        """
+        shown = repr(text if len(text) <= 60 else f"{text[:57]}...")
+        if not ids:
+            raise PromptError("A prompt has no token", shown)
+        if self.max_tokens is not None and len(ids) > self.max_tokens:
+            raise PromptError(
+                f"A prompt has {len(ids)} tokens; {self.name} takes {self.max_tokens}", shown,
+                "Shorten it or use a model with a longer context.",
+            )
+
+    def pad(self, tokens: Sequence[Sequence[int]]) -> TokenBatch:
+        """Left-pad token lists into one batch on the model's device."""
+        width = max(len(ids) for ids in tokens)
+        pad = self.tokenizer.pad_token_id
+        pad = pad if pad is not None else self.tokenizer.eos_token_id or 0
+        ids = torch.full((len(tokens), width), pad, dtype=torch.long)
+        mask = torch.zeros((len(tokens), width), dtype=torch.long)
+        for row, listed in enumerate(tokens):
+            ids[row, width - len(listed) :] = torch.tensor(listed)
+            mask[row, width - len(listed) :] = 1
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        return TokenBatch(ids.to(self.device), mask.to(self.device), positions.to(self.device))
+
+    # ---- primitive 1: touch a site
+
+    @contextmanager
+    def touch(self, site: str, layer: int, function: Touch) -> Iterator[None]:
+        """Call a function on the tensor at a site in every forward pass of the block.
+
+        The function gets [prompt, token, neuron] and returns a tensor of that shape to put in
+        its place, or None to leave it. The hook is removed whatever happens.
+
+        Raises:
+            NeuronError: If the model has no such site or layer.
+        """
+        self.identity_check(site, layer)
+        block = self.blocks[layer]
+        cut = "all" if site in ("hidden", "down") else block.parts[site].cut
+
+        def apply(tensor: Tensor) -> Tensor | None:
+            flat = tensor.dim() == 2
+            whole = tensor.unflatten(0, (self._rows, -1)) if flat else tensor
+            new = function(read_part(whole, cut, block.head_counts))
+            if new is None:
+                return None
+            new = write_part(whole, cut, block.head_counts, new)
+            return new.flatten(0, 1) if flat else new
+
+        def before(module: nn.Module, args: tuple) -> tuple | None:
+            new = apply(args[0])
+            return None if new is None else (new, *args[1:])
+
+        def after(module: nn.Module, args: tuple, output: Tensor) -> Tensor | None:
+            return apply(output)
+
+        def count_rows(module: nn.Module, args: tuple, kwargs: dict) -> None:
+            self._rows = len(args[0] if args else kwargs["hidden_states"])
+
+        source = block.source(site)
+        handles = [
+            block.module.register_forward_pre_hook(count_rows, with_kwargs=True),
+            source.register_forward_pre_hook(before)
+            if site == "hidden"
+            else source.register_forward_hook(after),
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def identity_check(self, site: str, layer: int) -> None:
+        """Refuse a site or layer that the model does not have.
+
+        Raises:
+            NeuronError: If it has not.
+        """
+        if site not in self.widths:
+            raise NeuronError(
+                f"{self.name} has no site {site!r}", mend=f"It has {', '.join(self.sites)}."
+            )
+        if not 0 <= layer < self.n_layers:
+            raise NeuronError(
+                f"{self.name} has no layer {layer}", mend=f"Layers go from 0 to {self.n_layers - 1}."
+            )
+
+    # ---- primitive 2: run layers on rows
+
+    @torch.no_grad()
+    def run(
+        self,
+        batch: TokenBatch,
+        *,
+        start: int = 0,
+        rows: Tensor | None = None,
+        keep_inputs: Sequence[int] = (),
+        past: KeysValues | None = None,
+        past_mask: Tensor | None = None,
+        use_cache: bool = False,
+        logits_to_keep: int = 1,
+    ) -> Pass:
+        """One forward pass, from layer ``start`` on where the rows entering it are given.
+
+        Args:
+            batch: The tokens; also gives mask and positions for the layers that run.
+            start: First layer to run. Layers below are passed over.
+            rows: What enters layer ``start``, [prompt, token, d_model]; needed if start > 0.
+            keep_inputs: Layers whose entering rows are to be kept.
+            past: Keys and values of earlier tokens per layer, never changed in place.
+            past_mask: Mask of those tokens, [prompt, past token].
+            use_cache: Whether to return keys and values.
+            logits_to_keep: Logits of how many last tokens.
+        """
+        if start and rows is None:
+            raise ModelError("Layers cannot be passed over without the rows that enter the first")
+        cache = None
+        if past is not None or use_cache:
+            cache = DynamicCache()
+            for number, pair in enumerate(past or ()):
+                if pair is not None:
+                    cache.update(pair[0], pair[1], number)
+        mask = batch.attention_mask
+        if past_mask is not None:
+            mask = torch.cat([past_mask, mask], dim=1)
+        with passed_over(self.layers, start, rows), inputs_kept(self.layers, keep_inputs) as kept:
+            output = self.module(
+                input_ids=batch.ids,
+                attention_mask=mask,
+                position_ids=batch.position_ids,
+                past_key_values=cache,
+                use_cache=cache is not None,
+                logits_to_keep=logits_to_keep,
+            )
+        return Pass(output.logits.float(), kept, _keys_values(cache, self.n_layers))
+
+    def logits(self, batch: TokenBatch, logits_to_keep: int = 1) -> Tensor:
+        """Logits of the last tokens, float32 [prompt, kept, vocab]."""
+        return self.run(batch, logits_to_keep=logits_to_keep).logits
+
+    def probabilities(self, texts: Sequence[str]) -> Tensor:
+        """Probability of every next token, float32 [prompt, vocab]."""
+        return self.logits(self.pad(self.encode(texts)))[:, -1].softmax(-1)
+
+    def answer(self, text: str, n_tokens: int = 2) -> str:
+        """The greedy continuation of a text, by whatever interventions are active."""
+        ids = self.encode([text])[0]
+        for _ in range(n_tokens):
+            ids = [*ids, int(self.logits(self.pad([ids]))[0, -1].argmax())]
+        return self.tokenizer.decode(ids[-n_tokens:])
+
+    def self_check(self):
+        """Measure what broca relies on: see :class:`broca.model.check.SelfCheck`."""
+        from broca.model.check import check_model
+
+        return check_model(self)
+
+
+def _keys_values(cache: Any, n_layers: int) -> KeysValues:
+    if cache is None:
+        return []
+    found: KeysValues = []
+    for number in range(n_layers):
+        layer = cache.layers[number] if number < len(cache.layers) else None
+        ready = layer is not None and getattr(layer, "keys", None) is not None
+        found.append((layer.keys, layer.values) if ready and layer.keys.numel() else None)
+    return found
