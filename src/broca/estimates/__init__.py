@@ -3,6 +3,8 @@
 Everything is deterministic by its seed and knows numbers only, no models (METHODS §7).
 """
 
+from broca.estimates.permutation import holm, random_sets_test, sign_flip_test
+from broca.estimates.ranks import RankTest, rank_sum_test, wilcoxon_test
 from broca.estimates.resampling import (
     Estimate,
     absolute_gap,
@@ -15,8 +17,6 @@ from broca.estimates.resampling import (
     bootstrap_ratio,
     difference,
 )
-from broca.estimates.permutation import holm, random_sets_test, sign_flip_test
-from broca.estimates.ranks import RankTest, rank_sum_test, wilcoxon_test
 from broca.estimates.samples import Alternative
 
 __all__ = [

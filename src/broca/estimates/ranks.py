@@ -44,8 +44,8 @@ def wilcoxon_test(
     # Ties forbid the exact distribution that scipy would otherwise take for small samples.
     tied = len(np.unique(np.abs(values))) < len(values)
     method = "approx" if tied or len(values) > 50 else "exact"
-    result = stats.wilcoxon(values, alternative=alternative, method=method)
-    return RankTest(float(result.statistic), float(result.pvalue), len(values))
+    statistic, p = stats.wilcoxon(values, alternative=alternative, method=method)
+    return RankTest(float(statistic), float(p), len(values))
 
 
 def rank_sum_test(
@@ -62,5 +62,5 @@ def rank_sum_test(
     n = len(first) + len(second)
     if np.ptp(np.concatenate([first, second])) == 0:
         return RankTest(len(first) * len(second) / 2, 1.0, n)
-    result = stats.mannwhitneyu(first, second, alternative=alternative)
-    return RankTest(float(result.statistic), float(result.pvalue), n)
+    statistic, p = stats.mannwhitneyu(first, second, alternative=alternative)
+    return RankTest(float(statistic), float(p), n)
