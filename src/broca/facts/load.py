@@ -1,0 +1,159 @@
+"""Facts from files, from the embedded atlas, in one language: `load_relations`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from broca.errors import FactsError
+
+from .fact import Fact, Relation, Relations, unknown_relation
+from .lre import read_lre
+from .names import canonical_name
+from .reading import Source
+from .tables import RawFact, read_table
+from .templates import RelationInfo, read_templates
+
+FORMATS = 'Give a folder or file of LRE JSON, a .jsonl, .csv or .tsv file, or "atlas"'
+Parts = tuple[list[RawFact], dict[str, RelationInfo]]
+
+
+def load_relations(
+    source: str | Path,
+    *,
+    templates: str | Path | Mapping[str, Any] | None = None,
+    language: str = "en",
+    relations: Iterable[str] | None = None,
+    include_companions: bool = False,
+) -> Relations:
+    """Load facts with the wordings that ask for them.
+
+    Args:
+        source: "atlas" (the embedded facts); a folder or file of LRE JSON; a folder with
+            `facts.jsonl` and `templates.toml`; a JSONL, CSV or TSV file with the columns
+            subject, relation, object and optionally language, id, band, exposure, derived.
+        templates: TOML file (or mapping) of wordings; takes the place of a source's own for the
+            relations it names. A table without one uses `<table>.toml` or `templates.toml`
+            beside it.
+        language: Which objects and wordings to take.
+        relations: Only these, in this order; LRE's file names are understood too.
+        include_companions: Also relations marked as companions, kept for comparisons.
+
+    Raises:
+        FactsError: The facts cannot be read or used; names file, line and cure.
+    """
+    facts, infos = _read(source, templates is not None)
+    if templates is not None:
+        given = read_templates(Path(templates) if isinstance(templates, str) else templates)
+        infos = {**infos, **{name: _overridden(infos.get(name), i) for name, i in given.items()}}
+    names = _wanted(facts, infos, relations, include_companions)
+    groups: dict[str, dict[str, RawFact]] = {name: {} for name in names}
+    for fact in facts:
+        if fact.language == language and fact.relation in groups:
+            _join(groups[fact.relation], fact)
+    _check_languages(groups, facts, language, str(source))
+    return Relations(
+        [_relation(name, group, infos.get(name), language) for name, group in groups.items()]
+    )
+
+
+def _read(source: str | Path, has_templates: bool) -> Parts:
+    folder: Source = files("broca") / "atlas" if source == "atlas" else Path(source)
+    if folder.is_dir() and (folder / "facts.jsonl").is_file():
+        return read_table(folder / "facts.jsonl"), read_templates(folder / "templates.toml")
+    if source == "atlas":
+        raise FactsError("the embedded facts are missing", str(folder), "Install broca again")
+    path = Path(source)
+    if not path.exists():
+        raise FactsError("there is no such file or folder", str(path), FORMATS)
+    if path.is_dir():
+        if not any(path.glob("*.json")):
+            raise FactsError("the folder holds no facts (*.json)", str(path), FORMATS)
+        return read_lre(path)
+    if path.suffix == ".json":
+        return read_lre(path)
+    if path.suffix not in (".jsonl", ".csv", ".tsv"):
+        raise FactsError(f"files of kind {path.suffix!r} are not known", str(path), FORMATS)
+    beside = [p for p in (path.with_suffix(".toml"), path.parent / "templates.toml") if p.exists()]
+    return read_table(path), read_templates(beside[0]) if beside and not has_templates else {}
+
+
+def _overridden(own: RelationInfo | None, given: RelationInfo) -> RelationInfo:
+    """The given wordings, with the source's concept and kinds where the file names none."""
+    if own is None:
+        return given
+    return replace(
+        given,
+        field=own.field,
+        concept=given.concept or own.concept,
+        object_kind=given.object_kind or own.object_kind,
+        companion=own.companion,
+    )
+
+
+def _wanted(
+    facts: list[RawFact],
+    infos: Mapping[str, RelationInfo],
+    asked: Iterable[str] | None,
+    include_companions: bool,
+) -> list[str]:
+    known = list(dict.fromkeys(fact.relation for fact in facts))
+    if asked is None:
+        companions = {name for name, info in infos.items() if info.companion}
+        return [name for name in known if include_companions or name not in companions]
+    if isinstance(asked, str):
+        asked = [asked]
+    names = list(dict.fromkeys(n if n in known else canonical_name(n) for n in asked))
+    for name in names:
+        if name not in known:
+            raise unknown_relation(name, known)
+    return names
+
+
+def _join(group: dict[str, RawFact], fact: RawFact) -> None:
+    """A subject that comes again brings further right objects, not another fact."""
+    first = group.get(fact.subject)
+    if first is None:
+        group[fact.subject] = fact
+    else:
+        objects = tuple(dict.fromkeys((*first.objects, *fact.objects)))
+        group[fact.subject] = replace(first, objects=objects)
+
+
+def _check_languages(
+    groups: Mapping[str, Mapping[str, RawFact]], facts: list[RawFact], language: str, where: str
+) -> None:
+    empty = [name for name, group in groups.items() if not group]
+    if not groups or empty:
+        there = sorted({fact.language for fact in facts if fact.relation in (empty or [])})
+        raise FactsError(
+            f"no facts in language {language!r}" + (f" for {', '.join(empty)}" if empty else ""),
+            where,
+            f"Languages there: {', '.join(there) or 'none'}",
+        )
+
+
+def _relation(
+    name: str, group: Mapping[str, RawFact], info: RelationInfo | None, language: str
+) -> Relation:
+    sets = info.in_language(language) if info else {}
+    first = next(iter(group.values()))
+    if info is None or not sets:
+        raise FactsError(
+            f"relation {name} has no templates in language {language!r}",
+            first.where,
+            f'Give a templates file with [{name}] and below it: templates = ["... {{}} ..."]',
+        )
+    facts = tuple(
+        Fact(f.subject, name, f.objects, language, f.id, f.band, f.exposure, f.derived)
+        for f in group.values()
+    )
+    seen: dict[str, RawFact] = {}
+    for fact, raw in zip(facts, group.values(), strict=True):
+        if fact.id in seen:
+            raise FactsError(f"two facts have the id {fact.id!r}", raw.where, "Make ids unique")
+        seen[fact.id] = raw
+    return Relation(name, facts, sets, info.field or name, info.concept, info.object_kind, language)
