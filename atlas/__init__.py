@@ -1,0 +1,1 @@
+"""How the embedded model is made: facts, wordings, tokenizer, training, measuring, probing."""
