@@ -1,0 +1,23 @@
+"""Compute everything in this process, one item after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from broca.engines.engine import Item, Result
+from broca.progress import track
+
+
+class LocalEngine:
+    """The engine of a single machine: torch itself uses its cores or its GPU."""
+
+    def map(
+        self,
+        function: Callable[[Item], Result],
+        items: Sequence[Item],
+        description: str = "",
+        weights: Sequence[int] | None = None,
+    ) -> Iterator[tuple[Item, Result]]:
+        """See :meth:`broca.engines.Engine.map`; results come in the order of the items."""
+        for item in track(items, description, weights=weights):
+            yield item, function(item)
