@@ -44,7 +44,7 @@ def wilcoxon_test(
     # Ties forbid the exact distribution that scipy would otherwise take for small samples.
     tied = len(np.unique(np.abs(values))) < len(values)
     method = "approx" if tied or len(values) > 50 else "exact"
-    statistic, p = stats.wilcoxon(values, alternative=alternative, method=method)
+    statistic, p = np.asarray(stats.wilcoxon(values, alternative=alternative, method=method))
     return RankTest(float(statistic), float(p), len(values))
 
 
@@ -62,5 +62,5 @@ def rank_sum_test(
     n = len(first) + len(second)
     if np.ptp(np.concatenate([first, second])) == 0:
         return RankTest(len(first) * len(second) / 2, 1.0, n)
-    statistic, p = stats.mannwhitneyu(first, second, alternative=alternative)
+    statistic, p = np.asarray(stats.mannwhitneyu(first, second, alternative=alternative))
     return RankTest(float(statistic), float(p), n)

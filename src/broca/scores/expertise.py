@@ -200,7 +200,7 @@ def draw_negatives(
 def shuffle_labels(labels: Sequence[str], *, seed: int) -> list[str]:
     """The same labels on other prompts: the control in which no neuron can know a relation."""
     order = np.random.default_rng([seed, 0x5F1E]).permutation(len(labels))
-    return [labels[i] for i in order]
+    return [str(labels[i]) for i in order.tolist()]
 
 
 def _checked(name: str, positive: ArrayLike, included: ArrayLike, n_prompts: int) -> Labelling:
