@@ -1,0 +1,227 @@
+"""The three ways to evaluate P and its gradient at scaled values of a layer's neurons.
+
+All take the same request (layers, factors) and give the same answer; they differ in what they
+need of the model and in speed (METHODS: "The fast exact attribution").
+
+1. *wavefront*: rows join behind their layer, starting at ``output - tail(W h) + tail(a W h)``;
+   where the tail is linear the leaves are these rows themselves and the layer's own product is
+   spent once per layer, not once per factor.
+2. *packed*: copies of the last token behind the prompt, scaled at the site by hooks.
+3. *rows*: copies as batch rows on the prefix's cache, scaled at the site by hooks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from broca.attributions.tails import Tail, down_bias, make_tail
+from broca.model import LanguageModel
+from broca.model.branches import (
+    BasePass,
+    BranchesRefusedError,
+    run_packed,
+    run_rows,
+    run_wavefront,
+)
+
+FORMS = ("wavefront", "packed", "rows")
+OBJECTIVES = ("probability", "log-probability")
+
+
+@dataclass(frozen=True)
+class Path:
+    """What is scaled and what is read.
+
+    Attributes:
+        site: ``hidden`` or ``up``.
+        kind: ``frozen-norm`` or ``raw``, see :mod:`broca.attributions.tails`.
+        objective: ``probability`` or ``log-probability`` of the target token.
+    """
+
+    site: str = "hidden"
+    kind: str = "frozen-norm"
+    objective: str = "probability"
+
+    def read(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The objective [prompt, row] of logits [prompt, row, vocab]."""
+        index = targets[:, None, None].expand(-1, logits.shape[1], 1)
+        log_p = logits.gather(-1, index)[..., 0] - logits.logsumexp(-1)
+        return log_p if self.objective == "log-probability" else log_p.exp()
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The objective at scaled values, and its gradients in the form's own leaf space.
+
+    Attributes:
+        objective: float32, [prompt, layer, step].
+        gradients: Per layer, [prompt, step, leaf]; empty if not asked for.
+    """
+
+    objective: Tensor
+    gradients: list[Tensor]
+
+
+@dataclass
+class Branches:
+    """A batch of prompts ready to be sampled: the base pass and each layer's tail."""
+
+    model: LanguageModel
+    base: BasePass
+    targets: Tensor
+    path: Path
+    tails: list[Tail] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        base = self.base
+        self.tails = [
+            make_tail(self.model.block(layer), self.path.kind, base.down[layer], base.normed[layer])
+            for layer in range(self.model.n_layers)
+        ]
+
+    def select(self, prompts: Tensor) -> Branches:
+        """The same of some prompts of the batch."""
+        if len(prompts) == len(self.base):
+            return self
+        targets = self.targets[prompts.to(self.targets.device)]
+        return Branches(self.model, self.base.select(prompts), targets, self.path)
+
+    def objective(self) -> Tensor:
+        """The objective with nothing scaled, [prompt]."""
+        return self.path.read(self.base.logits.unsqueeze(1), self.targets)[:, 0]
+
+    def sample(self, form: str, layers: range, factors: Tensor, with_gradients: bool) -> Samples:
+        """Scale the last token's values in each of some layers by each factor.
+
+        Args:
+            form: One of :data:`FORMS`.
+            layers: The layers, one at a time.
+            factors: float, [step].
+            with_gradients: Whether gradients are wanted.
+
+        Raises:
+            BranchesRefusedError: If the model cannot be driven in this form.
+        """
+        sampler = {"wavefront": _Wavefront, "packed": _Hooked, "rows": _Hooked}[form]
+        with torch.set_grad_enabled(with_gradients):
+            run = sampler(self, layers, factors, form)
+            objective = self.path.read(run.logits(), self.targets)
+            gradients = torch.autograd.grad(objective.sum(), run.leaves) if with_gradients else ()
+        objective = objective.detach().unflatten(1, (len(layers), len(factors)))
+        return Samples(objective, [gradient.float() for gradient in gradients])
+
+    def attribute(self, form: str, layer: int, sums: Tensor) -> Tensor:
+        """Neuron attributions [prompt, rule, neuron] from weighted sums of leaf gradients."""
+        base = self.base
+        if form != "wavefront":
+            return sums * base.site_values[layer].unsqueeze(1)
+        block, tail = self.model.block(layer), self.tails[layer]
+        hidden = base.hidden[layer].unsqueeze(1).repeat(1, sums.shape[1], 1).requires_grad_()
+        with torch.enable_grad():
+            product = block.down(hidden)
+            reached = tail(product) if tail.linear else product
+            (gradient,) = torch.autograd.grad(reached, hidden, sums.to(reached.dtype))
+        return gradient.float() * base.hidden[layer].unsqueeze(1).float()
+
+
+class _Wavefront:
+    """Leaves: rows of the residual stream behind the layer (raw post-norm path: products)."""
+
+    def __init__(self, branches: Branches, layers: range, factors: Tensor, form: str) -> None:
+        model, path = branches.model, branches.path
+        if path.site == "up" and "gate" not in model.sites:
+            raise BranchesRefusedError("the path over 'up' of a plain MLP bends at its activation")
+        self.branches, self.layers, self.factors = branches, layers, factors
+        self.leaves: list[Tensor] = []
+
+    def logits(self) -> Tensor:
+        return run_wavefront(self.branches.model, self.branches.base, self.layers, self._rows)
+
+    def _rows(self, layer: int) -> Tensor:
+        base, tail = self.branches.base, self.branches.tails[layer]
+        bias = down_bias(tail.block)
+        product = (base.down[layer] if bias is None else base.down[layer] - bias).unsqueeze(1)
+        output = base.output[layer].unsqueeze(1)
+        factors = self.factors[:, None].to(output)
+        if tail.linear:
+            return self._leaf(output - (1 - factors) * tail(product).to(output.device))
+        return output + tail(self._leaf(factors * product)) - tail(product)
+
+    def _leaf(self, value: Tensor) -> Tensor:
+        leaf = value.detach().requires_grad_(torch.is_grad_enabled())
+        self.leaves.append(leaf)
+        return leaf
+
+
+class _Hooked:
+    """Leaves: the site's values themselves, put in place by hooks."""
+
+    def __init__(self, branches: Branches, layers: range, factors: Tensor, form: str) -> None:
+        self.branches, self.layers, self.form, self.n_steps = branches, layers, form, len(factors)
+        self.leaves = [
+            (factors[:, None].to(values) * values.unsqueeze(1))
+            .detach()
+            .requires_grad_(torch.is_grad_enabled())
+            for values in branches.base.site_values[layers.start : layers.stop]
+        ]
+
+    def logits(self) -> Tensor:
+        branches = self.branches
+        run = run_packed if self.form == "packed" else run_rows
+        with ExitStack() as stack:
+            for position, layer in enumerate(self.layers):
+                stack.enter_context(self._scaled(position, layer))
+            return run(branches.model, branches.base, len(self.layers) * self.n_steps)
+
+    @contextmanager
+    def _scaled(self, position: int, layer: int) -> Iterator[None]:
+        branches = self.branches
+        tail = branches.tails[layer]
+
+        def scale(values: Tensor) -> Tensor:
+            return self._replaced(values, position, self.leaves[position])
+
+        def freeze(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+            base, frozen = branches.base, tail.frozen
+            assert frozen is not None
+            own = self._own(args[0], position)
+            moved = frozen(own - base.down[layer].unsqueeze(1))
+            normed = base.normed[layer]
+            assert normed is not None
+            return self._replaced(output, position, normed.unsqueeze(1) + moved)
+
+        with branches.model.touch(branches.path.site, layer, scale):
+            norm = tail.block.post_mlp_norm
+            if norm is None or tail.frozen is None:
+                yield
+                return
+            handle = norm.register_forward_hook(freeze)
+            try:
+                yield
+            finally:
+                handle.remove()
+
+    def _branches_of(self, tensor: Tensor) -> Tensor:
+        """The branches [prompt, branch, width] in what a module saw."""
+        n_branches = len(self.layers) * self.n_steps
+        if self.form == "packed":
+            return tensor[:, -n_branches:]
+        return tensor[:, -1].unflatten(0, (-1, n_branches))
+
+    def _own(self, tensor: Tensor, position: int) -> Tensor:
+        start = position * self.n_steps
+        return self._branches_of(tensor)[:, start : start + self.n_steps]
+
+    def _replaced(self, tensor: Tensor, position: int, own: Tensor) -> Tensor:
+        rows = self._branches_of(tensor)
+        start, stop = position * self.n_steps, (position + 1) * self.n_steps
+        rows = torch.cat([rows[:, :start], own.to(rows), rows[:, stop:]], dim=1)
+        if self.form == "packed":
+            return torch.cat([tensor[:, : -rows.shape[1]], rows], dim=1)
+        return rows.flatten(0, 1).unsqueeze(1)

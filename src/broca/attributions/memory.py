@@ -1,0 +1,97 @@
+"""How many branch rows run at once, and what happens when that was too many."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+
+from broca.errors import AttributionError
+from broca.model import LanguageModel
+
+T = TypeVar("T")
+
+_CPU_BYTES = 1 << 30
+
+
+@dataclass
+class RowBudget:
+    """The largest number of branch rows at once; halved whenever memory runs out.
+
+    Attributes:
+        rows: Rows of the residual stream that run beside each other.
+    """
+
+    rows: int
+
+    def fit(self, compute: Callable[[int], T]) -> T:
+        """Call ``compute(rows)``, with half as many rows after every shortage of memory.
+
+        Raises:
+            AttributionError: If a single row is too much.
+        """
+        while True:
+            try:
+                return compute(self.rows)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if self.rows <= 1:
+                    raise AttributionError(
+                        "Out of memory with a single branch row",
+                        mend="Use shorter prompts, a smaller model or a larger device.",
+                    ) from error
+            # Outside of the handler, where the error no longer holds the tensors of its frames.
+            self.rows = max(1, self.rows // 2)
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on any device."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and (
+        "out of memory" in text or "can't allocate memory" in text
+    )
+
+
+def default_rows(model: LanguageModel, n_tokens: int) -> int:
+    """Rows whose saved activations take about 1 GiB (GPU: a third of what is free).
+
+    A row passes half of the layers on average and keeps a few dozen vectors in each.
+    """
+    d_model, d_ff = model.widths["down"], model.widths["hidden"]
+    heads = getattr(model.config, "num_attention_heads", 1)
+    per_layer = 24 * d_model + 8 * d_ff + 4 * heads * n_tokens
+    vocabulary = model.module.get_input_embeddings().weight.shape[0]
+    bytes_per_row = 4 * (model.n_layers / 2 * per_layer + 4 * vocabulary)
+    available = _CPU_BYTES
+    if model.device.type == "cuda":
+        available = torch.cuda.mem_get_info(model.device)[0] // 3
+    return max(model.n_layers, int(available / bytes_per_row))
+
+
+def blocks(
+    n_prompts: int, n_layers: int, n_steps: int, rows: int
+) -> Iterator[tuple[range, range, range]]:
+    """Cut prompts x layers x steps into blocks of at most ``rows``, as (prompts, layers, steps).
+
+    Whole prompts first, then all layers of a few steps, then a few layers of one step.
+    """
+    steps = min(n_steps, max(1, rows // n_layers))
+    layers = min(n_layers, rows)
+    prompts = max(1, rows // (n_layers * n_steps)) if steps == n_steps else 1
+    for prompt in range(0, n_prompts, prompts):
+        for layer in range(0, n_layers, layers):
+            for step in range(0, n_steps, steps):
+                yield (
+                    range(prompt, min(prompt + prompts, n_prompts)),
+                    range(layer, min(layer + layers, n_layers)),
+                    range(step, min(step + steps, n_steps)),
+                )

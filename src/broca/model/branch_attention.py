@@ -1,0 +1,109 @@
+"""Attention in which every row is a last token of its own: it sees the prefix and itself.
+
+All families of transformers 5 call their attention by a name in the configuration. While
+:func:`branching` is active, that name points here for one model; any other model, and the same
+model afterwards, keeps its own implementation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface
+
+NAME = "broca_branches"
+
+# Tensors that arrive with a call but do not enter the attention itself.
+_HARMLESS = frozenset({"position_ids", "position_embeddings", "cache_position"})
+
+
+class BranchesRefusedError(Exception):
+    """This family does something to its attention that branches do not reproduce."""
+
+
+@dataclass
+class Prefixes:
+    """What the rows of each layer attend to, and where the pass is.
+
+    Attributes:
+        keys: Per layer, [prompt, key-value head, prefix token, dim], rotary angles applied.
+        values: The same for the values.
+        masks: Per layer, additive, [prompt, 1, 1, prefix token]; None sees the whole prefix.
+        layer: The layer now running.
+        served: Layers whose attention came here.
+    """
+
+    keys: list[Tensor]
+    values: list[Tensor]
+    masks: list[Tensor | None]
+    layer: int = -1
+    served: set[int] = field(default_factory=set)
+
+
+_ACTIVE: ContextVar[Prefixes | None] = ContextVar("broca_branches", default=None)
+
+
+@contextmanager
+def branching(module: nn.Module, prefixes: Prefixes) -> Iterator[None]:
+    """Let this model's attention read from ``prefixes``; put everything back afterwards."""
+    configs = {id(m.config): m.config for m in module.modules() if hasattr(m, "config")}
+    before = [(config, config._attn_implementation_internal) for config in configs.values()]
+    token = _ACTIVE.set(prefixes)
+    try:
+        for config, _ in before:
+            config._attn_implementation_internal = NAME
+        yield
+    finally:
+        for config, name in before:
+            config._attn_implementation_internal = name
+        _ACTIVE.reset(token)
+
+
+def _branch_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None = None,
+    scaling: float | None = None,
+    softcap: float | None = None,
+    **options: Any,
+) -> tuple[Tensor, None]:
+    """Attention of rows [prompt, head, row, dim] to the prefix and, each, to itself.
+
+    The mask that arrives is ignored: the base pass recorded the right one.
+    """
+    prefixes = _ACTIVE.get()
+    if prefixes is None:
+        raise RuntimeError(f"{NAME} was called outside of a branch pass")
+    foreign = [n for n, v in options.items() if torch.is_tensor(v) and n not in _HARMLESS]
+    if foreign:
+        raise BranchesRefusedError(f"attention takes {', '.join(foreign)}")
+    layer = prefixes.layer
+    prefixes.served.add(layer)
+    n_prompts, n_heads, n_rows, dim = query.shape
+    n_kv = key.shape[1]
+    query = query * (dim**-0.5 if scaling is None else scaling)
+    grouped = query.reshape(n_prompts, n_kv, -1, dim)
+    before = grouped @ prefixes.keys[layer].transpose(-1, -2)
+    own = (query.unflatten(1, (n_kv, -1)) * key.unsqueeze(2)).sum(-1)
+    scores = torch.cat([before, own.reshape(n_prompts, n_kv, -1, 1)], dim=-1)
+    if softcap is not None:
+        scores = torch.tanh(scores / softcap) * softcap
+    mask = prefixes.masks[layer]
+    if mask is not None:
+        scores = scores + nn.functional.pad(mask, (0, 1)).to(scores.device)
+    weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
+    seen = weights[..., :-1] @ prefixes.values[layer]
+    shape = (n_prompts, n_kv, n_heads // n_kv, n_rows, -1)
+    out = seen.view(shape) + weights[..., -1:].reshape(shape) * value.unsqueeze(2)
+    return out.flatten(1, 2).transpose(1, 2), None
+
+
+AttentionInterface.register(NAME, _branch_attention)

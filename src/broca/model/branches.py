@@ -1,0 +1,361 @@
+"""Primitive 2 for branches: many altered copies of the last token of a prompt, run cheaply.
+
+Attention is causal, so a changed last token changes nothing before it. Copies of it (*branches*)
+need the prefix's keys and values only. A base pass records these; then three ways lead to the
+logits of the branches, in falling order of speed and rising order of generality:
+
+1. :func:`run_wavefront`: rows join the residual stream behind the layer that alters them, all of
+   a prompt's rows beside each other, no row below its layer.
+2. :func:`run_packed`: all branches in one sequence behind the prompt, with a mask per layer.
+3. :func:`run_rows`: every branch a batch row of its own on the prefix's cache.
+
+All run inside the model's own forward: what a family does outside its blocks stays its own code.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache
+
+from broca.model.branch_attention import BranchesRefusedError, Prefixes, branching
+from broca.model.language_model import LanguageModel, TokenBatch
+from broca.model.resume import passed_over
+
+__all__ = [
+    "BasePass",
+    "BranchesRefusedError",
+    "base_pass",
+    "run_packed",
+    "run_rows",
+    "run_wavefront",
+]
+
+
+@dataclass(frozen=True)
+class BasePass:
+    """What one ordinary forward pass over a batch left behind. Lists go over layers.
+
+    Attributes:
+        batch: The tokens.
+        keys: [prompt, key-value head, token, dim], rotary angles applied.
+        values: The same for the values.
+        masks: The mask the block was given: [prompt, 1, token, token], [prompt, token] or None.
+        site_values: Values of the site at the last token, [prompt, neuron].
+        hidden: Input of the down projection at the last token, [prompt, d_ff].
+        down: Output of the down projection there, [prompt, d_model].
+        normed: Output of the norm behind it, None where there is none.
+        output: Output of the block there, [prompt, d_model].
+        logits: At the last token, float32 [prompt, vocab].
+    """
+
+    batch: TokenBatch
+    keys: list[Tensor]
+    values: list[Tensor]
+    masks: list[Tensor | None]
+    site_values: list[Tensor]
+    hidden: list[Tensor]
+    down: list[Tensor]
+    normed: list[Tensor | None]
+    output: list[Tensor]
+    logits: Tensor
+
+    def __len__(self) -> int:
+        return len(self.batch)
+
+    def select(self, prompts: Tensor) -> BasePass:
+        """The same of some prompts of the batch, by their indices."""
+        if len(prompts) == len(self) and bool((prompts.cpu() == torch.arange(len(self))).all()):
+            return self
+
+        def pick(tensor: Tensor | None) -> Tensor | None:
+            shared = tensor is None or len(tensor) == 1 < len(self)
+            return tensor if shared else tensor[prompts.to(tensor.device)]  # type: ignore[index]
+
+        batch = TokenBatch(*(pick(t) for t in vars(self.batch).values()))  # type: ignore[arg-type]
+        lists = {
+            name: [pick(tensor) for tensor in listed]
+            for name, listed in vars(self).items()
+            if isinstance(listed, list)
+        }
+        return BasePass(batch=batch, logits=pick(self.logits), **lists)  # type: ignore[arg-type]
+
+
+def base_pass(model: LanguageModel, batch: TokenBatch, site: str = "hidden") -> BasePass:
+    """Run a batch once and keep what its branches need.
+
+    Raises:
+        BranchesRefusedError: If the model keeps no keys and values per layer.
+    """
+    kept: dict[str, list[Any]] = {
+        name: [None] * model.n_layers
+        for name in ("masks", "site_values", "hidden", "down", "normed", "output")
+    }
+    with ExitStack() as stack:
+        for layer in range(model.n_layers):
+            stack.enter_context(_kept(model, layer, site, kept))
+        result = model.run(batch, use_cache=True)
+    pairs = result.keys_values
+    width = batch.ids.shape[1]
+    if any(pair is None or pair[0].shape[2] != width for pair in pairs):
+        raise BranchesRefusedError("not every layer keeps the keys and values of all tokens")
+    keys, values = zip(*pairs, strict=True)  # type: ignore[arg-type]
+    return BasePass(batch, list(keys), list(values), logits=result.logits[:, -1], **kept)
+
+
+@contextmanager
+def _kept(model: LanguageModel, layer: int, site: str, kept: dict[str, list]) -> Iterator[None]:
+    """Keep what one block does at the last token."""
+    block = model.block(layer)
+
+    def keep(name: str) -> Callable[[Tensor], None]:
+        def function(tensor: Tensor) -> None:
+            kept[name][layer] = tensor[:, -1].detach()
+
+        return function
+
+    def before(module: nn.Module, args: tuple, kwargs: dict) -> None:
+        kept["masks"][layer] = _arguments(module, args, kwargs).get("attention_mask")
+
+    def after(module: nn.Module, args: tuple, output: Any) -> None:
+        kept["output"][layer] = (output[0] if isinstance(output, tuple) else output)[:, -1].detach()
+
+    def after_norm(module: nn.Module, args: tuple, output: Tensor) -> None:
+        kept["normed"][layer] = output[:, -1].detach()
+
+    with ExitStack() as stack:
+        for touched, name in ((site, "site_values"), ("hidden", "hidden"), ("down", "down")):
+            stack.enter_context(model.touch(touched, layer, keep(name)))
+        handles = [
+            block.module.register_forward_pre_hook(before, with_kwargs=True),
+            block.module.register_forward_hook(after),
+        ]
+        if block.post_mlp_norm is not None:
+            handles.append(block.post_mlp_norm.register_forward_hook(after_norm))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def _arguments(module: nn.Module, args: tuple, kwargs: dict) -> dict[str, Any]:
+    """The arguments of a block by name, however the family hands them over."""
+    names = [n for n in inspect.signature(type(module).forward).parameters if n != "self"]
+    return {**dict(zip(names, args, strict=False)), **kwargs}
+
+
+# ---- 1. wavefront
+
+
+def run_wavefront(
+    model: LanguageModel, base: BasePass, layers: range, rows_behind: Callable[[int], Tensor]
+) -> Tensor:
+    """Logits of branches that join the residual stream behind given layers.
+
+    Args:
+        model: The model.
+        base: The base pass of the prompts.
+        layers: The layers behind which rows join.
+        rows_behind: Gives the rows that join behind a layer, [prompt, row, d_model].
+
+    Returns:
+        float32 [prompt, row, vocab], rows in the order of the layers.
+
+    Raises:
+        BranchesRefusedError: If the family's attention cannot be driven this way.
+    """
+    prefixes = _prefixes(model, base)
+    first = layers.start
+
+    def before(layer: int):
+        def hook(module: nn.Module, args: tuple) -> None:
+            prefixes.layer = layer
+
+        return hook
+
+    def after(layer: int):
+        def hook(module: nn.Module, args: tuple, output: Any) -> Any:
+            rows = output[0] if isinstance(output, tuple) else output
+            new = rows_behind(layer)
+            rows = torch.cat([rows.to(new.device), new], dim=1)
+            return (rows, *output[1:]) if isinstance(output, tuple) else rows
+
+        return hook
+
+    handles = []
+    try:
+        for number in range(first + 1, model.n_layers):
+            handles.append(model.layers[number].register_forward_pre_hook(before(number)))
+            if number in layers:
+                handles.append(model.layers[number].register_forward_hook(after(number)))
+        entering = rows_behind(first)
+        with (
+            branching(model.module, prefixes),
+            passed_over(model.layers, first + 1, entering),
+        ):
+            logits = _last_token_forward(model, base)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if prefixes.served != set(range(first + 1, model.n_layers)):
+        raise BranchesRefusedError("not every layer asks for its attention by name")
+    return logits.reshape(len(base), -1, logits.shape[-1]).float()
+
+
+def _last_token_forward(model: LanguageModel, base: BasePass) -> Tensor:
+    return model.module(
+        input_ids=base.batch.ids[:, -1:],
+        attention_mask=base.batch.attention_mask[:, -1:],
+        position_ids=base.batch.position_ids[:, -1:],
+        use_cache=False,
+        logits_to_keep=0,
+    ).logits
+
+
+def _prefixes(model: LanguageModel, base: BasePass) -> Prefixes:
+    """Everything before the last token, with the mask row that the last token saw."""
+    flash = "flash" in str(model.config._attn_implementation)
+    made: dict[int, Tensor | None] = {}
+    masks: list[Tensor | None] = []
+    for layer, mask in enumerate(base.masks):
+        if flash:
+            masks.append(_flash_mask(model, base, layer))
+            continue
+        if id(mask) not in made:
+            made[id(mask)] = None if mask is None else _last_row(mask, base.logits.dtype)
+        masks.append(made[id(mask)])
+    return Prefixes(
+        keys=[key[:, :, :-1] for key in base.keys],
+        values=[value[:, :, :-1] for value in base.values],
+        masks=masks,
+    )
+
+
+def _last_row(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    if not torch.is_tensor(mask) or mask.dim() != 4 or mask.shape[1] != 1:
+        raise BranchesRefusedError("the attention mask is not [prompt, 1, token, token]")
+    return _additive(mask[:, :, -1:, :-1], dtype)
+
+
+def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    if mask.dtype != torch.bool:
+        return mask.to(dtype)
+    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(
+        ~mask, torch.finfo(dtype).min
+    )
+
+
+def _flash_mask(model: LanguageModel, base: BasePass, layer: int) -> Tensor:
+    """Flash attention gets a padding mask and applies the window itself."""
+    seen = base.batch.attention_mask[:, None, None, :-1].bool()
+    window = getattr(model.block(layer).attention, "sliding_window", None)
+    if window:
+        positions = base.batch.position_ids
+        near = positions[:, :-1] > positions[:, -1:] - window
+        seen = seen & near[:, None, None]
+    return _additive(seen, base.logits.dtype).to(base.keys[layer].device)
+
+
+# ---- 2. packed
+
+
+def run_packed(model: LanguageModel, base: BasePass, n_branches: int) -> Tensor:
+    """Logits of copies of the last token, all in one sequence behind the prompt.
+
+    Returns:
+        float32 [prompt, branch, vocab].
+
+    Raises:
+        BranchesRefusedError: If the blocks are not given a mask that could be replaced.
+    """
+    batch = base.batch
+    copies = [t[:, -1:].expand(-1, n_branches) for t in (batch.ids, batch.position_ids)]
+    masks: dict[int, Tensor] = {}
+    handles = []
+    try:
+        for layer, mask in zip(model.layers, base.masks, strict=True):
+            if id(mask) not in masks:
+                masks[id(mask)] = _packed_mask(base, mask, n_branches, model.dtype)
+            handles.append(
+                layer.register_forward_pre_hook(_mask_hook(masks[id(mask)]), with_kwargs=True)
+            )
+        logits = model.module(
+            input_ids=torch.cat([batch.ids, copies[0]], 1),
+            attention_mask=torch.cat([batch.attention_mask, torch.ones_like(copies[0])], 1),
+            position_ids=torch.cat([batch.position_ids, copies[1]], 1),
+            use_cache=False,
+            logits_to_keep=n_branches,
+        ).logits
+    finally:
+        for handle in handles:
+            handle.remove()
+    return logits.float()
+
+
+def _packed_mask(
+    base: BasePass, mask: Tensor | None, n_branches: int, dtype: torch.dtype
+) -> Tensor:
+    """[prompt, 1, token + branch, token + branch]: a branch sees what the last token saw."""
+    length = base.batch.ids.shape[1]
+    if mask is None:
+        allowed = torch.ones(length, length, dtype=torch.bool, device=base.logits.device).tril()
+        known = _additive(allowed[None, None], dtype)
+    elif torch.is_tensor(mask) and mask.dim() == 4:
+        known = _additive(mask, dtype)
+    else:
+        raise BranchesRefusedError("the attention mask is not [prompt, 1, token, token]")
+    whole = known.new_full(
+        (known.shape[0], 1, length + n_branches, length + n_branches), torch.finfo(dtype).min
+    )
+    whole[:, :, :length, :length] = known
+    whole[:, :, length:, : length - 1] = known[:, :, -1:, :-1]
+    whole[:, :, length:, length:].diagonal(dim1=-2, dim2=-1).zero_()
+    return whole
+
+
+def _mask_hook(mask: Tensor):
+    def hook(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        known = _arguments(module, args, kwargs)
+        if "attention_mask" not in known:
+            raise BranchesRefusedError("the blocks take no attention mask")
+        known["attention_mask"] = mask
+        hidden = known.pop(next(iter(known)))
+        return (hidden,), known
+
+    return hook
+
+
+# ---- 3. rows
+
+
+def run_rows(model: LanguageModel, base: BasePass, n_branches: int) -> Tensor:
+    """Logits of copies of the last token, each a batch row on the prefix's cache.
+
+    Returns:
+        float32 [prompt, branch, vocab]; the batch rows go prompt by prompt.
+    """
+    cache = DynamicCache()
+    for layer, (keys, values) in enumerate(zip(base.keys, base.values, strict=True)):
+        if keys.shape[2] > 1:
+            cache.update(
+                keys[:, :, :-1].repeat_interleave(n_branches, 0),
+                values[:, :, :-1].repeat_interleave(n_branches, 0),
+                layer,
+            )
+    batch = base.batch
+    logits = model.module(
+        input_ids=batch.ids[:, -1:].repeat_interleave(n_branches, 0),
+        attention_mask=batch.attention_mask.repeat_interleave(n_branches, 0),
+        position_ids=batch.position_ids[:, -1:].repeat_interleave(n_branches, 0),
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    ).logits
+    return logits[:, -1].unflatten(0, (len(base), n_branches)).float()
