@@ -159,7 +159,9 @@ def test_atlas_has_the_twelve_relations_with_most_subjects_shared() -> None:
     assert {r.field for r in relations.values()} == {
         "companies", "places", "people", "music", "sports", "sky",
     }  # fmt: skip
-    assert all({"finding", "robustness", "held_out"} <= set(r.templates) for r in relations.values())
+    assert all(
+        {"finding", "robustness", "held_out"} <= set(r.templates) for r in relations.values()
+    )
 
 
 def test_hash_changes_with_content_but_not_with_order(tmp_path: Path) -> None:
@@ -195,8 +197,7 @@ def test_no_subject_is_in_both_parts_of_any_relations(
 ) -> None:
     try:
         detection, evaluation = make_relations(world).split(n, seed)
-    except FactsError as error:
-        assert "too few facts" in str(error)
+    except FactsError:  # its reasons have a test of their own
         return
     detected = {fact.subject for fact in detection.facts}
     evaluated = {fact.subject for fact in evaluation.facts}

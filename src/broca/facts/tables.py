@@ -66,30 +66,22 @@ def _facts(where: str, row: Mapping[str, Any]) -> list[RawFact]:
     if not isinstance(by_language, Mapping):
         language = clean(row.get("language")) or "en"
         by_language = {language: row.get("object", by_language)}
-    return [_fact(where, row, str(lang), objects) for lang, objects in by_language.items()]
-
-
-def _fact(where: str, row: Mapping[str, Any], language: str, objects: object) -> RawFact:
+    texts = {str(language): to_texts(objects) for language, objects in by_language.items()}
     subject, relation = clean(row["subject"]), canonical_name(clean(row["relation"]))
-    texts = to_texts(objects)
-    empty = [
-        name
-        for name, value in (("subject", subject), ("relation", relation), ("object", texts))
-        if not value
+    _refuse_empty(where, subject=subject, relation=relation, object=texts and all(texts.values()))
+    id_, band = clean(row.get("id")), _number(where, row, "band", int)
+    exposure = _number(where, row, "exposure", float)
+    derived = clean(row.get("derived")).lower() in ("true", "1", "yes")
+    return [
+        RawFact(subject, relation, objects, where, language, id_, band, exposure, derived)
+        for language, objects in texts.items()
     ]
+
+
+def _refuse_empty(where: str, **values: object) -> None:
+    empty = [name for name, value in values.items() if not value]
     if empty:
         raise FactsError(f"empty {', '.join(empty)}", where, "Fill it or remove the line")
-    return RawFact(
-        subject,
-        relation,
-        texts,
-        where,
-        language,
-        id=clean(row.get("id")),
-        band=_number(where, row, "band", int),
-        exposure=_number(where, row, "exposure", float),
-        derived=clean(row.get("derived")).lower() in ("true", "1", "yes"),
-    )
 
 
 def _number(where: str, row: Mapping[str, Any], column: str, kind: type) -> Any:

@@ -160,7 +160,10 @@ def with_language_as_field(questions: Iterable[Question]) -> list[Question]:
 def choose_per_field(
     questions: Iterable[Question], per_field: int | None, seed: int = 0
 ) -> list[Question]:
-    """At most so many questions of every (field, language), drawn by seed and id alone."""
+    """At most so many questions of every (field, language), drawn by seed and id alone.
+
+    Ids that end in "@" and the language are drawn alike in all languages.
+    """
     kept = list(questions)
     if per_field is None:
         return kept
@@ -171,6 +174,6 @@ def choose_per_field(
         groups.setdefault((question.field, question.language), []).append(question)
     chosen: set[str] = set()
     for group in groups.values():
-        group.sort(key=lambda q: (stable_number(seed, q.id), q.id))
+        group.sort(key=lambda q: (stable_number(seed, q.id.removesuffix(f"@{q.language}")), q.id))
         chosen.update(question.id for question in group[:per_field])
     return [question for question in kept if question.id in chosen]

@@ -6,9 +6,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from broca.errors import QuestionsError
 from broca.facts.reading import read_json, read_rows
 
@@ -85,6 +82,10 @@ def _read_file(path: Path) -> Iterator[Record]:
 
 
 def _parquet_rows(path: Path) -> Iterator[Record]:
+    # half a second to import, which questions from elsewhere need not pay
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         with pq.ParquetFile(path) as file:
             number = 0
