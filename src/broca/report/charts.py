@@ -20,7 +20,14 @@ Rows = Iterable[Mapping[str, Any]]
 
 
 def bars_with_intervals(
-    rows: Rows, *, title: str, caption: str, value_title: str, percent: bool = True, name: str = ""
+    rows: Rows,
+    *,
+    title: str,
+    caption: str,
+    value_title: str,
+    percent: bool = True,
+    width: int = WIDTH,
+    name: str = "",
 ) -> Figure:
     """Groups of bars with intervals, such as accuracy per relation under four conditions.
 
@@ -30,6 +37,7 @@ def bars_with_intervals(
         caption: How to read it.
         value_title: What the value is.
         percent: Whether values are shares, written as percentages.
+        width: Plot width in pixels; about 330 for a picture of the first screen.
         name: File name of the figure.
     """
     data = plain_rows(rows, "group", "condition", percent=percent)
@@ -43,7 +51,7 @@ def bars_with_intervals(
     )
     spans = base.mark_rule(strokeWidth=1.2, aria=False).encode(x=alt.X("low:Q"), x2="high:Q")
     height = len(groups) * (max(len(conditions), 2) * 9 + 8)
-    return Figure(title, caption, _sized(alt.layer(bars, spans), WIDTH, height), name)
+    return Figure(title, caption, _sized(alt.layer(bars, spans), width, height), name)
 
 
 def dot_intervals(
@@ -54,6 +62,7 @@ def dot_intervals(
     value_title: str,
     percent: bool = False,
     reference: float | None = 0.0,
+    width: int = WIDTH,
     name: str = "",
 ) -> Figure:
     """Estimates as dots with intervals, such as methods by Related and Unrelated.
@@ -65,6 +74,7 @@ def dot_intervals(
         value_title: What the value is.
         percent: Whether values are shares, written as percentages.
         reference: Where to draw a vertical line, None for none.
+        width: Plot width in pixels; about 330 for a picture of the first screen.
         name: File name of the figure.
     """
     data = plain_rows(rows, "panel", "group", "condition", percent=percent)
@@ -79,7 +89,7 @@ def dot_intervals(
     dots = base.mark_point(filled=True, size=70, opacity=1).encode(x=x, description="tip:N")
     layers = [*_reference_layer(reference), spans, dots]
     height = len(groups) * (len(conditions) * 13 + 10)
-    return Figure(title, caption, _panels(layers, data, panels, height, columns=2), name)
+    return Figure(title, caption, _panels(layers, data, panels, height, width, columns=2), name)
 
 
 def _reference_layer(at: float | None) -> list[alt.Chart]:
@@ -97,6 +107,7 @@ def ladder_lines(
     value_title: str,
     k_title: str = "neurons switched off",
     percent: bool = True,
+    width: int = WIDTH,
     name: str = "",
 ) -> Figure:
     """A measure over the number of neurons, on a logarithmic axis, with intervals as bands.
@@ -108,12 +119,13 @@ def ladder_lines(
         value_title: What the value is.
         k_title: What `k` counts.
         percent: Whether values are shares, written as percentages.
+        width: Plot width in pixels; about 330 for a picture of the first screen.
         name: File name of the figure.
     """
     data = plain_rows(rows, "panel", "series", percent=percent)
     series, panels = _distinct(data, "series"), _distinct(data, "panel")
     steps = sorted({row["k"] for row in data})
-    axis = alt.Axis(values=steps, format="~s", labelOverlap="greedy", grid=False)
+    axis = alt.Axis(values=steps, format=",d", labelOverlap="greedy", grid=False)
     x = alt.X("k:Q", title=k_title, scale=alt.Scale(type="log", nice=False), axis=axis)
     y = alt.Y("value:Q", title=value_title, axis=_axis(percent))
     base = alt.Chart().encode(x=x, color=_colour("series", series))
@@ -121,7 +133,7 @@ def ladder_lines(
     line = base.mark_line(strokeWidth=2, aria=False).encode(y=y)
     dots = base.mark_point(filled=True, size=42, opacity=1).encode(y=y, description="tip:N")
     height = 300 if len(panels) == 1 else 120
-    chart = _panels([band, line, dots], data, panels, height, columns=3)
+    chart = _panels([band, line, dots], data, panels, height, width, columns=3)
     return Figure(title, caption, chart, name)
 
 
@@ -141,15 +153,13 @@ def neurons_per_layer_and_site(
     sites, panels = _distinct(data, "site"), _distinct(data, "panel")
     step = max(1, n_layers // (16 if len(panels) == 1 else 4))
     axis = alt.Axis(values=list(range(0, n_layers, step)), labelAngle=0)
-    x = alt.X(
-        "layer:O", title="layer", axis=axis, scale=alt.Scale(domain=list(range(n_layers)))
-    )
+    x = alt.X("layer:O", title="layer", axis=axis, scale=alt.Scale(domain=list(range(n_layers))))
     y = alt.Y("count:Q", title="neurons", stack=True, axis=alt.Axis(tickCount=4))
-    bars = alt.Chart().mark_bar().encode(
-        x=x, y=y, color=_colour("site", sites), description="tip:N"
+    bars = (
+        alt.Chart().mark_bar().encode(x=x, y=y, color=_colour("site", sites), description="tip:N")
     )
     height = 240 if len(panels) == 1 else 90
-    return Figure(title, caption, _panels([bars], data, panels, height, columns=4), name)
+    return Figure(title, caption, _panels([bars], data, panels, height, WIDTH, columns=4), name)
 
 
 def scatter_embedding(rows: Rows, *, title: str, caption: str, name: str = "") -> Figure:
@@ -225,9 +235,7 @@ def histogram(
 
 
 def _bins(values: Sequence[float], bins: int) -> list[dict[str, Any]]:
-    if not values:
-        return []
-    low, high = min(values), max(values)
+    low, high = (min(values), max(values)) if values else (0.0, 1.0)
     width = (high - low) / bins or 1.0
     counts = [0] * bins
     for value in values:
@@ -260,7 +268,9 @@ def plain_rows(rows: Rows, *names: str, percent: bool = False) -> list[dict[str,
             flat |= {key: getattr(estimate, key) for key in ("value", "low", "high", "n")}
         for key, value in flat.items():
             flat[key] = clean(value) if isinstance(value, str) else finite(value)
-        flat |= {key: flat.get(key, "") if key == "layer" else str(flat.get(key, "")) for key in names}
+        flat |= {
+            key: flat.get(key, "") if key == "layer" else str(flat.get(key, "")) for key in names
+        }
         data.append(flat | {"tip": TIP + _tip(flat, names, percent)})
     return data
 
@@ -312,18 +322,19 @@ def _panels(
     data: Sequence[Mapping[str, Any]],
     panels: Sequence[str],
     height: int,
+    width: int,
     columns: int,
 ) -> Any:
     """Layers over the same data, once per panel in a grid, or alone when there is one panel."""
     values = alt.InlineData(values=list(data))
     chart: Any = alt.layer(*layers) if len(layers) > 1 else layers[0]
     if len(panels) <= 1:
-        return _sized(chart.properties(data=values), WIDTH, height)
+        return _sized(chart.properties(data=values), width, height)
     columns = min(columns, len(panels))
-    width = (WIDTH + 130) // columns - 44
+    each = (width + 110) // columns - 40
     facet = alt.Facet("panel:N", sort=list(panels), title=None)
     return (
-        chart.properties(width=width, height=height)
+        chart.properties(width=each, height=height)
         .facet(facet=facet, columns=columns, data=values)
         .properties(spacing={"row": 14, "column": 26})
     )

@@ -49,7 +49,10 @@ def annotated_heatmap(
         outline: Cells to frame, such as the diagonal.
         name: File name of the figure.
     """
-    rows, columns = [clean(label) for label in row_labels], [clean(label) for label in column_labels]
+    rows, columns = (
+        [clean(label) for label in row_labels],
+        [clean(label) for label in column_labels],
+    )
     known = [value for line in values for value in map(finite, line) if value is not None]
     middle, span = _colour_range(known, centre, limit)
     framed = set(outline or ())
@@ -57,7 +60,7 @@ def annotated_heatmap(
     for i, line in enumerate(values):
         for j, each in enumerate(line):
             value = finite(each)
-            words = "–" if value is None else text(value)
+            words = "–" if value is None else _signed(text(value))
             more = tips[i][j] if tips is not None else f"{rows[i]} · {columns[j]}: {words}"
             strength = 0.0 if value is None else abs(value - middle) / span
             data.append(
@@ -77,6 +80,11 @@ def annotated_heatmap(
     return Figure(title, caption, chart, name)
 
 
+def _signed(text: str) -> str:
+    """A written number with a true minus sign, and none before a zero."""
+    return text.replace("-", "−") if any(sign in "123456789" for sign in text) else text.strip("+-")
+
+
 def _colour_range(
     known: Sequence[float], centre: float | None, limit: float | None
 ) -> tuple[float, float]:
@@ -88,7 +96,7 @@ def _colour_range(
 
 def _scale(low: float, high: float, tones: Sequence[str]) -> alt.Scale:
     steps = [low + (high - low) * i / (len(tones) - 1) for i in range(len(tones))]
-    return alt.Scale(domain=steps, range=list(tones), clamp=True)
+    return alt.Scale(domain=steps, range=list(tones), clamp=True, interpolate="rgb")
 
 
 def _cells(
@@ -159,9 +167,7 @@ def overlap_heatmap(
     tips: list[list[str]] = []
     for i, line in enumerate(counts):
         smaller = [min(sizes[i], size) or 1 for size in sizes]
-        shares.append(
-            [None if i == j or n is None else n / smaller[j] for j, n in enumerate(line)]
-        )
+        shares.append([None if i == j or n is None else n / smaller[j] for j, n in enumerate(line)])
         chance = [f", by chance {expected[i][j]:.1f}" if expected else "" for j in range(len(line))]
         tips.append(
             [
@@ -209,7 +215,7 @@ def layer_index_map(
         for field, grid in maps.items()
         for layer, line in enumerate(grid)
         for i, value in enumerate(line)
-        if value > 0
+        if value is not None and value > 0
     ]
     largest = max((row["shade"] for row in data), default=1.0)
     columns = 1 if len(maps) == 1 else 2
@@ -218,7 +224,7 @@ def layer_index_map(
         "start:Q",
         title="neuron",
         scale=alt.Scale(domain=[0, n_neurons], nice=False),
-        axis=alt.Axis(grid=False, tickCount=4, format="~s"),
+        axis=alt.Axis(grid=False, tickCount=4, format=",d"),
     )
     y = alt.Y(
         "layer:Q",

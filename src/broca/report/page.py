@@ -122,14 +122,14 @@ def _drawing(figure: Figure, prefix: str) -> Markup:
 
 
 def _downloads(figure: Figure) -> list[dict[str, Any]]:
-    kinds = (
-        ("SVG", "image/svg+xml", figure.svg.encode()),
-        ("PNG", "image/png", figure.png),
-        ("PDF", "application/pdf", figure.pdf),
-    )
+    kinds = {"svg": "image/svg+xml", "png": "image/png", "pdf": "application/pdf"}
     return [
-        {"kind": kind, "file": f"{figure.slug}.{kind.lower()}", "data": _data(mime, content)}
-        for kind, mime, content in kinds
+        {
+            "kind": kind.upper(),
+            "file": f"{figure.slug}.{kind}",
+            "data": _data(mime, figure.file(kind)),
+        }
+        for kind, mime in kinds.items()
     ]
 
 

@@ -104,7 +104,7 @@ def cell(value: Any, format: str = "") -> Cell:
     if isinstance(value, bool):
         return Cell("✓" if value else "✗", "", str(int(value)))
     if isinstance(value, HasInterval):
-        low, high = number(value.low, format), number(value.high, format)
+        low, high = (number(end, format).removesuffix(" %") for end in (value.low, value.high))
         return Cell(number(value.value, format), f"[{low}, {high}]", repr(float(value.value)))
     if _is_number(value):
         return Cell(number(value, format), "", repr(float(value)))
@@ -112,9 +112,9 @@ def cell(value: Any, format: str = "") -> Cell:
 
 
 def _is_number(value: Any) -> bool:
-    return (
-        hasattr(value, "__float__") and not isinstance(value, bool | str)
-    ) or isinstance(value, HasInterval)
+    return (hasattr(value, "__float__") and not isinstance(value, bool | str)) or isinstance(
+        value, HasInterval
+    )
 
 
 def number(value: Any, format: str = "") -> str:

@@ -18,7 +18,7 @@ LIGHT_TEXT, DARK_TEXT = "#ffffff", "#22252b"
 """Text inside coloured cells: unlike ink it stays as it is in dark mode."""
 
 FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
-WIDTH = 620
+WIDTH = 680
 """Plot width in pixels of a chart that fills the page, labels not counted."""
 
 # What a condition is called decides its colour, so that it is the same in every chart.
@@ -50,12 +50,14 @@ def vega_config() -> dict[str, Any]:
         "padding": 6,
         "view": {"stroke": None},
         "axis": {**labels, **axis, "labelLimit": 260, "titlePadding": 10, "labelPadding": 6},
+        "axisX": {"labelFlush": False},
         "axisY": {"ticks": False, "domain": False},
         "legend": {
             **labels,
             "orient": "top",
             "title": None,
             "symbolType": "square",
+            "symbolOpacity": 1,
             "labelLimit": 300,
             "columnPadding": 18,
         },
