@@ -110,7 +110,7 @@ def average_precision_many(
     # Labellings of which a prompt is a positive: offsets[prompt] .. offsets[prompt + 1] in hits.
     prompts, hits = np.nonzero(positives.T)
     offsets = np.searchsorted(prompts, np.arange(len(used) + 1))
-    counted = np.ascontiguousarray(members.T.astype(np.int32))
+    counted = np.ascontiguousarray(members.T.astype(np.uint8))
     out = np.empty((len(table), len(positives)))
     keys = np.empty((0, len(used)), np.uint64)
     for rows in _chunks(len(table), len(used) * keys.itemsize):

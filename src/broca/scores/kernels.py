@@ -74,7 +74,7 @@ def scan_keys(keys, counted, offsets, hits, out):
 
     Args:
         keys: Sorted keys of `descending_keys`, [neuron, prompt].
-        counted: 1 where a prompt takes part, int32 [prompt, labelling].
+        counted: 1 where a prompt takes part, uint8 [prompt, labelling].
         offsets: Where a prompt's labellings begin in `hits`, [prompt + 1].
         hits: Labellings in which a prompt is positive.
         out: Written: sum over the positives of the precision at their place, [neuron, labelling].
