@@ -432,3 +432,12 @@ def test_runs_are_listed(tmp_path: Path) -> None:
 def test_the_store_loads_no_torch() -> None:
     code = "import sys, broca.store, broca.recipes; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_page_on_files_is_true(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "files.md").read_text(encoding="utf-8")
+    assert [name for name in ROW_SCHEMA.names if f"`{name}`" not in text] == []
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(text.split("```python\n")[1].split("```")[0], names)
+    assert names["table"].num_rows == 1

@@ -331,12 +331,12 @@ def _panels(
     if len(panels) <= 1:
         return _sized(chart.properties(data=values), width, height)
     columns = min(columns, len(panels))
-    each = (width + 110) // columns - 40
+    each = (width + 110) // columns - 46
     facet = alt.Facet("panel:N", sort=list(panels), title=None)
     return (
         chart.properties(width=each, height=height)
         .facet(facet=facet, columns=columns, data=values)
-        .properties(spacing={"row": 14, "column": 26})
+        .properties(spacing={"row": 14, "column": 34})
     )
 
 

@@ -240,7 +240,7 @@ def layer_index_map(
         .properties(
             width=WIDTH if columns == 1 else WIDTH // 2,
             height=max(110, min(260, 6 * n_layers)),
-            view=alt.ViewBackground(stroke=GRID),
+            view=alt.ViewBackground(stroke=GRID, fill=SEQUENTIAL[0]),
         )
     )
     facet = alt.Facet("panel:N", sort=[clean(field) for field in maps], title=None)
