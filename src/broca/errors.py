@@ -64,3 +64,7 @@ class EditError(BrocaError):
 
 class EstimateError(BrocaError):
     """An estimate, an interval or a p-value cannot be computed from these numbers."""
+
+
+class StudyError(BrocaError):
+    """A study cannot be made with this model and these data."""

@@ -60,7 +60,8 @@ class Neuron(NamedTuple):
         parts = text.strip().split(":")
         if len(parts) != 3 or not parts[1].isdigit() or not parts[2].isdigit():
             raise NeuronError(
-                f"{text!r} is not a neuron", mend="Write it as site:layer:index, e.g. hidden:17:403."
+                f"{text!r} is not a neuron",
+                mend="Write it as site:layer:index, e.g. hidden:17:403.",
             )
         check_site(parts[0])
         return cls(parts[0], int(parts[1]), int(parts[2]))
@@ -301,7 +302,8 @@ class NeuronSet:
         """The neurons of ranks ``start`` (included) to ``stop`` (excluded)."""
         if not 0 <= start <= stop <= len(self):
             raise NeuronError(
-                f"Ranks {start} to {stop} do not exist", self.name or None,
+                f"Ranks {start} to {stop} do not exist",
+                self.name or None,
                 f"The set has {len(self)} neurons.",
             )
         return self.take(slice(start, stop))
@@ -476,7 +478,8 @@ class NeuronSet:
             raise NeuronError("This is not a neuron set", str(path), "Pass a file of sets/*.json.")
         if content.get("version") != FORMAT_VERSION:
             raise NeuronError(
-                f"The set has format version {content.get('version')}", str(path),
+                f"The set has format version {content.get('version')}",
+                str(path),
                 f"This broca reads version {FORMAT_VERSION}.",
             )
         try:
@@ -505,9 +508,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise NeuronError(
-            "Cannot read a neuron set", str(path), "Does the file exist?"
-        ) from error
+        raise NeuronError("Cannot read a neuron set", str(path), "Does the file exist?") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise NeuronError(f"Malformed JSON: {error}", str(path)) from error
     if not isinstance(content, dict):
@@ -525,7 +526,9 @@ def uniform_random(index: NeuronIndex, k: int, seed: int, name: str = "") -> Neu
         raise NeuronError(f"Cannot draw {k} of {len(index)} neurons", mend="Choose a smaller k.")
     flat = np.random.default_rng([seed, 0x12A]).choice(len(index), k, replace=False)
     return index.select(
-        np.sort(flat), name=name or f"uniform-{seed}", method="uniform-random",
+        np.sort(flat),
+        name=name or f"uniform-{seed}",
+        method="uniform-random",
         settings={"seed": seed},
     )
 

@@ -95,7 +95,8 @@ def _verify_layer(model: LanguageModel, layer: int, seen: dict, tolerance: float
     for site in ("up", "hidden", "down"):
         if (site, layer) not in seen:
             raise ModelError(
-                f"Site {site} of layer {layer} was never computed", model.name,
+                f"Site {site} of layer {layer} was never computed",
+                model.name,
                 "Pass a Layout that names the modules the block really calls.",
             )
     hidden, up = seen["hidden", layer].float(), seen["up", layer].float()
@@ -113,7 +114,8 @@ def _verify_layer(model: LanguageModel, layer: int, seen: dict, tolerance: float
     if error > tolerance:
         formula = "act(gate) * up" if block.gated else "act(up)"
         raise ModelError(
-            f"hidden is not {formula} in layer {layer} (relative error {error:.2g})", model.name,
+            f"hidden is not {formula} in layer {layer} (relative error {error:.2g})",
+            model.name,
             "The block computes something else than its structure says; pass a Layout.",
         )
     weight = getattr(block.down, "weight", None)

@@ -139,7 +139,8 @@ class LanguageModel:
         for number, block in enumerate(self.blocks):
             if widths_of(block) != found:
                 raise ModelError(
-                    f"Layer {number} has other widths than layer 0", self.name,
+                    f"Layer {number} has other widths than layer 0",
+                    self.name,
                     "broca needs layers of equal width.",
                 )
         return {site: found[site] for site in SITES if site in found}
@@ -209,7 +210,8 @@ class LanguageModel:
             raise PromptError("A prompt has no token", shown)
         if self.max_tokens is not None and len(ids) > self.max_tokens:
             raise PromptError(
-                f"A prompt has {len(ids)} tokens; {self.name} takes {self.max_tokens}", shown,
+                f"A prompt has {len(ids)} tokens; {self.name} takes {self.max_tokens}",
+                shown,
                 "Shorten it or use a model with a longer context.",
             )
 
@@ -286,7 +288,8 @@ class LanguageModel:
             )
         if not 0 <= layer < self.n_layers:
             raise NeuronError(
-                f"{self.name} has no layer {layer}", mend=f"Layers go from 0 to {self.n_layers - 1}."
+                f"{self.name} has no layer {layer}",
+                mend=f"Layers go from 0 to {self.n_layers - 1}.",
             )
 
     # ---- primitive 2: run layers on rows

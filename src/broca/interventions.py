@@ -1,0 +1,226 @@
+"""Switch neurons off, scale them or fix them: for a whole batch, or differently per row.
+
+1. Every intervention names neurons, a change, and the positions at which it is made.
+2. ``intervene(model, ...)`` sets one hook per (site, layer) touched and removes it whatever
+   happens.
+3. Positions are counted from the end of each prompt, so that left padding and answer tokens
+   after the prompt change nothing.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from broca.errors import InterventionError
+from broca.model import LanguageModel
+from broca.neurons import SITES, NeuronSet
+
+Positions = str | tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Multiply neurons by a factor.
+
+    Attributes:
+        neurons: Which neurons.
+        factor: 0 switches off, 1 changes nothing, 2 doubles.
+        positions: ``"all"`` (prompt and generation), ``"last"`` (the prompt's last token), or
+            positions counted from the prompt's end, e.g. ``(-1, -2)``.
+
+    Raises:
+        InterventionError: If the factor is not finite or a position is not negative.
+    """
+
+    neurons: NeuronSet
+    factor: float
+    positions: Positions = "all"
+
+    def __post_init__(self) -> None:
+        _check(self.factor, self.positions)
+
+    def change(self, values: Tensor, index: Tensor) -> Tensor:
+        """New values of the neurons, from their values [..., neuron]."""
+        return values * self.factor
+
+
+@dataclass(frozen=True)
+class Deactivate(Scale):
+    """Set neurons to 0 (paper B's deactivation, at every position by default)."""
+
+    factor: float = 0.0
+
+    def __init__(self, neurons: NeuronSet, positions: Positions = "all") -> None:
+        object.__setattr__(self, "neurons", neurons)
+        object.__setattr__(self, "factor", 0.0)
+        object.__setattr__(self, "positions", positions)
+        self.__post_init__()
+
+    def change(self, values: Tensor, index: Tensor) -> Tensor:
+        """Zeros, whatever the values (an infinite value times 0 would not be 0)."""
+        return torch.zeros_like(values)
+
+
+@dataclass(frozen=True)
+class Fix:
+    """Set neurons to a value: one for all, or one per neuron in the set's order.
+
+    Attributes:
+        neurons: Which neurons.
+        value: A number, or one per neuron.
+        positions: See :class:`Scale`.
+
+    Raises:
+        InterventionError: If the values do not fit the set or are not finite.
+    """
+
+    neurons: NeuronSet
+    value: float | tuple[float, ...]
+    positions: Positions = "all"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.value, tuple) and len(self.value) != len(self.neurons):
+            raise InterventionError(
+                f"{len(self.value)} values for {len(self.neurons)} neurons",
+                mend="Give one value, or one per neuron in the set's order.",
+            )
+        _check(self.value, self.positions)
+
+    def change(self, values: Tensor, index: Tensor) -> Tensor:
+        """The fixed values, [..., neuron]."""
+        fixed = torch.as_tensor(self.value, dtype=values.dtype, device=values.device)
+        return (fixed[index] if fixed.dim() else fixed).expand_as(values)
+
+
+Intervention = Scale | Fix
+
+
+def _check(numbers: float | tuple[float, ...], positions: Positions) -> None:
+    if not np.all(np.isfinite(numbers)):
+        raise InterventionError(f"{numbers} is not a finite number")
+    named = positions in ("all", "last")
+    if not named and (isinstance(positions, str) or not positions or max(positions) >= 0):
+        raise InterventionError(
+            f"Cannot intervene at positions {positions!r}",
+            mend="Use 'all', 'last' or negative positions counted from the prompt's end.",
+        )
+
+
+def first_layer(interventions: Sequence[Intervention | None]) -> int | None:
+    """The lowest layer that any of them edits, None if none edits anything."""
+    lowest = [int(i.neurons.layers.min()) for i in interventions if i and len(i.neurons)]
+    return min(lowest, default=None)
+
+
+@contextmanager
+def intervene(
+    model: LanguageModel,
+    *interventions: Intervention | None,
+    rows: Sequence[Intervention | None] | None = None,
+    after_prompt: int = 0,
+    prompt_active: bool = True,
+) -> Iterator[None]:
+    """Make interventions in every forward pass inside the ``with`` block.
+
+    Args:
+        model: The model under study; its weights are never changed.
+        interventions: Made on every row, in this order.
+        rows: One intervention (or None) per row of the batch, instead.
+        after_prompt: Tokens of the pass that follow the prompt's end (answer tokens).
+        prompt_active: False in passes that hold no prompt token (later steps of a generation):
+            only interventions at all positions act there.
+
+    Raises:
+        InterventionError: If both ways of naming are used, or neither.
+        NeuronError: If a set belongs to a model of another shape.
+
+    Warns:
+        WeightsDifferWarning: If a set was found in other weights of the same shape.
+    """
+    if bool(interventions) == (rows is not None):
+        raise InterventionError(
+            "Name interventions for all rows, or one per row", mend="Use one of the two ways."
+        )
+    per_row: list[Sequence[Intervention | None]] = (
+        [interventions] if rows is None else [[one] for one in rows]
+    )
+    checked: set[int] = set()
+    for listed in per_row:
+        for one in listed:
+            if one is not None and id(one.neurons) not in checked:
+                checked.add(id(one.neurons))
+                one.neurons.check(model.identity)
+    edits = _edits_by_place(model, per_row, everywhere=rows is None)
+    with ExitStack() as stack:
+        for (site, layer), listed in edits.items():
+            apply = _make_apply(listed, after_prompt, prompt_active)
+            stack.enter_context(model.touch(site, layer, apply))
+        yield
+
+
+@dataclass(frozen=True)
+class _Edit:
+    row: int | None
+    intervention: Intervention
+    neurons: Tensor  # indices at this site and layer
+    index: Tensor  # their ranks in the set
+
+
+def _edits_by_place(
+    model: LanguageModel, per_row: list[Sequence[Intervention | None]], everywhere: bool
+) -> dict[tuple[str, int], list[_Edit]]:
+    edits: dict[tuple[str, int], list[_Edit]] = defaultdict(list)
+    for row, listed in enumerate(per_row):
+        for one in listed:
+            if one is None or not len(one.neurons):
+                continue
+            for site, layer, neurons, ranks in _places(one.neurons):
+                number = None if everywhere else row
+                edits[site, layer].append(_Edit(number, one, neurons, ranks))
+    return edits
+
+
+def _places(neurons: NeuronSet) -> Iterator[tuple[str, int, Tensor, Tensor]]:
+    for site, layer in neurons.counts():
+        ranks = np.flatnonzero((neurons.sites == SITES.index(site)) & (neurons.layers == layer))
+        indices = torch.from_numpy(neurons.indices[ranks].astype(np.int64))
+        yield site, layer, indices, torch.from_numpy(ranks)
+
+
+def _make_apply(edits: list[_Edit], after_prompt: int, prompt_active: bool):
+    def apply(tensor: Tensor) -> Tensor | None:
+        new = None
+        for edit in edits:
+            tokens = _tokens(edit.intervention.positions, tensor, after_prompt, prompt_active)
+            if tokens is None:
+                continue
+            if new is None:
+                new = tensor.clone()
+            neurons = edit.neurons.to(tensor.device)
+            target = new if edit.row is None else new[edit.row : edit.row + 1]
+            here = target[:, tokens]
+            here[..., neurons] = edit.intervention.change(here[..., neurons], edit.index)
+            target[:, tokens] = here
+        return new
+
+    return apply
+
+
+def _tokens(
+    positions: Positions, tensor: Tensor, after_prompt: int, prompt_active: bool
+) -> slice | list[int] | None:
+    """Token positions of a pass at which to act, None for none."""
+    if positions == "all":
+        return slice(None)
+    if not prompt_active:
+        return None
+    end = tensor.shape[1] - after_prompt
+    wanted = (-1,) if positions == "last" else positions
+    return [end + position for position in wanted if end + position >= 0]  # type: ignore[operator]

@@ -1,0 +1,278 @@
+"""Ask prompts under many conditions: two greedy tokens, log P and rank of the answer.
+
+1. Prompts of similar length form left-padded batches; the tokens of the measured answer follow
+   each prompt, so that one pass gives the first greedy token and log P.
+2. The layers below the first one that a condition edits run once for all conditions; each
+   condition goes on from the rows that enter that layer.
+3. The second greedy token needs no pass where the first one is the answer's own first token;
+   elsewhere one token is run on the condition's keys and values.
+
+Source: paper B, sections 2 and 4 (accuracy of two greedy tokens); log P beside it is ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from broca.answers import Target, find_targets, measure_border
+from broca.interventions import Intervention, first_layer, intervene
+from broca.model import LanguageModel, TokenBatch
+from broca.model.resume import KeysValues, Pass, crop, select_logits
+from broca.progress import track
+from broca.prompts import Prompt
+
+
+@dataclass(frozen=True)
+class AnswerRow:
+    """What a model answered to one prompt under one condition.
+
+    Attributes:
+        condition: Name of the condition.
+        prompt: Id of the prompt.
+        ids: The greedy tokens.
+        text: The same, decoded.
+        correct: Whether they are a prefix of a right answer's tokens.
+        log_p: Natural log of the probability of a right answer (their sum, if several), NaN if
+            not measured.
+        rank: Rank of the right answer's first token at the prompt's end, from 1; 0 if not
+            measured.
+    """
+
+    condition: str
+    prompt: str
+    ids: tuple[int, ...]
+    text: str
+    correct: bool
+    log_p: float
+    rank: int
+
+
+@dataclass
+class _Job:
+    """Rows of one batch: a prompt and one of its measured answers each."""
+
+    owners: list[int]
+    batch: TokenBatch
+    width: int  # tokens per row up to the prompt's end
+    extra: int  # answer tokens after it
+    answers: Tensor  # padded with -1, [row, extra + 1]
+
+
+def answer_prompts(
+    model: LanguageModel,
+    prompts: Sequence[Prompt],
+    conditions: Mapping[str, Intervention | None],
+    *,
+    border: str | None = None,
+    with_log_p: bool = True,
+    batch_size: int = 64,
+) -> Iterator[AnswerRow]:
+    """Ask every prompt under every condition.
+
+    Args:
+        model: The model under study.
+        prompts: What it is asked.
+        conditions: Interventions by name; None leaves the model untouched.
+        border: ``" "`` or ``""`` before an answer; measured on these prompts if None.
+        with_log_p: Whether to measure log P and rank (without, answers alone are quicker).
+        batch_size: Rows per pass.
+
+    Yields:
+        One row per prompt and condition: batch by batch, conditions in the order given.
+
+    Raises:
+        PromptError: If a prompt does not fit the model.
+        NeuronError: If a set belongs to a model of another shape.
+    """
+    if border is None:
+        border = measure_border(model, prompts)
+    targets = find_targets(model, prompts, border)
+    jobs = _jobs(model, targets, with_log_p, batch_size)
+    for job in track(jobs, f"Asking under {len(conditions)} conditions"):
+        for name, answer in _ask(model, job, conditions):
+            yield from _rows(model, name, job, answer, prompts, targets)
+
+
+def _jobs(
+    model: LanguageModel, targets: Sequence[Target], with_log_p: bool, batch_size: int
+) -> list[_Job]:
+    answers = [target.measured if with_log_p else ((),) for target in targets]
+    lengths = [len(target.prompt) for target in targets]
+    longest = [max(map(len, listed), default=0) for listed in answers]
+    order = sorted(range(len(targets)), key=lambda i: (lengths[i], longest[i], i))
+    jobs, owners, n_rows = [], [], 0
+    for owner in order:
+        longer = bool(owners) and lengths[owner] > lengths[owners[-1]]
+        # Rows of one length need no padding mask, but tiny batches cost more than padding does.
+        if n_rows and (
+            n_rows + len(answers[owner]) > batch_size or longer * 4 * n_rows > batch_size
+        ):
+            jobs.append(_job(model, targets, answers, owners))
+            owners, n_rows = [], 0
+        owners.append(owner)
+        n_rows += len(answers[owner])
+    if owners:
+        jobs.append(_job(model, targets, answers, owners))
+    return jobs
+
+
+def _job(
+    model: LanguageModel,
+    targets: Sequence[Target],
+    answers: Sequence[Sequence[tuple[int, ...]]],
+    owners: Sequence[int],
+) -> _Job:
+    rows = [(owner, answer) for owner in owners for answer in answers[owner]]
+    prompt = model.pad([targets[owner].prompt for owner, _ in rows])
+    extra = max(max(len(answer) for _, answer in rows) - 1, 0)
+    padded = torch.full((len(rows), extra + 1), -1)
+    for row, (_, answer) in enumerate(rows):
+        padded[row, : len(answer)] = torch.tensor(answer, dtype=torch.long)
+    padded = padded.to(prompt.ids.device)
+    batch = _append(prompt, padded[:, :extra].clamp(min=0))
+    return _Job([owner for owner, _ in rows], batch, prompt.ids.shape[1], extra, padded)
+
+
+def _append(prompt: TokenBatch, tail: Tensor) -> TokenBatch:
+    """Put each answer's tokens behind its prompt; what follows an answer's end is never seen."""
+    if not tail.shape[1]:
+        return prompt
+    steps = torch.arange(1, tail.shape[1] + 1, device=tail.device)
+    return TokenBatch(
+        torch.cat([prompt.ids, tail], 1),
+        torch.cat([prompt.attention_mask, torch.ones_like(tail)], 1),
+        torch.cat([prompt.position_ids, prompt.position_ids[:, -1:] + steps], 1),
+    )
+
+
+@dataclass
+class _Answer:
+    """Raw outcome of one job under one condition, per row."""
+
+    first: list[int]
+    second: list[int]
+    log_p: list[float]
+    rank: list[int]
+
+
+@torch.no_grad()
+def _ask(
+    model: LanguageModel, job: _Job, conditions: Mapping[str, Intervention | None]
+) -> Iterator[tuple[str, _Answer]]:
+    starts = {name: first_layer([change]) for name, change in conditions.items()}
+    shared = sorted({start for start in starts.values() if start})
+    clean = None
+    if shared or None in starts.values():
+        clean = model.run(
+            job.batch, keep_inputs=shared, use_cache=True, logits_to_keep=job.extra + 1
+        )
+    for name, change in conditions.items():
+        start = starts[name]
+        if start is None and clean is not None:
+            yield name, _finish(model, job, clean, clean.keys_values, None)
+            continue
+        start = start or 0
+        rows = clean.inputs[start] if start and clean else None
+        with _active(model, change, after_prompt=job.extra):
+            edited = model.run(
+                job.batch, start=start, rows=rows, use_cache=True, logits_to_keep=job.extra + 1
+            )
+        below = clean.keys_values[:start] if clean else []
+        yield name, _finish(model, job, edited, [*below, *edited.keys_values[start:]], change)
+
+
+def _active(model: LanguageModel, change: Intervention | None, **where):
+    return nullcontext() if change is None else intervene(model, change, **where)
+
+
+def _finish(
+    model: LanguageModel,
+    job: _Job,
+    done: Pass,
+    keys_values: KeysValues,
+    change: Intervention | None,
+) -> _Answer:
+    logits = done.logits[:, -(job.extra + 1) :]
+    greedy = logits.argmax(-1)
+    first = greedy[:, 0]
+    second = torch.full_like(first, -1)
+    if job.extra:
+        known = (first == job.answers[:, 0]) & (job.answers[:, 1] >= 0)
+        second[known] = greedy[known, 1]
+    open_rows = (second < 0).nonzero()[:, 0]
+    if len(open_rows):
+        step = _second_step(model, job, first, open_rows, keys_values, change)
+        second[open_rows] = step.argmax(-1)
+    log_p, rank = _score(logits, job)
+    return _Answer(first.tolist(), second.tolist(), log_p, rank)
+
+
+def _second_step(
+    model: LanguageModel,
+    job: _Job,
+    first: Tensor,
+    rows: Tensor,
+    keys_values: KeysValues,
+    change: Intervention | None,
+) -> Tensor:
+    """Logits [row, vocab] after one more token, on the keys and values of the prompt."""
+    mask = job.batch.attention_mask[rows, : job.width]
+    batch = TokenBatch(
+        first[rows, None],
+        torch.ones_like(first[rows, None]),
+        job.batch.position_ids[rows, job.width - 1 : job.width] + 1,
+    )
+    past = crop(keys_values, rows, job.width)
+    with _active(model, change, prompt_active=False):
+        step = model.run(batch, past=past, past_mask=mask)
+    return select_logits(step.logits, torch.zeros_like(rows))
+
+
+def _score(logits: Tensor, job: _Job) -> tuple[list[float], list[int]]:
+    """Log P of each row's answer and the rank of its first token."""
+    given = job.answers >= 0
+    tokens = job.answers.clamp(min=0)
+    chosen = logits.gather(-1, tokens[..., None])[..., 0]
+    log_p = ((chosen - logits.logsumexp(-1)) * given).sum(1)
+    rank = (logits[:, 0] > chosen[:, :1]).sum(1) + 1
+    asked = given[:, 0]
+    return (
+        log_p.masked_fill(~asked, float("nan")).tolist(),
+        rank.masked_fill(~asked, 0).tolist(),
+    )
+
+
+def _rows(
+    model: LanguageModel,
+    name: str,
+    job: _Job,
+    answer: _Answer,
+    prompts: Sequence[Prompt],
+    targets: Sequence[Target],
+) -> Iterator[AnswerRow]:
+    """One row per prompt; the probabilities of several right answers add up."""
+    rows_of: dict[int, list[int]] = {}
+    for row, owner in enumerate(job.owners):
+        rows_of.setdefault(owner, []).append(row)
+    for owner, mine in rows_of.items():
+        ids = (answer.first[mine[0]], answer.second[mine[0]])
+        yield AnswerRow(
+            condition=name,
+            prompt=prompts[owner].id,
+            ids=ids,
+            text=model.tokenizer.decode(list(ids)),
+            correct=targets[owner].is_correct(ids),
+            log_p=_sum_of([answer.log_p[row] for row in mine]),
+            rank=min(answer.rank[row] for row in mine),
+        )
+
+
+def _sum_of(log_ps: Sequence[float]) -> float:
+    """Log of the sum of probabilities; one alone (also NaN: not measured) stays as it is."""
+    return log_ps[0] if len(log_ps) == 1 else float(np.logaddexp.reduce(log_ps))

@@ -1,0 +1,219 @@
+"""Responses: the activations of all neurons of some sites on prompts, pooled over tokens.
+
+1. Prompts run in batches, once for all chosen sites.
+2. At each site the tensor [prompt, token, neuron] is pooled in float32 to [prompt, neuron].
+3. Rows go to one file per (site, layer), on disk where a folder is given, so that memory stays
+   bounded whatever the model; a finished folder is reused by later studies.
+
+Source: paper B, section 3.1 (mean over the prompt's tokens), with the poolings of METHODS.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from broca.errors import RunError, ScoreError
+from broca.model import LanguageModel, TokenBatch
+from broca.neurons import NeuronIndex, digest_of
+from broca.progress import track
+from broca.prompts import Prompt
+
+POOLINGS = ("mean", "mean-no-bos", "last", "subject-last")
+
+
+@dataclass(frozen=True)
+class Responses:
+    """Pooled responses of the neurons of an index to prompts.
+
+    Attributes:
+        index: Which neurons.
+        prompt_ids: Which prompts, in row order.
+        pooling: One of :data:`POOLINGS`.
+        key: Hash of model, prompts and pooling.
+        folder: Where the blocks lie, None if they are in memory.
+    """
+
+    index: NeuronIndex
+    prompt_ids: tuple[str, ...]
+    pooling: str
+    key: str
+    folder: Path | None = None
+    rows: np.ndarray | None = None
+    _blocks: dict[tuple[str, int], np.ndarray] = field(default_factory=dict, repr=False)
+
+    def block(self, site: str, layer: int) -> np.ndarray:
+        """Responses at one site and layer, float32 [prompt, neuron]; from disk they are mapped."""
+        if self.folder is None:
+            values = self._blocks[site, layer]
+        else:
+            values = np.load(self.folder / f"{site}.{layer}.npy", mmap_mode="r")
+        return values if self.rows is None else values[self.rows]
+
+    def subset(self, rows: Sequence[int] | np.ndarray) -> Responses:
+        """The same responses to some of the prompts, in the order given."""
+        rows = np.asarray(rows)
+        if rows.dtype == bool:
+            rows = np.flatnonzero(rows)
+        inside = rows if self.rows is None else self.rows[rows]
+        ids = tuple(self.prompt_ids[row] for row in rows)
+        return Responses(self.index, ids, self.pooling, self.key, self.folder, inside, self._blocks)
+
+
+@torch.no_grad()
+def record_responses(
+    model: LanguageModel,
+    prompts: Sequence[Prompt],
+    sites: Sequence[str] = ("gate", "up", "down"),
+    *,
+    pooling: str = "mean",
+    folder: str | Path | None = None,
+    batch_size: int = 64,
+) -> Responses:
+    """Record pooled responses of every neuron of some sites, in one pass per prompt.
+
+    Args:
+        model: The model under study.
+        prompts: What it reads.
+        sites: Which sites.
+        pooling: ``mean`` over the prompt's real tokens, BOS included (paper B's ancestor code);
+            ``mean-no-bos``; ``last`` token; ``subject-last``, the subject's last token.
+        folder: Where to keep the blocks, in a subfolder by key; a finished one is reused. In
+            memory if None.
+        batch_size: Prompts per pass.
+
+    Raises:
+        ScoreError: If the pooling is unknown, or a prompt has no subject for ``subject-last``.
+        NeuronError: If the model has no such site.
+        PromptError: If a prompt is longer than the context.
+    """
+    if pooling not in POOLINGS:
+        raise ScoreError(f"Unknown pooling {pooling!r}", mend=f"Use one of {', '.join(POOLINGS)}.")
+    if not prompts:
+        raise ScoreError("There are no prompts to record responses on")
+    index = NeuronIndex(model.identity, tuple(sites))
+    key = response_key(model, prompts, index.sites, pooling)
+    ids = tuple(prompt.id for prompt in prompts)
+    place = None if folder is None else Path(folder) / key
+    if place is not None and (place / "finished.json").exists():
+        return Responses(index, ids, pooling, key, place)
+    blocks = _allocate(index, len(prompts), place)
+    tokens = model.encode([prompt.text for prompt in prompts])
+    order = np.argsort([len(t) for t in tokens], kind="stable")
+    batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    for rows in track(batches, "Recording responses"):
+        batch = model.pad([tokens[row] for row in rows])
+        weights = _weights(model, [prompts[row] for row in rows], batch, pooling)
+        _record(model, index, batch, weights, rows, blocks)
+    if place is not None:
+        _finish(place, index, ids, pooling, blocks)
+        return Responses(index, ids, pooling, key, place)
+    return Responses(index, ids, pooling, key, None, None, blocks)
+
+
+def response_key(
+    model: LanguageModel, prompts: Sequence[Prompt], sites: Sequence[str], pooling: str
+) -> str:
+    """Hash of all that determines responses: model, prompts, sites and pooling."""
+    texts = [[prompt.id, prompt.text] for prompt in prompts]
+    dtype = str(model.dtype)
+    return digest_of([model.identity.fingerprint, dtype, list(sites), pooling, texts])
+
+
+def _allocate(
+    index: NeuronIndex, n_prompts: int, place: Path | None
+) -> dict[tuple[str, int], np.ndarray]:
+    if place is None:
+        make = lambda site, layer, width: np.empty((n_prompts, width), np.float32)  # noqa: E731
+    else:
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError("Cannot write responses", str(place), str(error)) from error
+
+        def make(site: str, layer: int, width: int) -> np.ndarray:
+            path = place / f"{site}.{layer}.npy"
+            return np.lib.format.open_memmap(path, "w+", np.float32, (n_prompts, width))
+
+    return {
+        (site, layer): make(site, layer, where.stop - where.start)
+        for site, layer, where in index.blocks()
+    }
+
+
+def _record(
+    model: LanguageModel,
+    index: NeuronIndex,
+    batch: TokenBatch,
+    weights: Tensor,
+    rows: np.ndarray,
+    blocks: dict[tuple[str, int], np.ndarray],
+) -> None:
+    with ExitStack() as stack:
+        for site, layer, _ in index.blocks():
+
+            def keep(tensor: Tensor, block: np.ndarray = blocks[site, layer]) -> None:
+                pooled = torch.einsum("pt,ptn->pn", weights.to(tensor.device), tensor.float())
+                block[rows] = pooled.cpu().numpy()
+
+            stack.enter_context(model.touch(site, layer, keep))
+        model.logits(batch)
+
+
+def _weights(
+    model: LanguageModel, prompts: Sequence[Prompt], batch: TokenBatch, pooling: str
+) -> Tensor:
+    """What every token counts in the pooled response, float32 [prompt, token]."""
+    mask = batch.attention_mask.float()
+    if pooling == "mean":
+        return mask / mask.sum(1, keepdim=True)
+    if pooling == "mean-no-bos":
+        bos = model.tokenizer.bos_token_id
+        first = mask.argmax(1)
+        for row, start in enumerate(first.tolist()):
+            if bos is not None and batch.ids[row, start] == bos and mask[row].sum() > 1:
+                mask[row, start] = 0
+        return mask / mask.sum(1, keepdim=True)
+    weights = torch.zeros_like(mask)
+    for row, prompt in enumerate(prompts):
+        weights[row, -1 if pooling == "last" else _subject_token(model, prompt)] = 1
+    return weights
+
+
+def _subject_token(model: LanguageModel, prompt: Prompt) -> int:
+    """Position of the subject's last token, counted from the prompt's end."""
+    if prompt.subject_span is None:
+        raise ScoreError(
+            "A prompt does not name its subject",
+            repr(prompt.text),
+            "Pooling 'subject-last' needs prompts made from facts.",
+        )
+    end = prompt.subject_span[1]
+    encoding = model.tokenizer(prompt.text, return_offsets_mapping=True)
+    spans = encoding["offset_mapping"]
+    covering = [i for i, (start, stop) in enumerate(spans) if start < end <= stop and stop > start]
+    if not covering:
+        raise ScoreError("No token ends the subject of a prompt", repr(prompt.text))
+    return covering[0] - len(spans)
+
+
+def _finish(
+    place: Path,
+    index: NeuronIndex,
+    ids: tuple[str, ...],
+    pooling: str,
+    blocks: dict[tuple[str, int], np.ndarray],
+) -> None:
+    for block in blocks.values():
+        block.flush()  # type: ignore[attr-defined]
+    about = {"sites": list(index.sites), "pooling": pooling, "prompts": list(ids)}
+    beside = place / ".finished.part"
+    beside.write_text(json.dumps(about), encoding="utf-8")
+    beside.replace(place / "finished.json")

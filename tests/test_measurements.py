@@ -1,0 +1,132 @@
+"""Answers under many conditions equal generate and a token-by-token loop, one prompt at a time."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from plain import plain_answer, plain_factor, plain_log_p
+from tiny import TEXTS, tiny_model, tiny_tokenizer
+
+from broca.answers import answer_tokens, find_targets, measure_border
+from broca.errors import PromptError
+from broca.interventions import Deactivate, Scale
+from broca.measurements import answer_prompts
+from broca.model import LanguageModel
+from broca.neurons import NeuronIndex, NeuronSet, uniform_random
+from broca.prompts import Prompt
+
+ANSWERS = (("fox jumps over", "dog"), ("A",), ("city of the lazy",), ("B", "C", "D"))
+PROMPTS = [
+    Prompt(id=f"p{n}", text=f"{text}? Answer:", answers=answers)
+    for n, (text, answers) in enumerate(zip(TEXTS * 3, ANSWERS * 3, strict=True))
+]
+
+
+def conditions_of(model):
+    index = NeuronIndex(model.identity, model.sites)
+    sets = [uniform_random(index, 12, seed) for seed in range(3)]
+    upper = NeuronSet.of([n for n in sets[0] if n.layer >= 2], model.identity)
+    return {
+        "untouched": None,
+        "all layers": Deactivate(sets[1]),
+        "upper half": Deactivate(upper),
+        "doubled": Scale(sets[2], 2.0),
+    }
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral", "gemma2", "qwen3"])
+def test_rows_equal_one_prompt_at_a_time(family):
+    model = tiny_model(family)
+    conditions = conditions_of(model)
+    rows = list(answer_prompts(model, PROMPTS, conditions, border=" ", batch_size=5))
+    assert len(rows) == len(PROMPTS) * len(conditions)
+    by_key = {(row.condition, row.prompt): row for row in rows}
+    for name, change in conditions.items():
+        factor, neurons = (1.0, None) if change is None else (change.factor, change.neurons)
+        neurons = neurons if neurons is not None else NeuronSet.of([], model.identity)
+        with plain_factor(model, neurons, factor):
+            for prompt in PROMPTS:
+                row = by_key[name, prompt.id]
+                ids = tiny_tokenizer()(prompt.text).input_ids
+                assert list(row.ids) == plain_answer(model, ids)
+                answers = [
+                    tiny_tokenizer()(f" {answer}", add_special_tokens=False).input_ids
+                    for answer in prompt.answers
+                ]
+                log_ps = torch.tensor([plain_log_p(model, ids, answer) for answer in answers])
+                assert row.log_p == pytest.approx(float(log_ps.logsumexp(0)), abs=1e-4)
+                with torch.no_grad():
+                    logits = model.module(torch.tensor([ids])).logits[0, -1]
+                ranks = [int((logits > logits[answer[0]]).sum()) + 1 for answer in answers]
+                assert row.rank == min(ranks)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "opt", "bloom", "phi3"])
+def test_shared_layers_change_nothing_in_other_families(family):
+    model = tiny_model(family)
+    conditions = conditions_of(model)
+    together = list(answer_prompts(model, PROMPTS, conditions, border=" ", batch_size=64))
+    for name, change in conditions.items():
+        alone = list(answer_prompts(model, PROMPTS, {name: change}, border=" ", batch_size=1))
+        theirs = {row.prompt: row for row in alone}
+        for row in (row for row in together if row.condition == name):
+            assert row.ids == theirs[row.prompt].ids
+            assert row.log_p == pytest.approx(theirs[row.prompt].log_p, abs=1e-4)
+
+
+def test_answers_without_log_p():
+    model = tiny_model("llama")
+    conditions = conditions_of(model)
+    full = {
+        (row.condition, row.prompt): row.ids
+        for row in answer_prompts(model, PROMPTS, conditions, border=" ")
+    }
+    for row in answer_prompts(model, PROMPTS, conditions, border=" ", with_log_p=False):
+        assert row.ids == full[row.condition, row.prompt]
+        assert math.isnan(row.log_p)
+        assert row.rank == 0
+
+
+def test_two_greedy_tokens_must_be_a_prefix_of_a_right_answer():
+    target = find_targets(
+        tiny_model("llama"), [Prompt("p", "a cat? Answer:", ("dog jumps", "fox"))], " "
+    )[0]
+    dog, fox = target.measured
+    assert len(dog) > 2
+    assert target.is_correct(dog[:2])
+    assert not target.is_correct((dog[0], fox[0]))
+    one = find_targets(tiny_model("llama"), [Prompt("p", "a cat? Answer:", ("A",))], " ")[0]
+    assert len(one.measured[0]) == 1
+    assert one.is_correct((one.measured[0][0], 5))
+
+
+def test_the_border_is_measured_not_assumed():
+    """A head that answers without a space makes the bare border win, and the reverse."""
+    model = tiny_model("llama")
+    prompts = [Prompt("p", "a cat? Answer:", ("fox",)), Prompt("q", "one two", ("dog",))]
+    for border in (" ", ""):
+        module = tiny_model("llama").module
+        firsts = {answer_tokens(model, p.text, p.answers[0], border)[0] for p in prompts}
+        bias = torch.zeros(320)
+        bias[list(firsts)] = 30.0
+        head = torch.nn.Linear(32, 320)
+        head.weight.data.zero_()
+        head.bias.data.copy_(bias)
+        module.lm_head = head
+        assert measure_border(LanguageModel(module, tiny_tokenizer()), prompts) == border
+
+
+def test_both_borders_count_as_right():
+    target = find_targets(tiny_model("llama"), [Prompt("p", "one two", ("dog",))], " ")[0]
+    bare = answer_tokens(tiny_model("llama"), "one two", "dog", "")
+    assert target.is_correct(bare[:2])
+    assert target.is_correct(target.measured[0][:2])
+
+
+def test_a_prompt_with_its_answer_must_fit():
+    long = "a cat " * 40
+    model = tiny_model("llama", max_position_embeddings=64)
+    with pytest.raises(PromptError, match="takes 64"):
+        list(answer_prompts(model, [Prompt("p", long, ("dog",))], {"untouched": None}))

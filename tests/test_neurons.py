@@ -1,0 +1,150 @@
+"""Neurons, indices and sets: order, algebra, random controls, storing, refusing."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broca.errors import NeuronError
+from broca.neurons import (
+    SITES,
+    ModelIdentity,
+    Neuron,
+    NeuronIndex,
+    NeuronSet,
+    uniform_random,
+)
+
+IDENTITY = ModelIdentity("m", "f", 3, {"gate": 5, "up": 5, "hidden": 5, "down": 4, "o": 4})
+neurons = st.lists(
+    st.builds(
+        Neuron,
+        st.sampled_from(["gate", "up", "hidden", "down", "o"]),
+        st.integers(0, 2),
+        st.integers(0, 3),
+    ),
+    unique=True,
+)
+
+
+def make(listed, **about):
+    return NeuronSet.of(listed, IDENTITY, **about)
+
+
+def test_text_form():
+    assert Neuron.parse("hidden:2:3") == Neuron("hidden", 2, 3)
+    assert str(Neuron("hidden", 2, 3)) == "hidden:2:3"
+    for wrong in ("hidden:2", "hidden:x:1", "mlp:1:1", "hidden:-1:2"):
+        with pytest.raises(NeuronError):
+            Neuron.parse(wrong)
+
+
+def test_index_is_ordered_by_site_layer_index():
+    index = NeuronIndex(IDENTITY, ("down", "gate"))
+    every = [
+        (SITES.index(site), layer, i)
+        for site in ("gate", "down")
+        for layer in range(3)
+        for i in range(IDENTITY.widths[site])
+    ]
+    assert len(index) == len(every) == 27
+    located = index.locate(np.arange(27))
+    assert list(zip(*(a.tolist() for a in located), strict=True)) == every
+    assert [where.start for _, _, where in index.blocks()] == [0, 5, 10, 15, 19, 23]
+    assert index.block_slice("down", 1) == slice(19, 23)
+    np.testing.assert_array_equal(index.flatten(index.select(np.arange(27))), np.arange(27))
+
+
+@given(neurons, neurons)
+def test_algebra_equals_sets(a, b):
+    one, two = make(a), make(b)
+    assert list(one & two) == [n for n in a if n in set(b)]
+    assert list(one - two) == [n for n in a if n not in set(b)]
+    assert list(one | two) == a + [n for n in b if n not in set(a)]
+    overlap = one.overlap(two)
+    assert overlap.count == len(set(a) & set(b))
+    if a or b:
+        assert overlap.jaccard == pytest.approx(overlap.count / len(set(a) | set(b)))
+
+
+@given(neurons)
+def test_digest_is_of_the_neurons_alone(listed):
+    assert make(listed, name="x").digest == make(listed[::-1]).digest
+    if listed:
+        assert make(listed).digest != make(listed[1:]).digest
+
+
+def test_units_and_counts():
+    listed = make([Neuron("gate", 0, 1), Neuron("up", 0, 1), Neuron("down", 0, 1)])
+    assert listed.n_units == 2
+    assert listed.counts() == {("gate", 0): 1, ("up", 0): 1, ("down", 0): 1}
+
+
+def test_parts():
+    listed = make([Neuron("gate", 0, 1), Neuron("up", 2, 1), Neuron("gate", 1, 3)])
+    assert list(listed.top(1)) == [Neuron("gate", 0, 1)]
+    assert list(listed.ranks(1, 3)) == [Neuron("up", 2, 1), Neuron("gate", 1, 3)]
+    assert list(listed.only(site="gate", layer=1)) == [Neuron("gate", 1, 3)]
+    with pytest.raises(NeuronError, match="has 3 neurons"):
+        listed.top(4)
+
+
+def test_random_controls():
+    listed = make([Neuron("gate", 0, 1), Neuron("gate", 0, 2), Neuron("down", 2, 0)], name="r")
+    matched = listed.matched_random(3)
+    assert matched.counts() == listed.counts()
+    assert not len(matched & listed)
+    assert matched.digest == listed.matched_random(3).digest != listed.matched_random(4).digest
+    crowded = make([Neuron("gate", 0, i) for i in range(4)])
+    with pytest.raises(NeuronError, match="smaller k"):
+        crowded.matched_random(0)
+    index = NeuronIndex(IDENTITY, ("gate", "up"))
+    assert len(uniform_random(index, 30, 0)) == 30
+    with pytest.raises(NeuronError, match="Cannot draw 31"):
+        uniform_random(index, 31, 0)
+
+
+@given(neurons)
+def test_round_trip(tmp_path_factory, listed):
+    path = tmp_path_factory.mktemp("sets") / "a.json"
+    original = make(listed, name="r", method="m", settings={"k": 3}, data_hash="d")
+    loaded = NeuronSet.load(original.save(path))
+    assert list(loaded) == listed
+    assert (loaded.name, loaded.method, loaded.settings, loaded.data_hash) == (
+        "r",
+        "m",
+        {"k": 3},
+        "d",
+    )
+    assert loaded.identity == IDENTITY
+    np.testing.assert_array_equal(loaded.scores, original.scores)
+
+
+def test_refusals(tmp_path):
+    with pytest.raises(NeuronError, match="outside the model"):
+        make([Neuron("gate", 3, 0)])
+    with pytest.raises(NeuronError, match="twice"):
+        make([Neuron("gate", 0, 0)] * 2)
+    with pytest.raises(NeuronError, match="no site 'q'"):
+        make([Neuron("q", 0, 0)])
+    path = tmp_path / "s.json"
+    make([Neuron("gate", 0, 0)]).save(path)
+    content = json.loads(path.read_text())
+    for change, message in (
+        ({"format": "other"}, "not a neuron set"),
+        ({"version": 99}, "version 99"),
+        ({"layer": None}, "malformed"),
+        ({"layer": [7]}, "outside the model"),
+    ):
+        path.write_text(json.dumps({**content, **change}))
+        with pytest.raises(NeuronError, match=message):
+            NeuronSet.load(path)
+    path.write_text("{")
+    with pytest.raises(NeuronError, match="Malformed JSON"):
+        NeuronSet.load(path)
+    with pytest.raises(NeuronError, match="Cannot read"):
+        NeuronSet.load(tmp_path / "none.json")
