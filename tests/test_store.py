@@ -406,8 +406,11 @@ def test_the_manifest_lists_and_checks_what_is_there(run: RunFolder) -> None:
     assert sum("rows" in entry for entry in manifest["files"].values()) == 1
     assert not list(run.path.rglob(".*"))
     assert run.check() == []
-    (run.path / "report.html").write_text("<b>")
-    assert run.check() == ["report.html"]
+    (run.path / "report.html").write_text("<b>drawn anew")
+    assert run.check() == []
+    (run.path / "summary.json").write_text("{}")
+    (run.path / "report.html").unlink()
+    assert run.check() == ["report.html", "summary.json"]
 
 
 def test_runs_are_listed(tmp_path: Path) -> None:
