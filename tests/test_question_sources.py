@@ -116,6 +116,8 @@ def test_mlama_has_relations_and_languages_of_the_paper(tmp_path: Path) -> None:
     assert all(q.field == q.language for q in questions)
     facts = [{q.id.split("@")[0] for q in questions if q.language == x} for x in LANGUAGES]
     assert all(f == facts[0] for f in facts), "all languages ask for the same facts"
+    chosen = {q.right for q in questions}
+    assert any(o not in chosen for q in questions for o in q.pool), "objects of all facts are used"
     english = next(q for q in questions if q.language == "en")
     assert english.question.split("\n")[0].endswith(" works for [Y] .")
     assert all("[X]" not in q.question for q in questions)

@@ -106,6 +106,14 @@ def test_options_over_several_lines_and_stems_with_labels(tmp_path: Path) -> Non
     assert question.question.endswith("A. trap\nQuestion")
 
 
+def test_released_file_with_digits_as_labels(tmp_path: Path) -> None:
+    entry = released(sentences=["Which?\n (1) one\n (2) two\nAnswer:"], obj_label=["2"])
+    (question,) = load_questions(write_released(tmp_path, one=entry))
+    assert (question.labels, question.options, question.right) == (
+        ("1", "2"), ("one", "two"), "two",
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
