@@ -40,14 +40,14 @@ def conditions_of(model):
 def test_rows_equal_one_prompt_at_a_time(family):
     model = tiny_model(family)
     conditions = conditions_of(model)
-    rows = list(answer_prompts(model, PROMPTS, conditions, border=" ", batch_size=5))
-    assert len(rows) == len(PROMPTS) * len(conditions)
+    rows = list(answer_prompts(model, PROMPTS[:4], conditions, border=" ", batch_size=3))
+    assert len(rows) == 4 * len(conditions)
     by_key = {(row.condition, row.prompt): row for row in rows}
     for name, change in conditions.items():
         factor, neurons = (1.0, None) if change is None else (change.factor, change.neurons)
         neurons = neurons if neurons is not None else NeuronSet.of([], model.identity)
         with plain_factor(model, neurons, factor):
-            for prompt in PROMPTS:
+            for prompt in PROMPTS[:4]:
                 row = by_key[name, prompt.id]
                 ids = tiny_tokenizer()(prompt.text).input_ids
                 assert list(row.ids) == plain_answer(model, ids)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny import FAMILIES, TEXTS, tiny_model, tiny_module, tiny_tokenizer
 
 from broca.errors import ModelError, NeuronError, PromptError
 from broca.model import LanguageModel, Layout, Part
 from broca.model.check import recorded
+from tiny import FAMILIES, TEXTS, tiny_model, tiny_module, tiny_tokenizer
 
+FAMILIES_WITH_NORMED_QK = {"Qwen3ForCausalLM", "Olmo2ForCausalLM"}
 IDS = [1, 40, 77, 150, 201, 33, 90, 41, 60]  # longer than the sliding window
 
 
@@ -97,9 +98,6 @@ def test_attention_sites_are_what_the_attention_reads(model, site):
         torch.testing.assert_close(seen["o", 0][:, 1], o_module(mean), atol=2e-5, rtol=1e-4)
 
 
-FAMILIES_WITH_NORMED_QK = {"Qwen3ForCausalLM", "Olmo2ForCausalLM"}
-
-
 def test_gate_edit_by_hand():
     """Zeroing gate_i of SiLU-gated blocks zeroes hidden_i, and nothing else at that layer."""
     for family in ("llama", "phi3", "gemma2"):
@@ -178,7 +176,7 @@ def test_a_layout_that_does_not_fit_is_refused():
     )
     with pytest.raises(ModelError, match="hidden is not act"):
         LanguageModel(module, tiny_tokenizer(), layout=swapped)
-    with pytest.raises(ModelError, match="no mlp.nothing"):
+    with pytest.raises(ModelError, match=r"no mlp\.nothing"):
         LanguageModel(
             module, tiny_tokenizer(), layout=Layout(down="mlp.nothing", up=Part("mlp.up_proj"))
         )
@@ -189,7 +187,7 @@ def test_an_unknown_mlp_is_refused_with_the_cure():
     for layer in module.model.layers:
         layer.strange = layer.mlp
         del layer.mlp
-    with pytest.raises(ModelError, match="layout=broca.Layout"):
+    with pytest.raises(ModelError, match=r"layout=broca\.Layout"):
         LanguageModel(module, tiny_tokenizer())
 
 
