@@ -259,7 +259,7 @@ def _check(
     if method == "auto":
         rules = nested_rules(n_steps or AUTO_LIMIT)
     else:
-        rules = [fixed_rule(method, DEFAULT_STEPS if n_steps is None else n_steps)]
+        rules = [fixed_rule(method, DEFAULT_STEPS if n_steps is None else n_steps).with_zero()]
     return _Settings(Path(site, path, objective), method, rules, form, rows, _dtype(dtype))
 
 
@@ -271,7 +271,7 @@ def _attribute_items(
         longest = max(len(item.tokens) for item in items)
         budget = RowBudget(settings.rows or default_rows(model, longest))
         plan = Plan(form, settings.method, settings.rules, budget)
-        n_branches = model.n_layers * len(settings.rules[0])
+        n_branches = model.n_layers * len(settings.rules[0].nodes)
         at_once = min(_MOST_PROMPTS, budget.rows // n_branches, _MOST_TOKENS // longest)
         prompts = RowBudget(max(1, at_once))
         start = 0

@@ -29,7 +29,8 @@ class Plan:
     Attributes:
         form: Form of the computation.
         method: Name of the rule, for the record.
-        rules: Nested rules to go through until both figures are met; a fixed rule is one.
+        rules: Nested rules to go through until both figures are met; a fixed rule is one. All
+            have the node 0, where P(0) is read.
         budget: Rows at once.
     """
 
@@ -65,14 +66,17 @@ def integrate(branches: Branches, items: Sequence[Item], plan: Plan) -> list[Att
     reached = branches.objective()
     for item, value in zip(items, reached.tolist(), strict=True):
         check_finite("The probability of the target", item.id, value)
-    p_zero = _measured_at_zero(branches, plan)
     pending = torch.arange(len(items))
     results: list[Attribution | None] = [None] * len(items)
     samples: Samples | None = None
+    p_zero = reached.unsqueeze(1)
     for rule in plan.rules:
         part = branches.select(pending)
         new = rule.nodes[0 if samples is None else samples.objective.shape[-1] :]
-        samples = _joined(samples, sample_all(part, plan, new, True))
+        sampled = sample_all(part, plan, new)
+        if samples is None:
+            p_zero = sampled.objective[..., int(rule.nodes.argmin())]
+        samples = _joined(samples, sampled)
         at = pending.to(reached.device)
         integral = _weigh(part, plan.form, rule, samples, reached[at], p_zero[at])
         met = (integral.completeness <= COMPLETENESS_TOLERANCE) & (
@@ -93,39 +97,30 @@ def integrate(branches: Branches, items: Sequence[Item], plan: Plan) -> list[Att
     return [result for result in results if result is not None]
 
 
-def sample_all(branches: Branches, plan: Plan, nodes: np.ndarray, with_gradients: bool) -> Samples:
+def sample_all(branches: Branches, plan: Plan, nodes: np.ndarray) -> Samples:
     """Sample every prompt and layer at every node, in blocks that fit the memory."""
     factors = torch.as_tensor(nodes, dtype=torch.float32, device=branches.base.logits.device)
-    return plan.budget.fit(
-        lambda rows: _sample_blocks(branches, plan.form, factors, with_gradients, rows)
-    )
+    return plan.budget.fit(lambda rows: _sample_blocks(branches, plan.form, factors, rows))
 
 
-def _sample_blocks(
-    branches: Branches, form: str, factors: Tensor, with_gradients: bool, rows: int
-) -> Samples:
+def _sample_blocks(branches: Branches, form: str, factors: Tensor, rows: int) -> Samples:
     n_prompts, n_layers = len(branches.base), branches.model.n_layers
     objective = factors.new_empty(n_prompts, n_layers, len(factors))
     gradients: list[Tensor] = []
     for prompts, layers, steps in blocks(n_prompts, n_layers, len(factors), rows):
         part = branches.select(torch.arange(prompts.start, prompts.stop))
         cut = slice(steps.start, steps.stop)
-        sampled = part.sample(form, layers, factors[cut], with_gradients)
+        sampled = part.sample(form, layers, factors[cut], True)
         place = slice(prompts.start, prompts.stop)
         objective[place, layers.start : layers.stop, cut] = sampled.objective
         if len(prompts) == n_prompts and len(layers) == n_layers and len(steps) == len(factors):
             return sampled
-        for layer, gradient in zip(layers, sampled.gradients, strict=with_gradients):
+        for layer, gradient in zip(layers, sampled.gradients, strict=True):
             if len(gradients) <= layer:
                 shape = (n_prompts, len(factors), gradient.shape[-1])
                 gradients.append(gradient.new_empty(shape))
             gradients[layer][place, cut] = gradient
     return Samples(objective, gradients)
-
-
-def _measured_at_zero(branches: Branches, plan: Plan) -> Tensor:
-    """The objective with each layer's neurons at 0, [prompt, layer]: forward only."""
-    return sample_all(branches, plan, np.zeros(1), False).objective[..., 0]
 
 
 def _joined(old: Samples | None, new: Samples) -> Samples:
@@ -156,7 +151,7 @@ def _weigh(
     delta = stacked.sum(-1, dtype=torch.float64) - effect
     largest = stacked.abs().amax((1, 2)).clamp(min=torch.finfo(torch.float32).tiny)
     change = torch.stack(changes, 1).amax(1) / largest
-    if len(rule) == 1:  # one node tells nothing about its own error
+    if rule.n_steps == 1:  # one node tells nothing about its own error
         change = torch.full_like(change, torch.inf)
     completeness = delta.abs().amax(1) / effect.abs().amax(1).clamp(min=NO_EFFECT)
     return Integral(stacked, delta, completeness, change)
@@ -185,7 +180,7 @@ def _result(
         convergence_delta=integral.delta[position].cpu().numpy(),
         completeness_error=float(integral.completeness[position]),
         step_change=float(integral.change[position]),
-        n_steps=len(rule),
+        n_steps=rule.n_steps,
         form=plan.form,
         path=branches.path.kind,
         site=branches.path.site,

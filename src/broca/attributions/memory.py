@@ -46,8 +46,8 @@ class RowBudget:
                     ) from error
             # Outside of the handler, where the error no longer holds the tensors of its frames.
             self.rows = max(1, self.rows // 2)
-            gc.collect()
             if torch.cuda.is_available():
+                gc.collect()
                 torch.cuda.empty_cache()
 
 

@@ -46,8 +46,16 @@ class Rule:
     weights: np.ndarray
     partner: np.ndarray
 
-    def __len__(self) -> int:
-        return len(self.nodes)
+    @property
+    def n_steps(self) -> int:
+        """Number of nodes with a weight."""
+        return int((self.weights != 0).sum())
+
+    def with_zero(self) -> Rule:
+        """The same rule with the node 0, where P(0) is read, of no weight if it was not there."""
+        if 0.0 in self.nodes:
+            return self
+        return Rule(*(np.append(0.0, part) for part in (self.nodes, self.weights, self.partner)))
 
 
 def fixed_rule(method: str, n_steps: int) -> Rule:

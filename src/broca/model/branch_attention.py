@@ -52,7 +52,9 @@ _ACTIVE: ContextVar[Prefixes | None] = ContextVar("broca_branches", default=None
 @contextmanager
 def branching(module: nn.Module, prefixes: Prefixes) -> Iterator[None]:
     """Let this model's attention read from ``prefixes``; put everything back afterwards."""
-    configs = {id(m.config): m.config for m in module.modules() if hasattr(m, "config")}
+    configs: dict[int, Any] = {
+        id(m.config): m.config for m in module.modules() if hasattr(m, "config")
+    }
     before = [(config, config._attn_implementation_internal) for config in configs.values()]
     token = _ACTIVE.set(prefixes)
     try:
