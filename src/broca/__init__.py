@@ -1,0 +1,122 @@
+"""broca finds, measures and edits the neurons of language models in which knowledge sits.
+
+The public names are loaded on first use, so that ``import broca`` loads no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from broca.answers import find_targets, measure_border
+    from broca.attributions import Attributions, attribute_answer_tokens, attribute_neurons
+    from broca.errors import BrocaError
+    from broca.estimates import Estimate
+    from broca.facts import Fact, Relation, Relations, load_relations
+    from broca.interventions import Deactivate, Fix, Scale, intervene
+    from broca.measurements import AnswerRow, answer_prompts
+    from broca.model import LanguageModel, Layout, Part, TokenBatch
+    from broca.neurons import ModelIdentity, Neuron, NeuronIndex, NeuronSet, uniform_random
+    from broca.prompts import ChoicePrompt, Prompt, render_fact_prompts, render_question_prompts
+    from broca.questions import Question, build_questions, load_questions
+    from broca.responses import Responses, record_responses
+    from broca.scores import (
+        NeuronScores,
+        QueryScoreConfig,
+        QuerySets,
+        average_precision,
+        draw_negatives,
+        score_expertise,
+        score_expertise_many,
+        select_queries,
+        summarise_query,
+    )
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "answers": ("find_targets", "measure_border"),
+    "attributions": ("Attributions", "attribute_answer_tokens", "attribute_neurons"),
+    "errors": ("BrocaError",),
+    "estimates": ("Estimate",),
+    "facts": ("Fact", "Relation", "Relations", "load_relations"),
+    "interventions": ("Deactivate", "Fix", "Scale", "intervene"),
+    "measurements": ("AnswerRow", "answer_prompts"),
+    "model": ("LanguageModel", "Layout", "Part", "TokenBatch"),
+    "neurons": ("ModelIdentity", "Neuron", "NeuronIndex", "NeuronSet", "uniform_random"),
+    "prompts": ("ChoicePrompt", "Prompt", "render_fact_prompts", "render_question_prompts"),
+    "questions": ("Question", "build_questions", "load_questions"),
+    "responses": ("Responses", "record_responses"),
+    "scores": (
+        "NeuronScores",
+        "QueryScoreConfig",
+        "QuerySets",
+        "average_precision",
+        "draw_negatives",
+        "score_expertise",
+        "score_expertise_many",
+        "select_queries",
+        "summarise_query",
+    ),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "AnswerRow",
+    "Attributions",
+    "BrocaError",
+    "ChoicePrompt",
+    "Deactivate",
+    "Estimate",
+    "Fact",
+    "Fix",
+    "LanguageModel",
+    "Layout",
+    "ModelIdentity",
+    "Neuron",
+    "NeuronIndex",
+    "NeuronScores",
+    "NeuronSet",
+    "Part",
+    "Prompt",
+    "QueryScoreConfig",
+    "QuerySets",
+    "Question",
+    "Relation",
+    "Relations",
+    "Responses",
+    "Scale",
+    "TokenBatch",
+    "answer_prompts",
+    "attribute_answer_tokens",
+    "attribute_neurons",
+    "average_precision",
+    "build_questions",
+    "draw_negatives",
+    "find_targets",
+    "intervene",
+    "load_questions",
+    "load_relations",
+    "measure_border",
+    "record_responses",
+    "render_fact_prompts",
+    "render_question_prompts",
+    "score_expertise",
+    "score_expertise_many",
+    "select_queries",
+    "summarise_query",
+    "uniform_random",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'broca' has no attribute {name!r}")
+    value = getattr(import_module(f"broca.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])
