@@ -1,0 +1,237 @@
+"""P of the right letter with neurons of the last token scaled, beside the untouched P.
+
+1. A prompt runs once; its prefix is never touched, since only the last position is edited.
+2. Copies of the last token run beside each other, one untouched and one per edit: clean and
+   edited rows share every batch.
+3. P = softmax over the whole vocabulary at the last position, float32.
+
+Whether a model can be driven this way is measured once; else whole prompts run as rows of a batch,
+one intervention each.
+
+Source: arXiv 2406.10868, section 5 (boost and suppress); METHODS §3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from broca.choices.letters import Letters
+from broca.errors import InterventionError, ModelError
+from broca.interventions import Scale, intervene
+from broca.model import LanguageModel
+from broca.model.branches import BasePass, base_pass
+from broca.model.last_tokens import run_last_tokens
+from broca.neurons import SITES, NeuronIndex, uniform_random
+
+WHOLE_PROMPTS = 32  # rows per pass where whole prompts have to run
+_CHECK_TOKENS = 12
+
+Edit = tuple[str, Scale | None]
+
+
+@dataclass(frozen=True)
+class ChoiceTask:
+    """One prompt and what is done to it.
+
+    Attributes:
+        letters: The prompt with its letter tokens.
+        edits: Names of edits with their interventions at the last position; None for none.
+    """
+
+    letters: Letters
+    edits: Sequence[Edit]
+
+
+@dataclass(frozen=True)
+class ChoiceRow:
+    """One prompt under one edit, beside the same prompt untouched in the same batch.
+
+    Attributes:
+        edit: Name of the edit.
+        letters: The prompt.
+        log_p: Natural log of P of the right letter.
+        log_p_before: The same untouched.
+        rank: Rank of the right letter's token in the vocabulary, from 1.
+        rank_before: The same untouched.
+        chosen: Position of the label the model prefers.
+        chosen_before: The same untouched.
+        token: The most probable token.
+    """
+
+    edit: str
+    letters: Letters
+    log_p: float
+    log_p_before: float
+    rank: int
+    rank_before: int
+    chosen: int
+    chosen_before: int
+    token: int
+
+
+def measure_choices(
+    model: LanguageModel,
+    tasks: Iterable[ChoiceTask],
+    *,
+    batch_size: int = 256,
+    side_by_side: bool | None = None,
+) -> Iterator[ChoiceRow]:
+    """Ask every prompt untouched and under each of its edits.
+
+    Args:
+        model: The model under study.
+        tasks: Prompts with their edits.
+        batch_size: Rows per pass, one of them untouched.
+        side_by_side: Whether copies of the last token run beside each other (step 2); measured
+            if None.
+
+    Raises:
+        InterventionError: An edit is no scaling at the last position.
+        NeuronError: A set belongs to a model of another shape.
+        ModelError: A probability is not finite.
+    """
+    if side_by_side is None:
+        side_by_side = check_last_tokens(model)
+    step = max(1, (batch_size if side_by_side else min(batch_size, WHOLE_PROMPTS)) - 1)
+    for task in tasks:
+        _check(model, task)
+        base = _base(model, task.letters.tokens) if side_by_side else None
+        for start in range(0, len(task.edits), step):
+            edits = task.edits[start : start + step]
+            scales = [None, *(scale for _, scale in edits)]
+            if base is None:
+                logits = _whole_prompts(model, task.letters.tokens, scales)
+            else:
+                logits = _last_tokens(model, base, scales)
+            yield from _rows(task.letters, edits, logits)
+
+
+def check_last_tokens(model: LanguageModel) -> bool:
+    """Whether copies of the last token beside each other equal whole prompts, measured once."""
+    key = (model.dtype, str(getattr(model.config, "_attn_implementation", "")))
+    known = _CHECKED.setdefault(model, {})
+    if key not in known:
+        known[key] = _compare(model)
+    return known[key]
+
+
+_CHECKED: WeakKeyDictionary[LanguageModel, dict[tuple, bool]] = WeakKeyDictionary()
+
+
+def _compare(model: LanguageModel) -> bool:
+    """Log P of both ways on random tokens with random neurons scaled."""
+    size = model.module.get_input_embeddings().weight.shape[0]
+    generator = torch.Generator().manual_seed(0)
+    length = min(_CHECK_TOKENS, model.max_tokens or _CHECK_TOKENS)
+    tokens = torch.randint(size, (length,), generator=generator).tolist()
+    index = NeuronIndex(model.identity, ("hidden",))
+    neurons = uniform_random(index, min(len(index), 16 * model.n_layers), 0, name="check")
+    scales = [None, Scale(neurons, 0.0, "last"), Scale(neurons, 2.0, "last")]
+    whole = _whole_prompts(model, tokens, scales).log_softmax(-1)
+    try:
+        beside = _last_tokens(model, _base(model, tokens), scales).log_softmax(-1)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception:  # whatever a family raises, this way is not for it
+        return False
+    tolerance = 2e-3 if model.dtype == torch.float32 else 0.2
+    likely = whole.argmax(-1, keepdim=True)
+    return bool((beside.gather(-1, likely) - whole.gather(-1, likely)).abs().max() <= tolerance)
+
+
+def _check(model: LanguageModel, task: ChoiceTask) -> None:
+    for name, scale in task.edits:
+        if scale is None:
+            continue
+        if not isinstance(scale, Scale) or scale.positions != "last":
+            raise InterventionError(
+                "Only scaling at the last position can be measured on letters", name
+            )
+        scale.neurons.check(model.identity)
+
+
+def _base(model: LanguageModel, tokens: Sequence[int]) -> BasePass:
+    return base_pass(model, model.pad([tokens]))
+
+
+@torch.no_grad()
+def _whole_prompts(
+    model: LanguageModel, tokens: Sequence[int], scales: Sequence[Scale | None]
+) -> Tensor:
+    """Logits [row, vocab], one whole prompt per row."""
+    with intervene(model, rows=scales):
+        return model.logits(model.pad([tokens] * len(scales)))[:, -1]
+
+
+def _last_tokens(model: LanguageModel, base: BasePass, scales: Sequence[Scale | None]) -> Tensor:
+    """Logits [row, vocab], one copy of the last token per row."""
+    with ExitStack() as stack:
+        for (site, layer), change in _changes(scales, model.device).items():
+            stack.enter_context(model.touch(site, layer, change))
+        return run_last_tokens(model, base, len(scales))[0]
+
+
+def _changes(scales: Sequence[Scale | None], device: torch.device) -> dict:
+    """(site, layer) -> function that scales every row's neurons there."""
+    parts = [(row, scale) for row, scale in enumerate(scales) if scale and len(scale.neurons)]
+    if not parts:
+        return {}
+    rows = np.concatenate([np.full(len(s.neurons), row) for row, s in parts])
+    factors = np.concatenate([np.full(len(s.neurons), s.factor) for _, s in parts])
+    sites = np.concatenate([s.neurons.sites for _, s in parts])
+    layers = np.concatenate([s.neurons.layers for _, s in parts])
+    indices = np.concatenate([s.neurons.indices for _, s in parts])
+    changes = {}
+    for site, layer in sorted(set(zip(sites.tolist(), layers.tolist(), strict=True))):
+        here = (sites == site) & (layers == layer)
+        changes[SITES[site], layer] = _scaling(
+            torch.from_numpy(rows[here]).to(device),
+            torch.from_numpy(indices[here].astype(np.int64)).to(device),
+            torch.from_numpy(factors[here]).to(device),
+        )
+    return changes
+
+
+def _scaling(rows: Tensor, neurons: Tensor, factors: Tensor):
+    def change(values: Tensor) -> Tensor:
+        new = values.clone()
+        own = rows.to(values.device), neurons.to(values.device)
+        factor = factors.to(values)
+        picked = values[0][own]
+        # an infinite value times 0 would not be 0
+        new[0][own] = torch.where(factor == 0, torch.zeros_like(picked), picked * factor)
+        return new
+
+    return change
+
+
+def _rows(letters: Letters, edits: Sequence[Edit], logits: Tensor) -> Iterator[ChoiceRow]:
+    target = logits[:, letters.target]
+    log_p = (target - logits.logsumexp(-1)).tolist()
+    if not np.isfinite(log_p).all():
+        raise ModelError(
+            "Probabilities are not finite",
+            f"prompt {letters.prompt.id}",
+            "The model overflows on this prompt; load it in float32 or bfloat16.",
+        )
+    rank = ((logits > target[:, None]).sum(-1) + 1).tolist()
+    chosen, token = letters.chosen(logits), logits.argmax(-1).tolist()
+    for row, (name, _) in enumerate(edits, start=1):
+        yield ChoiceRow(
+            edit=name,
+            letters=letters,
+            log_p=log_p[row],
+            log_p_before=log_p[0],
+            rank=rank[row],
+            rank_before=rank[0],
+            chosen=chosen[row],
+            chosen_before=chosen[0],
+            token=token[row],
+        )
