@@ -1,0 +1,58 @@
+"""The commands put together, and how mistakes end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+
+import typer
+from click.exceptions import Abort, ClickException
+
+from broca.cli import ask, demo, find, inspect, listing, report, run
+from broca.cli.output import complain
+from broca.errors import BrocaError
+
+app = typer.Typer(
+    name="broca",
+    help="Find, measure and edit the neurons of large language models in which knowledge sits.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    show_version: bool = typer.Option(False, "--version", help="Print the version and leave."),
+) -> None:
+    if show_version:
+        typer.echo(version("broca"))
+        raise typer.Exit()
+
+
+app.command("demo")(demo.demo)
+app.command("run")(run.run)
+app.add_typer(find.app, name="find")
+app.command("ask")(ask.ask)
+app.command("inspect")(inspect.inspect)
+app.command("report")(report.report)
+app.command("ls")(listing.ls)
+
+
+def run_cli(arguments: Sequence[str]) -> int:
+    """Run a command and return its exit code.
+
+    A mistake of the user's is told in words on standard error, without a traceback.
+    """
+    try:
+        return int(app(list(arguments), prog_name="broca", standalone_mode=False) or 0)
+    except BrocaError as error:
+        complain(error)
+        return 2
+    except ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, Abort):
+        typer.echo("Interrupted.", err=True)
+        return 130

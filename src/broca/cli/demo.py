@@ -1,0 +1,35 @@
+"""`broca demo`: the embedded model, its facts, and a report in a few minutes."""
+
+from __future__ import annotations
+
+import shutil
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from broca.cli.output import say
+from broca.cli.run import finish, resumable
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/demo"),
+    again: Annotated[bool, typer.Option("--again", help="Repeat a finished demo.")] = False,
+) -> None:
+    """Find the relation neurons of the embedded model and switch them off."""
+    from broca.recipes import load_recipe
+    from broca.run import execute, read_job
+    from broca.store import RunFolder, is_run
+
+    with as_file(files("broca") / "cli" / "demo.toml") as recipe:
+        job = read_job(load_recipe(recipe), where="the demo's recipe")
+    if is_run(out) and RunFolder.open(out).finished:
+        if not again:
+            say(f"The demo in {out} is finished; --again repeats it.")
+            finish(RunFolder.open(out))
+            return
+        shutil.rmtree(out)
+    say(f"Run folder: {out}")
+    folder = resumable(lambda: execute(job, out), ["broca", "demo", "--out", str(out)])
+    finish(folder)

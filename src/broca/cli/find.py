@@ -1,0 +1,49 @@
+"""`broca find`: neuron sets without the studies that test them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from broca.cli.output import say, show
+
+app = typer.Typer(help="Find neurons and write them as neuron sets.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """Keeps `find` a group of commands while it has one."""
+
+
+@app.command("relations")
+def relations(
+    model: Annotated[str, typer.Option(help="Hub name, folder, or 'atlas'.")] = "atlas",
+    facts: Annotated[str, typer.Option(help="Folder or file of facts, or 'atlas'.")] = "atlas",
+    relation: Annotated[
+        list[str] | None,
+        typer.Option(help="Write only this relation's set; repeatable. All serve as negatives."),
+    ] = None,
+    top: Annotated[str, typer.Option(help="Neurons per set: number, share, or 'auto'.")] = "auto",
+    sites: Annotated[str | None, typer.Option(help="Such as gate,up,down.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Further settings, key=value; repeatable.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the set files.")] = Path("neurons"),
+) -> None:
+    """Write one neuron set file per relation: its neurons of the highest average precision."""
+    from broca.recipes import apply_overrides
+    from broca.run import ModelSettings, find_relations, read_job
+
+    overrides = [f"k={top}", *([f"sites={sites}"] if sites else []), *(settings or [])]
+    values = {"studies": ["relations.intra"], "model": model, "facts": facts}
+    job = read_job(apply_overrides(values, overrides), where="command line")
+    assert isinstance(job.model, ModelSettings)
+    written = find_relations(job, out, relation)
+    for path, neurons in written.items():
+        show(
+            f"{path}: {len(neurons)} neurons, average precision from {neurons.scores.max():.3f} "
+            f"to {neurons.scores.min():.3f}"
+        )
+    say(f'Try one: broca ask "..." --model {model} --off {next(iter(written), "SET.json")}')

@@ -1,0 +1,202 @@
+"""The page of a run, or of several runs side by side: sections of every family of studies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from broca.report.figure import Figure
+from broca.report.page import Answer, PageHeader, Section, build_page
+from broca.report.tables import Column, Table, settings_table
+from broca.store import RunFolder, replacing
+from broca.store.folder import REPORT
+
+MOST_FIGURES = 3  # on the first screen
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """What the report reads of a run.
+
+    Attributes:
+        folder: The run.
+    """
+
+    folder: RunFolder
+
+    @cached_property
+    def findings(self) -> Mapping[str, Any]:
+        """Study -> its figures, tables and words."""
+        return self.folder.read_json("findings.json")
+
+    @cached_property
+    def prompts(self) -> Mapping[str, Any]:
+        """Prompts by id."""
+        return self.folder.prompts()
+
+    @cached_property
+    def environment(self) -> Mapping[str, Any]:
+        """Versions, model, machine."""
+        return self.folder.environment
+
+    @cached_property
+    def summary(self) -> Mapping[str, Any]:
+        """Flat figures."""
+        return self.folder.summary
+
+    def table(self, study: str, name: str) -> list[dict[str, Any]]:
+        """A table of a study's findings, empty if there is none."""
+        return self.findings.get(study, {}).get("tables", {}).get(name, [])
+
+    def words(self, study: str) -> list[str]:
+        """The sentences of a study's findings."""
+        return self.findings.get(study, {}).get("words", [])
+
+
+@dataclass
+class Part:
+    """What a family of studies adds to a page.
+
+    Attributes:
+        answers: For the first screen.
+        figures: For the first screen.
+        sections: Below it.
+        notices: What a reader must know first.
+    """
+
+    answers: list[Answer] = field(default_factory=list)
+    figures: list[Figure] = field(default_factory=list)
+    sections: list[Section] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+
+
+def _families() -> dict[str, Callable[[StoredRun], Part]]:
+    from broca.report import relations
+
+    return {"relations": relations.report_part}
+
+
+def write_report(runs: Sequence[RunFolder], path: str | Path | None = None) -> Path:
+    """Write the page of one run into its folder, or of one or several runs to a path.
+
+    Nothing is computed: the page shows what the runs have stored.
+
+    Raises:
+        RunError: A file of a run is missing, or the page cannot be written.
+    """
+    stored = [StoredRun(run) for run in runs]
+    page = _single(stored[0]) if len(stored) == 1 else _side_by_side(stored)
+    target = Path(path) if path is not None else runs[0].path / REPORT
+    with replacing(target) as beside:
+        beside.write_text(page, encoding="utf-8", newline="")
+    return target
+
+
+def parts_of(run: StoredRun) -> Part:
+    """The parts of all families with findings in a run, put together."""
+    whole = Part()
+    for family, make in _families().items():
+        if any(study.partition(".")[0] == family for study in run.findings):
+            part = make(run)
+            whole.answers += part.answers
+            whole.figures += part.figures
+            whole.sections += part.sections
+            whole.notices += part.notices
+    return whole
+
+
+def _single(run: StoredRun) -> str:
+    part, config = parts_of(run), run.folder.config
+    header = PageHeader(
+        title=str(config.get("title") or f"{run.environment['model']}: neurons"),
+        subtitle=_subtitle(run),
+        answers=part.answers,
+        figures=part.figures[:MOST_FIGURES],
+        facts=_facts(run),
+        command=f"broca run {run.folder.path / 'config.toml'} --out runs/again",
+        notices=part.notices,
+    )
+    return build_page([*part.sections, _provenance(run)], header)
+
+
+def _side_by_side(runs: Sequence[StoredRun]) -> str:
+    names = [_label(run, runs) for run in runs]
+    keys = list(dict.fromkeys(key for run in runs for key in run.summary))
+    table = Table(
+        ("figure", *names),
+        [(key, *(run.summary.get(key) for run in runs)) for key in keys],
+        "Every figure of every run.",
+        folded=True,
+        name="figures",
+    )
+    sections = [Section("All figures", tables=[table])]
+    answers = []
+    for name, run in zip(names, runs, strict=True):
+        part = parts_of(run)
+        answers += [
+            Answer(f"{name}: {one.question}", one.answer, one.detail, one.tone)
+            for one in part.answers
+        ]
+        sections.append(
+            Section(name, figures=part.figures, text=[w for s in part.sections for w in s.text])
+        )
+    header = PageHeader(
+        title=f"{len(runs)} runs side by side",
+        subtitle=", ".join(names),
+        answers=answers,
+        facts=[(name, str(run.folder.path)) for name, run in zip(names, runs, strict=True)],
+        command=f"broca report {' '.join(str(run.folder.path) for run in runs)}",
+    )
+    return build_page(sections, header)
+
+
+def _label(run: StoredRun, runs: Sequence[StoredRun]) -> str:
+    model = str(run.environment["model"]).rstrip("/").rpartition("/")[2]
+    models = [str(r.environment["model"]).rstrip("/").rpartition("/")[2] for r in runs]
+    return model if models.count(model) == 1 else f"{model} ({run.folder.path.name})"
+
+
+def _subtitle(run: StoredRun) -> str:
+    about = run.environment
+    return (
+        f"{about['model']} ({about['architecture']}, {about['n_layers']} layers, "
+        f"{about['parameters']:,} parameters), studied with {', '.join(run.findings)}."
+    )
+
+
+def _facts(run: StoredRun) -> list[tuple[str, str]]:
+    config, about = run.folder.config, run.environment
+    facts = [("model", str(about["model"])), ("weights", str(about["fingerprint"]))]
+    facts += [(key, str(config[key])) for key in ("facts", "questions", "seed") if key in config]
+    seconds = run.summary.get("seconds")
+    if seconds is not None:
+        facts.append(("time", f"{seconds:.0f} s"))
+    return facts
+
+
+def _provenance(run: StoredRun) -> Section:
+    rows = run.summary
+    text = []
+    if rows.get("rows.needed"):
+        text.append(
+            f"{rows['rows.computed']:,} rows were computed for {rows['rows.needed']:,} pairs of "
+            "prompt and intervention."
+        )
+    return Section(
+        "Settings and versions",
+        text=text,
+        tables=[
+            settings_table(run.folder.config, "Settings of the run (config.toml)"),
+            settings_table(run.environment, "Model, versions, machine (environment.json)"),
+            Table(
+                ("figure", Column("value")),
+                [(key, value) for key, value in run.summary.items()],
+                "All figures (summary.json)",
+                folded=True,
+                name="summary",
+            ),
+        ],
+    )

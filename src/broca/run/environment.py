@@ -1,0 +1,39 @@
+"""What a run depends on beside its settings."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+
+from broca.model import LanguageModel
+
+PACKAGES = ("broca", "torch", "transformers", "tokenizers", "numpy", "scipy", "numba", "pyarrow")
+
+
+def environment_of(model: LanguageModel) -> dict[str, Any]:
+    """Versions, model and machine as plain values."""
+    return {
+        "model": model.name,
+        "revision": model.revision or "",
+        "fingerprint": model.identity.fingerprint,
+        "architecture": model.config.model_type,
+        "n_layers": model.n_layers,
+        "widths": dict(model.widths),
+        "parameters": sum(p.numel() for p in model.module.parameters()),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "device": str(model.device),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "versions": {name: _version(name) for name in PACKAGES},
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,142 @@
+"""One run from its job to its report; an unfinished one goes on where it stopped."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from broca.engines import Engine, LocalEngine
+from broca.model import LanguageModel
+from broca.report.runs import write_report
+from broca.run.bench import RunBench
+from broca.run.environment import environment_of
+from broca.run.job import Job
+from broca.store import RunFolder
+from broca.studies import load_family
+from broca.studies.study import Findings
+
+FINDINGS, CONDITIONS, ELAPSED = "findings.json", "conditions.json", "elapsed.json"
+
+
+def default_folder(name: str) -> Path:
+    """A new folder for a run of this name, by date and time."""
+    return Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def execute(
+    job: Job,
+    path: str | Path,
+    *,
+    model: LanguageModel | None = None,
+    engine: Engine | None = None,
+    report: bool = True,
+) -> RunFolder:
+    """Run a job in a folder.
+
+    1. The folder is begun, or resumed if an unfinished run with the same settings is there.
+    2. Each family prepares its material; each study is measured and summarised.
+    3. Findings, summary and report are written; the manifest last.
+
+    Args:
+        job: What to run.
+        path: The run folder.
+        model: A loaded model in place of the one the job names.
+        engine: Where to compute; this process by default.
+        report: Whether to write the page.
+
+    Raises:
+        BrocaError: Whatever is wrong with folder, model, facts or settings.
+    """
+    folder = RunFolder.begin(path, job.as_config())
+    clock = _Clock(folder)
+    with folder, clock:
+        model = model or job.model.load()
+        folder.write_environment(environment_of(model))
+        findings: dict[str, Findings] = {}
+        benches = []
+        for name, settings in job.settings.items():
+            family = load_family(name)
+            bench = RunBench(
+                model, folder, engine or LocalEngine(), getattr(settings, "batch_size", 64)
+            )
+            benches.append(bench)
+            material = family.prepare(settings, bench)
+            for study in job.studies_of(name):
+                results = bench.measure(study.name, study.plan(material, bench))
+                findings[study.name] = study.summarise(material, results)
+        folder.write_json(CONDITIONS, [record for bench in benches for record in bench.declared])
+        folder.add_prompts(prompt for bench in benches for prompt in bench.asked.values())
+        folder.write_json(FINDINGS, {name: _plain(found) for name, found in findings.items()})
+        folder.write_summary(_summary(folder, findings, benches, clock.seconds))
+        if report:
+            write_report([folder])
+        clock.store()
+        folder.finish()
+    return folder
+
+
+class _Clock:
+    """Seconds spent on a run, over all its sittings but those that were killed."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+        known = (folder.path / ELAPSED).exists()
+        self._earlier = float(folder.read_json(ELAPSED)["seconds"]) if known else 0.0
+        self._start = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        return self._earlier + time.perf_counter() - self._start
+
+    def store(self) -> None:
+        self._folder.write_json(ELAPSED, {"seconds": round(self.seconds, 2)})
+
+    def __enter__(self) -> _Clock:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is not None:
+            self.store()
+
+
+def _plain(found: Findings) -> dict[str, Any]:
+    """Findings as JSON: numbers that are not finite become null."""
+    return {
+        "figures": _finite(found.figures),
+        "tables": _finite(found.tables),
+        "words": list(found.words),
+    }
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if hasattr(value, "item"):  # a numpy number
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _summary(
+    folder: RunFolder,
+    findings: Mapping[str, Findings],
+    benches: Sequence[RunBench],
+    seconds: float,
+) -> dict[str, Any]:
+    figures: dict[str, Any] = {}
+    for found in findings.values():
+        figures |= found.figures
+    needed = sum(len(bench.needed) for bench in benches)
+    computed = folder.rows.count()
+    return {
+        **figures,
+        "rows.computed": computed,
+        "rows.needed": needed,
+        "rows.computed_per_needed": computed / needed if needed else 1.0,
+        "seconds": round(seconds, 2),
+    }

@@ -1,0 +1,89 @@
+"""Relation neurons without the studies: from a model and facts to neuron sets."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from broca.engines import LocalEngine
+from broca.errors import RunError, StudyError
+from broca.facts import RELATION_ALIASES, Relations, load_relations
+from broca.model import LanguageModel
+from broca.neurons import NeuronSet
+from broca.run.bench import RunBench
+from broca.run.job import Job
+from broca.store import RunFolder
+from broca.studies.relations import Material, RelationsConfig, prepare
+
+WORK = ".finding"
+
+
+def find_relation_neurons(
+    model: LanguageModel, relations: Relations | str | Path = "atlas", **settings: Any
+) -> dict[str, NeuronSet]:
+    """The neurons of every relation that the model knows.
+
+    Args:
+        model: The model under study.
+        relations: Loaded relations, or where to load them from.
+        **settings: Fields of :class:`broca.studies.relations.RelationsConfig`, such as `k=3000`,
+            `sites=("gate",)`, `detection_filter="none"`.
+
+    Returns:
+        Relation -> its neuron set, best neuron first. Relations the model does not know are
+        left out.
+
+    Raises:
+        BrocaError: Whatever is wrong with facts or settings; no two relations are known.
+    """
+    given = relations if isinstance(relations, Relations) else None
+    source = {} if given is not None else {"facts": str(relations)}
+    config = RelationsConfig(**{**source, **settings})
+    with tempfile.TemporaryDirectory() as place:
+        with RunFolder.create(Path(place) / "run", {}) as folder:
+            bench = RunBench(model, folder, LocalEngine(), config.batch_size)
+            return dict(prepare(config, bench, given).sets)
+
+
+def find_relations(
+    job: Job, out: Path, wanted: Sequence[str] | None = None
+) -> dict[Path, NeuronSet]:
+    """Write a set file per relation; interrupted, the same call goes on.
+
+    Args:
+        job: Model and settings.
+        out: Folder of the files, `<relation>.json`.
+        wanted: Only these relations' files; all relations still serve as negatives.
+
+    Raises:
+        RunError: A file would be overwritten.
+        FactsError: A wanted relation is not there, or the model does not know it.
+    """
+    config = job.settings["relations"]
+    if out.exists() and any(out.glob("*.json")):
+        raise RunError(
+            "there are neuron sets in this folder", str(out), "Choose another one with --out"
+        )
+    if wanted is not None:  # a misspelt name is told before anything is computed
+        known = load_relations(config.facts, templates=config.templates, language=config.language)
+        known.subset(wanted)
+    with RunFolder.begin(out / WORK, job.as_config()) as folder:
+        bench = RunBench(job.model.load(), folder, LocalEngine(), config.batch_size)
+        material = prepare(config, bench)
+    names = list(material.names) if wanted is None else [_known(n, material) for n in wanted]
+    written = {}
+    for name in names:
+        path = out / f"{name}.json"
+        written[material.sets[name].save(path)] = material.sets[name]
+    shutil.rmtree(out / WORK)
+    return written
+
+
+def _known(name: str, material: Material) -> str:
+    key = RELATION_ALIASES.get(name, name)
+    if key in material.skipped:
+        raise StudyError(f"no neurons of {key} were found: {material.skipped[key]}")
+    return key if key in material.names else name

@@ -1,0 +1,118 @@
+"""A recipe made into what is to be run: studies, model, settings of each family.
+
+A recipe names `studies` and a `model`; every other value is a setting of the studies' family. With
+studies of several families, each family's settings stand in a table of its name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from broca.errors import RecipeError
+from broca.recipes import build_config, config_values
+from broca.studies import load_family
+from broca.studies.study import Study
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """Which model is studied, and how it is loaded: arguments of `from_pretrained`.
+
+    Attributes:
+        model: Name on the hub, folder, or "atlas".
+        revision: Branch, tag or commit on the hub.
+        dtype: As in transformers.
+        device_map: As in transformers.
+        attn_implementation: As in transformers.
+        trust_remote_code: Run code that comes with the model.
+    """
+
+    model: str = "atlas"
+    revision: str | None = None
+    dtype: str = "auto"
+    device_map: str | None = None
+    attn_implementation: str | None = None
+    trust_remote_code: bool = False
+
+    def load(self):
+        """The model as a :class:`broca.model.LanguageModel`."""
+        from broca.model import LanguageModel
+
+        options = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return LanguageModel.from_pretrained(options.pop("model"), **options)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be run.
+
+    Attributes:
+        studies: Their names, in order.
+        model: The model under study.
+        settings: Family -> its settings.
+        title: What the report is called.
+    """
+
+    studies: tuple[str, ...]
+    model: ModelSettings
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    title: str = ""
+
+    def studies_of(self, family: str) -> list[Study]:
+        """The studies of one family, in order."""
+        known = load_family(family).studies
+        return [known[name] for name in self.studies if name.partition(".")[0] == family]
+
+    def as_config(self) -> dict[str, Any]:
+        """The job as a recipe with every default written out: the run's `config.toml`."""
+        tables = {name: config_values(value) for name, value in self.settings.items()}
+        flat = next(iter(tables.values())) if len(tables) == 1 else tables
+        title = {"title": self.title} if self.title else {}
+        return {**title, "studies": list(self.studies), **config_values(self.model), **flat}
+
+
+_OWN = {"studies", "title", *(f.name for f in dataclasses.fields(ModelSettings))}
+
+
+def read_job(values: Mapping[str, Any], where: str = "recipe") -> Job:
+    """Check a recipe's values and make them a job.
+
+    Raises:
+        RecipeError: No studies, an unknown study, an unknown or malformed setting.
+    """
+
+    @dataclass(frozen=True)
+    class Head(ModelSettings):
+        studies: tuple[str, ...] = ()
+        title: str = ""
+
+    head = build_config(Head, {k: v for k, v in values.items() if k in _OWN}, where)
+    if not head.studies:
+        raise RecipeError(
+            "no studies are named", where, 'Write for example studies = ["relations.intra"]'
+        )
+    families = list(dict.fromkeys(name.partition(".")[0] for name in head.studies))
+    for name in head.studies:
+        known = load_family(name.partition(".")[0]).studies
+        if name not in known:
+            raise RecipeError(f"there is no study {name!r}", where, f"Known: {', '.join(known)}")
+    rest = {key: value for key, value in values.items() if key not in _OWN}
+    # `relations` is both a family and a setting: only a table is the former.
+    tabled = [name for name in families if isinstance(rest.get(name), Mapping)]
+    tables = {name: dict(rest.pop(name)) if name in tabled else {} for name in families}
+    if len(families) == 1:
+        tables[families[0]] |= rest
+    elif rest:
+        raise RecipeError(
+            f"the setting {next(iter(rest))!r} belongs to no table",
+            where,
+            f"With several families of studies, use [{'], ['.join(families)}]",
+        )
+    model = {f.name: getattr(head, f.name) for f in dataclasses.fields(ModelSettings)}
+    settings = {
+        name: build_config(load_family(name).config, table, where) for name, table in tables.items()
+    }
+    return Job(head.studies, ModelSettings(**model), settings, head.title)

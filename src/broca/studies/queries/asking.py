@@ -1,0 +1,114 @@
+"""Questions into prompts: as they are, through a chat template, or without their options."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from broca.errors import PromptError, QuestionsError
+from broca.facts.seeding import stable_number
+from broca.prompts import ChoicePrompt, Prompt, render_question_prompts
+from broca.questions import Question, load_questions
+from broca.studies.queries.config import QueriesConfig
+
+BY = ("field", "language")
+
+
+def read_questions(config: QueriesConfig, by: str) -> list[Question]:
+    """The questions of a study: by field in one language, or by language in several.
+
+    Raises:
+        QuestionsError: They cannot be read or used, or "language" finds one language only.
+    """
+    languages = config.languages
+    if by == "field" and languages is not None:
+        languages = languages[:1]
+    questions = load_questions(
+        config.questions,
+        languages=languages,
+        fields=config.fields,
+        per_field=config.per_field,
+        columns=config.columns,
+        answer_kind=config.answer_kind,
+        n_options=config.n_options,
+        distractors=config.distractors,
+        redraw=config.redraw,
+        seed=config.seed,
+    )
+    if by == "field":
+        return questions
+    return _by_language(questions, config)
+
+
+def _by_language(questions: Sequence[Question], config: QueriesConfig) -> list[Question]:
+    """Questions with their language as field, as many of each; the same facts where possible."""
+    by_language: dict[str, list[Question]] = {}
+    for question in questions:
+        by_language.setdefault(question.language, []).append(question)
+    if len(by_language) < 2:
+        raise QuestionsError(
+            "questions of two languages are needed, there is one",
+            ", ".join(by_language),
+            "Name several with languages, or leave out the study queries.languages",
+        )
+    kept: list[Question] = []
+    for language, listed in by_language.items():
+        # ids end in "@" and the language, so that all languages draw the same facts
+        listed.sort(key=lambda q: stable_number(config.seed, q.id.removesuffix(f"@{language}")))
+        kept += [replace(q, field=language) for q in listed[: config.per_language]]
+    return kept
+
+
+def render(
+    questions: Sequence[Question], config: QueriesConfig, tokenizer: Any
+) -> dict[str, tuple[ChoicePrompt, ...]]:
+    """Question id -> its prompts.
+
+    Raises:
+        PromptError: Fewer wordings than prompts, or no chat template.
+    """
+    prompts = render_question_prompts(questions, seed=config.seed, n_prompts=config.n_prompts)
+    if config.chat_template:
+        prompts = [in_chat(prompt, tokenizer) for prompt in prompts]
+    found: dict[str, list[ChoicePrompt]] = {}
+    for prompt in prompts:
+        found.setdefault(prompt.fact, []).append(prompt)
+    return {query: tuple(listed) for query, listed in found.items()}
+
+
+def in_chat(prompt: ChoicePrompt, tokenizer: Any) -> ChoicePrompt:
+    """A prompt as a user's turn in the tokenizer's own chat markup, the answer's turn begun.
+
+    Raises:
+        PromptError: The tokenizer has no chat template.
+    """
+    if not getattr(tokenizer, "chat_template", None):
+        raise PromptError(
+            "this tokenizer has no chat template",
+            mend="Use a chat model, or leave --chat-template out",
+        )
+    turn = [{"role": "user", "content": prompt.text}]
+    text = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+    start = tokenizer.bos_token
+    # templates write the BOS token that tokenizers add once more
+    if start and text.startswith(start) and tokenizer("x").input_ids[:1] == [tokenizer.bos_token_id]:
+        text = text.removeprefix(start)
+    return replace(prompt, id=f"{prompt.id}/chat", text=text)
+
+
+def free_form(question: Question) -> Prompt:
+    """The question without options, in the manner of fact prompts; its answer is the right one."""
+    text = question.question.rstrip()
+    text += " Answer:" if text[-1:] in "?？؟" else "? Answer:"
+    return Prompt(
+        id=f"{question.id}/free",
+        text=text,
+        answers=(question.right,),
+        relation=question.relation,
+        language=question.language,
+        template="free",
+        fact=question.id,
+        field=question.field,
+        role="free-form",
+    )

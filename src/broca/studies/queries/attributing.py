@@ -1,0 +1,198 @@
+"""Attributions of many queries, streamed: what a method may need of each is kept, no more.
+
+A portion of queries is attributed and stored together, so that an interrupted run goes on with
+the next one. Dense attributions, a number per neuron and prompt, never stay in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from broca.attributions import Attribution, attribute_answer_tokens, attribute_each
+from broca.choices import Letters
+from broca.model import LanguageModel
+from broca.prompts import Prompt
+from broca.scores import QuerySummary, Ranking, summarise_query
+from broca.studies.queries.config import QueriesConfig
+
+PORTION = 6  # queries attributed and stored together
+
+
+@dataclass(frozen=True)
+class PromptFigures:
+    """What tells how far a prompt's attribution can be trusted.
+
+    Attributes:
+        prompt: The prompt's id.
+        query: Its question.
+        p: P of the target token (log P of a free-form answer).
+        largest_change: Largest |P(1) - P(0)| over layers.
+        completeness_error: Of the worst layer, as a share of the largest change.
+        step_change: Of the worst neuron between two rules, as a share of the largest value.
+        n_steps: Nodes spent.
+        form: Form of the computation.
+        without_effect: Whether there was nothing to attribute.
+        converged: Whether both figures are within their tolerance.
+    """
+
+    prompt: str
+    query: str
+    p: float
+    largest_change: float
+    completeness_error: float
+    step_change: float
+    n_steps: int
+    form: str
+    without_effect: bool
+    converged: bool
+
+
+@dataclass(frozen=True)
+class Attributed:
+    """The attributions of one query, reduced.
+
+    Attributes:
+        summary: The neurons a method may choose.
+        prompts: Figures of its prompts.
+    """
+
+    summary: QuerySummary
+    prompts: tuple[PromptFigures, ...]
+
+
+@dataclass(frozen=True)
+class Portion:
+    """Queries attributed together: question id -> its prompts, and the settings.
+
+    Attributes:
+        queries: Prompts with their letters.
+        free: Prompts without options; then `queries` is empty.
+        config: The settings.
+    """
+
+    queries: Mapping[str, Sequence[Letters]]
+    free: Mapping[str, Prompt]
+    config: QueriesConfig
+
+    @property
+    def size(self) -> int:
+        """Number of prompts."""
+        return sum(map(len, self.queries.values())) + len(self.free)
+
+    def determinants(self) -> dict[str, Any]:
+        """All that determines the result, as plain values."""
+        config = self.config
+        asked = [
+            [letters.prompt.id, letters.prompt.text, letters.target]
+            for listed in self.queries.values()
+            for letters in listed
+        ]
+        asked += [[p.id, p.text, list(p.answers)] for p in self.free.values()]
+        names = ("site", "method", "n_steps", "path", "form", "attribution_dtype")
+        return {
+            "attributed": asked,
+            "scores": asdict(config.scores),
+            **{name: getattr(config, name) for name in names},
+        }
+
+
+def portions(
+    queries: Mapping[str, Sequence[Letters]], free: Mapping[str, Prompt], config: QueriesConfig
+) -> list[Portion]:
+    """Queries, or free-form prompts, in portions."""
+    found = []
+    for start in range(0, len(queries), PORTION):
+        part = list(queries.items())[start : start + PORTION]
+        found.append(Portion(dict(part), {}, config))
+    for start in range(0, len(free), PORTION):
+        found.append(Portion({}, dict(list(free.items())[start : start + PORTION]), config))
+    return found
+
+
+@dataclass(frozen=True)
+class Attributing:
+    """Computes a portion: all it needs is the model. The result is plain values."""
+
+    model: LanguageModel
+
+    def __call__(self, portion: Portion) -> dict[str, Any]:
+        config = portion.config
+        options: dict[str, Any] = {
+            "site": config.site,
+            "n_steps": config.n_steps,
+            "method": config.method,
+            "path": config.path,
+            "form": config.form,
+            "internal_batch_size": config.internal_batch_size,
+            "dtype": config.attribution_dtype,
+        }
+        if portion.free:
+            prompts = list(portion.free.values())
+            each = attribute_answer_tokens(self.model, prompts, **options)
+            counts = dict.fromkeys(portion.free, 1)
+        else:
+            letters = [one for listed in portion.queries.values() for one in listed]
+            each = attribute_each(
+                self.model,
+                [one.prompt for one in letters],
+                target=[one.target for one in letters],
+                **options,
+            )
+            counts = {query: len(listed) for query, listed in portion.queries.items()}
+        return {query: _reduced(query, each, n, config) for query, n in counts.items()}
+
+
+def _reduced(
+    query: str, each: Iterator[Attribution], n: int, config: QueriesConfig
+) -> dict[str, Any]:
+    found = [next(each) for _ in range(n)]
+    summary = summarise_query(
+        np.stack([one.values for one in found]),
+        np.stack([one.activations for one in found]),
+        config.scores,
+    )
+    assert summary.activation is not None
+    rankings = {
+        "cluster": summary.cluster,
+        "knowledge": summary.knowledge,
+        "activation": summary.activation,
+    }
+    return {
+        **{name: [r.neurons.tolist(), r.scores.tolist()] for name, r in rankings.items()},
+        "prompts": [asdict(_figures(query, one)) for one in found],
+    }
+
+
+def _figures(query: str, one: Attribution) -> PromptFigures:
+    change = float(np.abs(one.probability - one.p_zero).max())
+    return PromptFigures(
+        prompt=one.prompt_id,
+        query=query,
+        p=float(one.probability),
+        largest_change=change,
+        completeness_error=float(one.completeness_error),
+        step_change=float(one.step_change),
+        n_steps=int(one.n_steps),
+        form=one.form,
+        without_effect=bool(one.without_effect),
+        converged=bool(one.converged),
+    )
+
+
+def read_attributed(plain: Mapping[str, Any]) -> dict[str, Attributed]:
+    """What `Attributing` gave, as values."""
+    return {
+        query: Attributed(
+            QuerySummary(*(_ranking(found[n]) for n in ("cluster", "knowledge", "activation"))),
+            tuple(PromptFigures(**figures) for figures in found["prompts"]),
+        )
+        for query, found in plain.items()
+    }
+
+
+def _ranking(pair: Sequence[Sequence[float]]) -> Ranking:
+    return Ranking(np.array(pair[0], np.int64), np.array(pair[1], np.float64))

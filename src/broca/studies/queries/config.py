@@ -1,0 +1,134 @@
+"""The settings all query studies share; their names are those of recipes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from broca.errors import RecipeError
+from broca.scores import QUERY_METHODS, QueryScoreConfig
+
+
+@dataclass(frozen=True)
+class QueriesConfig:
+    """How questions become prompts, prompts attributions, and these neurons (METHODS §3).
+
+    Attributes:
+        questions: "atlas" (questions about the embedded facts), or a file that
+            `broca.load_questions` reads.
+        columns: Our column name -> the file's, for tables with other names.
+        answer_kind: How a table gives the answer; see `broca.load_questions`.
+        fields: Only these fields of knowledge; all by default.
+        languages: Only these. "queries.languages" takes all of them, the other studies the
+            first one. By default what the file has; English for "atlas".
+        per_field: Questions per field and language at most.
+        per_language: Questions per language at most in "queries.languages".
+        n_options: Options of questions that have none yet.
+        distractors: For "atlas": wrong options of the same "relation" or the same "subject".
+        redraw: Every prompt of a question without options draws its own wrong ones.
+        n_prompts: Prompts per question.
+        chat_template: Render prompts through the tokenizer's chat template.
+        letter: The token measured: the "bare" letter, the letter with a "space", or "auto":
+            the one the model gives more probability.
+        site: Site of the neurons.
+        method: Rule of integration; see `broca.attribute_neurons`.
+        n_steps: Nodes of the rule.
+        path: Path over a norm behind the MLP; see `broca.attribute_neurons`.
+        form: Form of the computation; see `broca.attribute_neurons`.
+        internal_batch_size: Branch rows at once.
+        attribution_dtype: Precision of attributions.
+        t: A neuron enters a cluster above this share of the largest attribution.
+        u: A neuron in more than this share of the clusters is common.
+        v: Neurons per query before common ones are removed.
+        variant: "paper", or "released-code" with its quirks.
+        methods: Ways to choose a query's neurons; see `broca.scores.QUERY_METHODS`.
+        boost: Factor of the boost.
+        suppress: Factor of the suppression.
+        n_unrelated: Queries of every other field that each set is tried on.
+        n_matched: Matched random sets per query and method, tried on the query's own prompts.
+        n_free_form: Queries also asked without options, to compare with the proxy; 0 for none.
+        seed: Of everything that is drawn.
+        n_permutations: Sign patterns of the permutation tests.
+        n_resamples: Resamples of the bootstrap.
+        alpha: Level of significance after Holm's correction.
+        batch_size: Rows per pass.
+
+    Raises:
+        RecipeError: A number is out of its range or a method unknown.
+        ScoreError: t, u or v is out of its range.
+    """
+
+    questions: str = "atlas"
+    columns: dict[str, str | list[str]] | None = None
+    answer_kind: Literal["auto", "text", "label", "index"] = "auto"
+    fields: tuple[str, ...] | None = None
+    languages: tuple[str, ...] | None = None
+    per_field: int | None = None
+    per_language: int | None = None
+    n_options: int = 4
+    distractors: Literal["relation", "subject"] = "relation"
+    redraw: bool = False
+    n_prompts: int = 3
+    chat_template: bool = False
+    letter: Literal["auto", "bare", "space"] = "auto"
+    site: Literal["hidden", "up"] = "hidden"
+    method: str = "auto"
+    n_steps: int | None = None
+    path: str = "frozen-norm"
+    form: str = "auto"
+    internal_batch_size: int | None = None
+    attribution_dtype: str = "float32"
+    t: float = 0.2
+    u: float = 0.3
+    v: int = 20
+    variant: Literal["paper", "released-code"] = "paper"
+    methods: tuple[str, ...] = QUERY_METHODS
+    boost: float = 2.0
+    suppress: float = 0.0
+    n_unrelated: int = 10
+    n_matched: int = 5
+    n_free_form: int = 24
+    seed: int = 0
+    n_permutations: int = 10_000
+    n_resamples: int = 2000
+    alpha: float = 0.05
+    batch_size: int = 256
+
+    def __post_init__(self) -> None:
+        for name in ("n_prompts", "n_unrelated", "n_resamples", "n_permutations"):
+            _at_least(name, getattr(self, name), 1)
+        for name in ("n_matched", "n_free_form"):
+            _at_least(name, getattr(self, name), 0)
+        for name in ("n_options", "batch_size"):
+            _at_least(name, getattr(self, name), 2)
+        for name in ("per_field", "per_language"):
+            if getattr(self, name) is not None:
+                _at_least(name, getattr(self, name), 1)
+        unknown = [m for m in self.methods if m not in QUERY_METHODS]
+        if unknown or "na-ica" not in self.methods:
+            raise RecipeError(
+                f"there is no method {unknown[0]!r}" if unknown else "the method na-ica is missing",
+                "methods",
+                f"Known: {', '.join(QUERY_METHODS)}; na-ica is what the others are compared with",
+            )
+        if not self.suppress < 1 < self.boost:
+            raise RecipeError(
+                "boost must be above 1 and suppress below 1",
+                f"boost = {self.boost}, suppress = {self.suppress}",
+            )
+        _ = self.scores
+
+    @property
+    def scores(self) -> QueryScoreConfig:
+        """The settings of NA-ICA."""
+        return QueryScoreConfig(self.t, self.u, self.v, self.variant)
+
+    @property
+    def actions(self) -> dict[str, float]:
+        """Action -> its factor."""
+        return {"boost": self.boost, "suppress": self.suppress}
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise RecipeError(f"the setting {name!r} must be at least {least}", f"{name} = {value}")

@@ -1,0 +1,158 @@
+"""What the query studies share: questions, their letters, attributions reduced, neurons found.
+
+1. Questions become prompts; each prompt's letter token is found (METHODS §3, proxy task).
+2. The letter's probability is attributed to the neurons of all layers, query by query.
+3. From all queries together: the neurons of each, by every method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from broca.choices import Letters
+from broca.estimates import Estimate, bootstrap_mean
+from broca.neurons import NeuronSet
+from broca.prompts import ChoicePrompt, Prompt
+from broca.questions import Question
+from broca.scores import QuerySets, select_queries
+from broca.studies.queries.asking import free_form, read_questions, render
+from broca.studies.queries.attributing import Attributed, Portion, portions, read_attributed
+from broca.studies.queries.config import QueriesConfig
+from broca.studies.study import Bench
+
+
+class QueryBench(Bench, Protocol):
+    """What query studies ask of the place where they are measured, besides."""
+
+    def find_letters(self, prompts: Sequence[ChoicePrompt], variant: str) -> list[Letters]:
+        """Prompts with their letter tokens, found once."""
+        ...
+
+    def attribute(self, parts: Sequence[Portion]) -> list[dict[str, Any]]:
+        """Attributions of portions, reduced; those of an earlier sitting are read."""
+        ...
+
+    def keep_query_sets(self, sets: QuerySets, name: str) -> None:
+        """Store neuron sets of many queries with the run."""
+        ...
+
+
+@dataclass(frozen=True)
+class Part:
+    """One set of queries with its fields.
+
+    Attributes:
+        name: Of the file that holds its neuron sets.
+        questions: Question id -> question; its `field` is a domain, or a language.
+        letters: Question id -> its prompts with their letters.
+        attributed: Question id -> its attributions, reduced.
+        sets: The neurons of every query by every method.
+    """
+
+    name: str
+    questions: Mapping[str, Question]
+    letters: Mapping[str, Sequence[Letters]]
+    attributed: Mapping[str, Attributed]
+    sets: QuerySets
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields, in the order in which they come."""
+        return tuple(dict.fromkeys(question.field for question in self.questions.values()))
+
+    @property
+    def found(self) -> tuple[str, ...]:
+        """Queries for which NA-ICA found neurons."""
+        return tuple(query for query, n in self.sets.counts().items() if n)
+
+    def prompts(self, query: str) -> tuple[Prompt, ...]:
+        """A query's prompts."""
+        return tuple(letters.prompt for letters in self.letters[query])
+
+    def neurons(self, query: str, method: str) -> NeuronSet:
+        """A query's neurons by a method."""
+        return self.sets.neurons(query, method)
+
+    def accuracy(self, queries: Sequence[str] | None = None, seed: int = 0) -> Estimate:
+        """Share of prompts answered by their right letter, with its interval over queries."""
+        chosen = list(self.questions if queries is None else queries)
+        right = [np.mean([one.correct for one in self.letters[query]]) for query in chosen]
+        return bootstrap_mean(np.array(right, float), seed=seed)
+
+    def chance(self, queries: Sequence[str] | None = None) -> float:
+        """What guessing letters would reach."""
+        chosen = self.questions if queries is None else queries
+        return float(np.mean([1 / len(self.questions[query].options) for query in chosen]))
+
+
+@dataclass
+class Material:
+    """The material of all query studies of a run, made when a study first asks for it.
+
+    Attributes:
+        config: The settings.
+    """
+
+    config: QueriesConfig
+    _parts: dict[str, Part] = field(default_factory=dict)
+
+    def part(self, by: str, bench: QueryBench) -> Part:
+        """The queries grouped by field of knowledge, or by language.
+
+        Raises:
+            QuestionsError: The questions cannot be used.
+            PromptError: A prompt does not fit the model.
+            AttributionError: Attribution fails.
+            ScoreError: No query keeps a neuron, or there are too few queries.
+        """
+        if by not in self._parts:
+            self._parts[by] = _make_part(self.config, by, bench)
+        return self._parts[by]
+
+    def free_form(self, part: Part, bench: QueryBench) -> dict[str, Attributed]:
+        """Attributions of the whole right answer of some queries, asked without options."""
+        chosen = spread(part, self.config.n_free_form)
+        prompts = {query: free_form(part.questions[query]) for query in chosen}
+        return _attribute(portions({}, prompts, self.config), bench)
+
+
+def _make_part(config: QueriesConfig, by: str, bench: QueryBench) -> Part:
+    questions = {question.id: question for question in read_questions(config, by)}
+    prompts = render(list(questions.values()), config, bench.model.tokenizer)
+    flat = [prompt for listed in prompts.values() for prompt in listed]
+    letters: dict[str, list[Letters]] = {}
+    for found in bench.find_letters(flat, config.letter):
+        letters.setdefault(found.prompt.fact, []).append(found)
+    attributed = _attribute(portions(letters, {}, config), bench)
+    sets = select_queries(
+        {query: one.summary for query, one in attributed.items()},
+        bench.model.identity,
+        site=config.site,
+        config=config.scores,
+        methods=config.methods,
+        seed=config.seed,
+    )
+    name = "queries" if by == "field" else "languages"
+    bench.keep_query_sets(sets, name)
+    return Part(name, questions, letters, attributed, sets)
+
+
+def _attribute(parts: Sequence[Portion], bench: QueryBench) -> dict[str, Attributed]:
+    found: dict[str, Attributed] = {}
+    for plain in bench.attribute(parts):
+        found |= read_attributed(plain)
+    return found
+
+
+def spread(part: Part, n: int) -> list[str]:
+    """At most n queries with neurons, in turn from every field."""
+    by_field: dict[str, list[str]] = {field: [] for field in part.fields}
+    for query in part.found:
+        by_field[part.questions[query].field].append(query)
+    turns = max(map(len, by_field.values()), default=0)
+    listed = [q for turn in range(turns) for found in by_field.values() for q in found[turn : turn + 1]]
+    return listed[:n]

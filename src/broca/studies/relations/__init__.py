@@ -1,0 +1,31 @@
+"""Relation studies: which neurons serve a relation, whatever the entities (METHODS §2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from broca.studies.relations.config import RelationsConfig
+from broca.studies.relations.controls import FinderControls
+from broca.studies.relations.inter import InterRelation
+from broca.studies.relations.intra import IntraRelation
+from broca.studies.relations.material import Material
+from broca.studies.relations.preparation import prepare
+from broca.studies.study import Bench, Study
+
+__all__ = ["FAMILY", "Material", "RelationsConfig", "prepare"]
+
+_STUDIES: tuple[Study, ...] = (IntraRelation(), InterRelation(), FinderControls())
+
+
+class Relations:
+    """The family of relation studies."""
+
+    config = RelationsConfig
+    studies: Mapping[str, Study] = {study.name: study for study in _STUDIES}
+
+    def prepare(self, config: RelationsConfig, bench: Bench) -> Material:
+        """See :func:`broca.studies.relations.preparation.prepare`."""
+        return prepare(config, bench)
+
+
+FAMILY = Relations()

@@ -1,0 +1,169 @@
+"""Controls of the finder: does it find the relation, or its wording, or anything at all?
+
+Claim: expertise is a property of the relation's prompts. METHODS §2, Controls (ours; the paper
+compares with uniformly random sets only).
+
+1. **Shuffled labels.** Relations are dealt to other detection prompts at random; sets of the
+   same size are found for these labels and switched off on the evaluation prompts. What they
+   cost beyond matched random sets is manufactured by the pipeline.
+2. **Template control.** The detection facts are asked in other wordings, responses recorded, and
+   the average precision of the found neurons computed there, with the same labels. Neurons that
+   read the wording fall to chance, neurons that serve the relation do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from broca.estimates import bootstrap_mean, sign_flip_test
+from broca.neurons import NeuronSet
+from broca.prompts import render_fact_prompts
+from broca.scores import draw_negatives, score_expertise_many, shuffle_labels
+from broca.studies.relations.material import Material, evaluation_group, matched_set
+from broca.studies.study import Bench, Findings, Plan, Results
+
+
+class FinderControls:
+    """Shuffled labels and other wordings."""
+
+    name = "relations.controls"
+
+    def plan(self, material: Material, bench: Bench) -> Plan:
+        """Sets for shuffled labels, and as many matched random ones, off."""
+        config = material.config
+        plan = Plan(
+            material.groups,
+            describe=material.kinds.kind,
+            extra={"templates": template_control(material, bench)},
+        )
+        for seed in range(config.n_shuffled):
+            for name, neurons in shuffled_sets(material, config.seed + seed).items():
+                group = [evaluation_group(name)]
+                plan.switch_off(neurons, group, control="shuffled", seed=seed)
+                matched = matched_set(neurons, neurons.name, config.seed)
+                plan.switch_off(matched, group, control="shuffled-matched", seed=seed)
+        return plan
+
+    def summarise(self, material: Material, results: Results) -> Findings:
+        """What shuffled labels cost beyond matched sets; AP in other wordings."""
+        shuffles = [
+            _shuffle_record(results, name, seed)
+            for seed in range(material.config.n_shuffled)
+            for name in material.names
+        ]
+        templates = results.extra["templates"]
+        return Findings(
+            figures=_figures(material, shuffles, templates),
+            tables={"shuffled": shuffles, "templates": templates},
+            words=_words(shuffles, templates),
+        )
+
+
+def shuffled_sets(material: Material, seed: int) -> dict[str, NeuronSet]:
+    """The top k neurons of every relation when labels are dealt to prompts at random."""
+    labels = shuffle_labels(material.labels, seed=seed)
+    config = material.config
+    labellings = {
+        name: draw_negatives(labels, name, ratio=config.negatives, seed=config.seed)
+        for name in material.names
+    }
+    scores = score_expertise_many(material.responses, labellings)
+    return {n: s.top(material.k, name=f"{n}.shuffled-{seed}") for n, s in scores.items()}
+
+
+def template_control(material: Material, bench: Bench) -> list[dict[str, Any]]:
+    """Mean AP of every set in the wordings it was found with and in others, same labels."""
+    other_set = material.config.control_template_set
+    lacking = [n for n in material.names if not material.facts[n].templates.get(other_set)]
+    if lacking:
+        return []
+    used = {prompt.fact for prompts in material.detection.values() for prompt in prompts}
+    other = {
+        prompt.fact: prompt
+        for prompt in render_fact_prompts(
+            material.facts,
+            template_set=other_set,
+            seed=material.config.seed,
+            role="control",
+        )
+        if prompt.fact in used
+    }
+    order = [other[p.fact] for name in material.names for p in material.detection[name]]
+    responses = bench.record(order, material.index.sites, material.config.pooling)
+    scores = score_expertise_many(responses, material.labellings)
+    return [_template_record(material, name, scores[name].values) for name in material.names]
+
+
+def _template_record(material: Material, name: str, values: np.ndarray) -> dict[str, Any]:
+    neurons = material.sets[name]
+    there = material.index.flatten(neurons)
+    label = material.labellings[name]
+    return {
+        "relation": name,
+        "ap_found": float(neurons.scores.mean()),
+        "ap_other": float(values[there].mean()),
+        "ap_all": float(values.mean()),
+        "chance": float(label.positive.sum() / label.included.sum()),
+        "kept": float(np.isin(there, np.argsort(-values, kind="stable")[: len(there)]).mean()),
+    }
+
+
+def _shuffle_record(results: Results, name: str, seed: int) -> dict[str, Any]:
+    group = [evaluation_group(name)]
+    shuffled = results.where(group, control="shuffled", seed=seed)
+    matched = results.where(group, control="shuffled-matched", seed=seed)
+    return {
+        "relation": name,
+        "seed": seed,
+        "before": shuffled.accuracy_before,
+        "shuffled": shuffled.accuracy,
+        "matched": matched.accuracy,
+        "log_p_shuffled": float(shuffled.log_p.mean()),
+        "log_p_matched": float(matched.log_p.mean()),
+    }
+
+
+def _figures(
+    material: Material, shuffles: Sequence[dict[str, Any]], templates: Sequence[dict[str, Any]]
+) -> dict[str, float | int | None]:
+    figures: dict[str, float | int | None] = {"controls.shuffles": material.config.n_shuffled}
+    if shuffles:
+        cost = np.array([s["matched"] - s["shuffled"] for s in shuffles])
+        estimate = bootstrap_mean(cost, seed=material.config.seed)
+        figures |= {
+            "controls.shuffled_beyond_matched": estimate.value,
+            "controls.shuffled_beyond_matched_low": estimate.low,
+            "controls.shuffled_beyond_matched_high": estimate.high,
+            "controls.shuffled_p": sign_flip_test(
+                cost, seed=material.config.seed, alternative="two-sided"
+            ),
+        }
+    if templates:
+        for key in ("ap_found", "ap_other", "chance", "kept"):
+            figures[f"controls.template_{key}"] = float(np.mean([t[key] for t in templates]))
+    return figures
+
+
+def _words(shuffles: Sequence[dict[str, Any]], templates: Sequence[dict[str, Any]]) -> list[str]:
+    words = []
+    if shuffles:
+        cost = float(np.mean([s["matched"] - s["shuffled"] for s in shuffles]))
+        words.append(
+            f"Sets found for shuffled labels cost {100 * cost:+.1f} points of accuracy beyond "
+            f"matched random sets (mean of {len(shuffles)} sets)."
+        )
+    if templates:
+        found, other, chance = (
+            float(np.mean([t[key] for t in templates]))
+            for key in ("ap_found", "ap_other", "chance")
+        )
+        words.append(
+            f"In wordings they were not found with, the neurons' average precision is {other:.2f}, "
+            f"against {found:.2f} in those they were found with and {chance:.2f} by chance."
+        )
+    else:
+        words.append("The facts have no second set of wordings: no template control.")
+    return words

@@ -1,0 +1,113 @@
+"""What the relation studies share: prompts in groups, responses, scores, sets of one size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from broca.facts import Relation
+from broca.neurons import NeuronIndex, NeuronSet, uniform_random
+from broca.prompts import Prompt
+from broca.responses import Responses
+from broca.scores import Labelling, NeuronScores
+from broca.studies.relations.config import RelationsConfig
+from broca.studies.relations.said import AnswerKinds
+
+HALVES = ("a", "b")
+
+
+@dataclass(frozen=True)
+class Material:
+    """Everything the preparation made, for one model and one set of facts.
+
+    Attributes:
+        config: The settings.
+        names: The relations studied, in order.
+        skipped: Relation -> why it is not studied.
+        notes: What a reader should know, in sentences.
+        facts: Relation -> its detection facts and wordings.
+        detection: Relation -> detection prompts used.
+        evaluation: Relation -> evaluation prompts.
+        half: Id of a detection prompt -> "a" or "b", the half its subject is in.
+        responses: Responses to all detection prompts used, relation after relation.
+        labels: Relation of each of these prompts.
+        labellings: Relation -> its positives and negatives among them.
+        scores: Relation -> average precision of every neuron.
+        k: Neurons per set.
+        k_table: How k was chosen: a record per size tried, () where it was given.
+        sets: Relation -> its top k neurons.
+        kinds: Says what was answered in a word.
+    """
+
+    config: RelationsConfig
+    names: tuple[str, ...]
+    skipped: Mapping[str, str]
+    notes: tuple[str, ...]
+    facts: Mapping[str, Relation]
+    detection: Mapping[str, Sequence[Prompt]]
+    evaluation: Mapping[str, Sequence[Prompt]]
+    half: Mapping[str, str]
+    responses: Responses
+    labels: Sequence[str]
+    labellings: Mapping[str, Labelling]
+    scores: Mapping[str, NeuronScores]
+    k: int
+    k_table: Sequence[Mapping[str, float]]
+    sets: Mapping[str, NeuronSet]
+    kinds: AnswerKinds
+
+    @property
+    def index(self) -> NeuronIndex:
+        """All neurons that were scored."""
+        return self.responses.index
+
+    @property
+    def groups(self) -> dict[str, Sequence[Prompt]]:
+        """Prompts by group: `evaluation/R`, and `detection/R/a`, `detection/R/b` (checked)."""
+        checked = checked_groups(self.detection, self.half, self.config.n_checked)
+        return {**{evaluation_group(n): self.evaluation[n] for n in self.names}, **checked}
+
+    def matched(self, relation: str, seed: int) -> NeuronSet:
+        """A random set outside a relation's set, with the same count per site and layer."""
+        return matched_set(self.sets[relation], relation, self.config.seed + seed)
+
+    def uniform(self, seed: int, k: int | None = None) -> NeuronSet:
+        """A random set of all neurons, of the relations' size by default."""
+        k = self.k if k is None else k
+        number = self.config.seed + seed
+        return uniform_random(self.index, k, number, name=f"uniform-{k}.{number}")
+
+    def rows_of(self, prompts: Sequence[Prompt]) -> np.ndarray:
+        """Rows of the responses that belong to prompts."""
+        row = {prompt: number for number, prompt in enumerate(self.responses.prompt_ids)}
+        return np.array([row[prompt.id] for prompt in prompts], dtype=int)
+
+
+def matched_set(neurons: NeuronSet, name: str, seed: int) -> NeuronSet:
+    """A matched random set under a name that can be a file's."""
+    drawn = neurons.matched_random(seed)
+    return drawn.take(slice(None), name=f"{name}.matched-{seed}")
+
+
+def evaluation_group(relation: str) -> str:
+    """Name of the group of a relation's evaluation prompts."""
+    return f"evaluation/{relation}"
+
+
+def detection_groups(relation: str) -> list[str]:
+    """Names of the two groups of a relation's checked detection prompts."""
+    return [f"detection/{relation}/{half}" for half in HALVES]
+
+
+def checked_groups(
+    detection: Mapping[str, Sequence[Prompt]], half: Mapping[str, str], n_checked: int
+) -> dict[str, Sequence[Prompt]]:
+    """The detection prompts asked under interventions, at most half of them from each half."""
+    groups: dict[str, Sequence[Prompt]] = {}
+    for name, prompts in detection.items():
+        for group, letter in zip(detection_groups(name), HALVES, strict=True):
+            members = [p for p in prompts if half[p.id] == letter]
+            groups[group] = tuple(members[: max(1, n_checked // 2)])
+    return groups

@@ -1,0 +1,225 @@
+"""From facts to relation neurons, once for all relation studies of a run (METHODS §2).
+
+1. Facts are split by subject, globally, into detection and evaluation; each becomes a prompt.
+2. The untouched model answers all of them. Detection prompts it answers wrongly are dropped
+   (`detection_filter = "correct"`); a relation of which too few remain is skipped, with the
+   reason.
+3. Responses of all neurons of the chosen sites to the detection prompts are recorded.
+4. Every neuron is scored for every relation: average precision of its responses against the
+   relation's prompts and four times as many of other relations.
+5. One k for all relations, given or chosen on detection prompts; sets are the top k.
+
+Source: arXiv 2502.17355, sections 3 and 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from broca.errors import StudyError
+from broca.facts import Relation, Relations, load_relations
+from broca.facts.seeding import stable_number
+from broca.neurons import NeuronSet, ordered_sites
+from broca.prompts import Prompt, render_fact_prompts
+from broca.scores import draw_negatives, score_expertise_many
+from broca.studies.relations.config import RelationsConfig, number_of_neurons
+from broca.studies.relations.material import HALVES, Material
+from broca.studies.relations.said import AnswerKinds
+from broca.studies.relations.selection import choose_k
+from broca.studies.study import Bench, Plan, Results
+
+PREPARATION = "relations.preparation"
+
+
+def prepare(config: RelationsConfig, bench: Bench, relations: Relations | None = None) -> Material:
+    """Find the neurons of every relation that the model knows.
+
+    Args:
+        config: The settings.
+        bench: Where to measure.
+        relations: Facts in place of those the settings name.
+
+    Raises:
+        FactsError: The facts cannot be used, or there is one relation only.
+        RecipeError: k is larger than the number of neurons.
+        StudyError: Fewer than two relations remain that the model knows.
+    """
+    asked = ask_facts(config, bench, relations)
+    sites, notes = _sites(config, bench)
+    prompts = [prompt for name in asked.names for prompt in asked.detection[name]]
+    labels = [prompt.relation for prompt in prompts]
+    responses = bench.record(prompts, sites, config.pooling)
+    if config.k != "auto":
+        number_of_neurons(config.k, len(responses.index))
+    labellings = {
+        name: draw_negatives(labels, name, ratio=config.negatives, seed=config.seed)
+        for name in asked.names
+    }
+    half = halves(prompts, config.seed)
+    if config.k == "auto":
+        k, table = choose_k(config, bench, asked.detection, responses, half)
+    else:
+        k, table = number_of_neurons(config.k, len(responses.index)), ()
+    scores = score_expertise_many(responses, labellings)
+    sets: dict[str, NeuronSet] = {}
+    for name, values in scores.items():
+        sets[name] = _described(values.top(k, name=name), config)
+        bench.keep_set(sets[name], name)
+    return Material(
+        config=config,
+        names=asked.names,
+        skipped=asked.skipped,
+        notes=(*asked.notes, *notes),
+        facts=asked.facts,
+        detection=asked.detection,
+        evaluation=asked.evaluation,
+        half=half,
+        responses=responses,
+        labels=labels,
+        labellings=labellings,
+        scores=scores,
+        k=k,
+        k_table=table,
+        sets=sets,
+        kinds=asked.kinds,
+    )
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Facts as prompts, what the untouched model knows of them, and what was left out.
+
+    Attributes:
+        names: Relations that remain.
+        facts: Relation -> its detection facts and wordings.
+        detection: Relation -> detection prompts that remain.
+        evaluation: Relation -> evaluation prompts.
+        skipped: Relation -> why it does not remain.
+        notes: Sentences about the split.
+        kinds: Tells kinds of answers apart.
+    """
+
+    names: tuple[str, ...]
+    facts: Mapping[str, Relation]
+    detection: Mapping[str, Sequence[Prompt]]
+    evaluation: Mapping[str, Sequence[Prompt]]
+    skipped: Mapping[str, str]
+    notes: tuple[str, ...]
+    kinds: AnswerKinds
+
+
+def ask_facts(config: RelationsConfig, bench: Bench, relations: Relations | None = None) -> Asked:
+    """Render the facts, ask the untouched model, keep what it knows (steps 1 and 2)."""
+    if relations is None:
+        relations = load_relations(
+            config.facts,
+            templates=config.templates,
+            language=config.language,
+            relations=config.relations,
+        )
+    relations.require_several()
+    detection, evaluation = relations.split(config.n_evaluation, config.seed)
+    detection = Relations([_drawn(r, config.n_detection) for r in detection.values()])
+    kinds = AnswerKinds.of(relations)
+    prompts = {
+        role: _render(part, config, role)
+        for role, part in (("detection", detection), ("evaluation", evaluation))
+    }
+    groups = {
+        f"asked/{role}/{name}": listed
+        for role, by_name in prompts.items()
+        for name, listed in by_name.items()
+    }
+    plan = Plan(groups, describe=kinds.kind)
+    plan.ask(groups)
+    results = bench.measure(PREPARATION, plan)
+    kept, skipped = _filter(config, prompts["detection"], plan, results)
+    if len(kept) < 2:
+        reasons = "; ".join(f"{name}: {why}" for name, why in skipped.items())
+        raise StudyError(
+            f"{bench.model.name} knows too few relations of these facts, {len(kept)} of at least 2",
+            reasons,
+            'Use facts it knows, more of them, or detection_filter = "none"',
+        )
+    names = tuple(kept)
+    return Asked(
+        names=names,
+        facts={name: detection[name] for name in names},
+        detection=kept,
+        evaluation={name: prompts["evaluation"][name] for name in names},
+        skipped=skipped,
+        notes=evaluation.subset(names).notes,
+        kinds=kinds,
+    )
+
+
+def _drawn(relation: Relation, n: int | None) -> Relation:
+    """At most n facts: the first ones, since a split already puts them in a drawn order."""
+    return relation if n is None else replace(relation, facts=relation.facts[:n])
+
+
+def _render(part: Relations, config: RelationsConfig, role: str) -> dict[str, tuple[Prompt, ...]]:
+    return {
+        name: tuple(
+            render_fact_prompts(
+                relation, template_set=config.template_set, seed=config.seed, role=role
+            )
+        )
+        for name, relation in part.items()
+    }
+
+
+def _filter(
+    config: RelationsConfig,
+    detection: Mapping[str, Sequence[Prompt]],
+    plan: Plan,
+    results: Results,
+) -> tuple[dict[str, Sequence[Prompt]], dict[str, str]]:
+    kept: dict[str, Sequence[Prompt]] = {}
+    skipped: dict[str, str] = {}
+    conditions = {condition.prompts: condition for condition in plan.conditions}
+    for name, prompts in detection.items():
+        right = results[conditions[f"asked/detection/{name}"]].correct
+        wanted = right if config.detection_filter == "correct" else right | True
+        left = tuple(p for p, ok in zip(prompts, wanted, strict=True) if ok)
+        if len(left) >= config.min_detection:
+            kept[name] = left
+        elif config.detection_filter == "correct":
+            skipped[name] = (
+                f"{int(right.sum())} of {len(prompts)} detection prompts answered rightly, "
+                f"at least {config.min_detection} are needed"
+            )
+        else:
+            skipped[name] = (
+                f"{len(prompts)} detection prompts, at least {config.min_detection} are needed"
+            )
+    return kept, skipped
+
+
+def halves(prompts: Sequence[Prompt], seed: int) -> dict[str, str]:
+    """Id of each prompt -> "a" or "b": halves by subject, the same for all relations."""
+    return {p.id: HALVES[stable_number(seed, "half", p.subject) % 2] for p in prompts}
+
+
+def _sites(config: RelationsConfig, bench: Bench) -> tuple[tuple[str, ...], list[str]]:
+    """The sites asked for; a plain MLP has no gate, so that one is left out there."""
+    sites = ordered_sites(config.sites)
+    has_gate = "gate" in bench.model.sites
+    if "gate" not in sites or has_gate or len(sites) == 1:
+        return sites, []
+    rest = tuple(site for site in sites if site != "gate")
+    return rest, [f"{bench.model.name} has no gates: neurons are those of {', '.join(rest)}."]
+
+
+def _described(neurons: NeuronSet, config: RelationsConfig) -> NeuronSet:
+    settings = {
+        **neurons.settings,
+        "pooling": config.pooling,
+        "language": config.language,
+        "template_set": config.template_set,
+        "detection_filter": config.detection_filter,
+        "negatives": config.negatives,
+        "seed": config.seed,
+    }
+    return replace(neurons, settings=settings)
