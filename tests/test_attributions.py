@@ -152,7 +152,7 @@ def test_rules_equal_the_plain_loop(asked, method):
     assert list(found.n_steps) == [7, 7, 7]
 
 
-@pytest.mark.parametrize("rows", [1, 3, 4, 13, 50])
+@pytest.mark.parametrize("rows", [3, 13])
 @pytest.mark.parametrize("form", ["wavefront", "packed", "rows"])
 def test_block_sizes_change_nothing(asked, rows, form):
     model, tokens, targets = asked("mistral")
