@@ -24,7 +24,7 @@ def ls(
     from broca.store import list_runs
 
     if not root.is_dir():
-        raise RunError("there is no such folder", str(root), "Give the folder that holds your runs")
+        raise RunError("there is no such folder", str(root), "Give the folder with your runs")
     table = Table(
         "run", "studies", "model", "state", "rows", "seconds", "changed", box=box.SIMPLE_HEAD
     )

@@ -17,21 +17,21 @@ Model = Annotated[
     str | None, typer.Option("--model", help="Hub name, folder of save_pretrained, or 'atlas'.")
 ]
 Facts = Annotated[str | None, typer.Option("--facts", help="Folder or file of facts, or 'atlas'.")]
+Recipe = Annotated[
+    Path, typer.Argument(metavar="RECIPE", help="A TOML file, or the config.toml of a run.")
+]
+Out = Annotated[Path | None, typer.Option(help="Run folder; a new one in runs/ if left out.")]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="key=value laid over the recipe; repeatable.")
 ]
 
 
 def run(
-    recipe: Annotated[
-        Path, typer.Argument(metavar="RECIPE", help="A TOML file, or the config.toml of a run.")
-    ],
+    recipe: Recipe,
     model: Model = None,
     facts: Facts = None,
     settings: Settings = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Run folder; a new one in runs/ if left out.")
-    ] = None,
+    out: Out = None,
 ) -> None:
     """Run a recipe: find neurons, switch them, measure, report. Resumes an unfinished run."""
     from broca.recipes import load_recipe

@@ -42,10 +42,12 @@ def find_relation_neurons(
     given = relations if isinstance(relations, Relations) else None
     source = {} if given is not None else {"facts": str(relations)}
     config = RelationsConfig(**{**source, **settings})
-    with tempfile.TemporaryDirectory() as place:
-        with RunFolder.create(Path(place) / "run", {}) as folder:
-            bench = RunBench(model, folder, LocalEngine(), config.batch_size)
-            return dict(prepare(config, bench, given).sets)
+    with (
+        tempfile.TemporaryDirectory() as place,
+        RunFolder.create(Path(place) / "run", {}) as folder,
+    ):
+        bench = RunBench(model, folder, LocalEngine(), config.batch_size)
+        return dict(prepare(config, bench, given).sets)
 
 
 def find_relations(

@@ -1,0 +1,240 @@
+"""The first screen and the sections of the relation studies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from broca.report.charts import neurons_per_layer_and_site
+from broca.report.heatmaps import overlap_heatmap
+from broca.report.page import Answer, Section
+from broca.report.relations.figures import (
+    CONTROLS,
+    INTER,
+    INTRA,
+    accuracy_figure,
+    k_figure,
+    log_p_figure,
+    log_p_matrix_figure,
+    matrix_figure,
+    said_figure,
+    set_names,
+)
+from broca.report.relations.tables import (
+    accuracy_table,
+    answers_table,
+    cells,
+    drops_table,
+    k_table,
+    sets_table,
+)
+from broca.report.relations.words import (
+    interference_notes,
+    overlap_notes,
+    paper_notes,
+    percent,
+    place_words,
+    points,
+)
+from broca.report.runs import Part, StoredRun
+from broca.report.tables import Column, Table
+
+
+def report_part(run: StoredRun) -> Part:
+    """All that the relation studies show of a run."""
+    part = Part()
+    figures = run.summary
+    if INTRA in run.findings:
+        part.answers.append(_effect_answer(figures))
+        part.figures.append(accuracy_figure(run, "evaluation", narrow=True))
+        part.sections.append(_intra_section(run))
+        part.notices += _notices(run)
+    if INTER in run.findings:
+        part.answers += _other_answers(run)
+        part.figures.append(matrix_figure(run))
+        part.sections += [_inter_section(run), _sets_section(run)]
+    if CONTROLS in run.findings:
+        part.answers.append(_control_answer(figures))
+        part.sections.append(_controls_section(run))
+    return part
+
+
+# ---- first screen
+
+
+def _effect_answer(figures: Mapping[str, Any]) -> Answer:
+    tested, significant = (
+        figures["effect.relations_tested"],
+        figures["effect.relations_significant"],
+    )
+    if not tested:
+        return Answer(
+            "Are there relation neurons?",
+            "This run cannot tell",
+            "The model answers no evaluation prompt rightly, so there is no accuracy to lose.",
+        )
+    tone = "yes" if significant >= 0.75 * tested else "mixed" if significant else "no"
+    return Answer(
+        "Are there relation neurons?",
+        f"In {significant} of {tested} relations",
+        f"There, {figures['effect.k']:,} neurons ({figures['effect.k_share']:.2%}) off cost more "
+        f"than matched random ones. Median loss: {percent(figures['effect.own_drop_median'])} of "
+        f"the right answers, matched random {percent(figures['effect.matched_drop_median'])}.",
+        tone,
+    )
+
+
+def _other_answers(run: StoredRun) -> list[Answer]:
+    figures = run.summary
+    own, other = figures["effect.own_drop_median"], figures["effect.other_drop_median"]
+    if own is None or other is None:
+        return []
+    ratio = figures["effect.own_over_other"]
+    pairs, negative = figures["effect.cells"], figures["effect.negative_cells"]
+    return [
+        Answer(
+            "Do they serve their relation alone?",
+            "Mostly" if ratio >= 3 else "Partly" if own > other else "No",
+            f"The other relations lose {percent(other)} in the median, the own {percent(own)}.",
+            "yes" if ratio >= 3 else "mixed" if own > other else "no",
+        ),
+        Answer(
+            "Do relations stand in each other's way?",
+            f"In {negative} of {pairs} pairs",
+            "There, a relation gains when the other's neurons are off.",
+        ),
+    ]
+
+
+def _control_answer(figures: Mapping[str, Any]) -> Answer:
+    beyond = figures.get("controls.shuffled_beyond_matched")
+    if beyond is None:
+        return Answer("Does the method make up what it finds?", "Not tested")
+    fine = abs(beyond) <= 0.05
+    return Answer(
+        "Does the method make up what it finds?",
+        "No" if fine else "It may",
+        f"Sets found for shuffled labels cost {points(beyond)} beyond matched random sets.",
+        "yes" if fine else "no",
+    )
+
+
+def _notices(run: StoredRun) -> list[str]:
+    notices = []
+    skipped = run.table(INTRA, "skipped")
+    if skipped:
+        names = ", ".join(record["relation"] for record in skipped)
+        notices.append(f"{len(skipped)} relations were left out, see below: {names}.")
+    if run.folder.config.get("detection_filter") == "none":
+        notices.append("Neurons were found on prompts that the model may answer wrongly.")
+    return notices
+
+
+# ---- sections
+
+
+def _intra_section(run: StoredRun) -> Section:
+    drops = run.table(INTRA, "drops")
+    tables = [drops_table(drops), accuracy_table(run)]
+    if run.table(INTRA, "skipped"):
+        rows = [(r["relation"], r["reason"]) for r in run.table(INTRA, "skipped")]
+        tables.append(Table(("relation", "why it was left out"), rows, "Relations left out"))
+    figures = [
+        accuracy_figure(run, "evaluation"),
+        accuracy_figure(run, "detection"),
+        log_p_figure(run),
+    ]
+    if run.table(INTRA, "k"):
+        figures.append(k_figure(run))
+        tables.append(k_table(run))
+    return Section(
+        "Intra-relation: own neurons off",
+        claim="Switching off a relation's neurons lowers its accuracy, also on facts they were "
+        "not found on; random neurons do not.",
+        text=run.words(INTRA),
+        figures=figures,
+        tables=tables,
+        notes=paper_notes(drops),
+    )
+
+
+def _inter_section(run: StoredRun) -> Section:
+    return Section(
+        "Inter-relation: every set off for every relation",
+        claim="A relation's neurons matter for it more than for other relations; some relations "
+        "hurt or help each other.",
+        text=run.words(INTER),
+        figures=[matrix_figure(run), log_p_matrix_figure(run), said_figure(run)],
+        tables=[sets_table(run), answers_table(run)],
+        notes=interference_notes(run),
+    )
+
+
+def _sets_section(run: StoredRun) -> Section:
+    places = run.table(INTER, "places")
+    n_layers = run.environment["n_layers"]
+    rows = [
+        {"panel": r["set"], "layer": r["layer"], "site": r["site"], "count": r["n"]} for r in places
+    ]
+    names = set_names(run)
+    pairs = {(r["a"], r["b"]): r for r in run.table(INTER, "overlap")}
+    counts = [[pairs[a, b]["count"] for b in names] for a in names]
+    expected = [[pairs[a, b]["expected"] for b in names] for a in names]
+    figures = [
+        neurons_per_layer_and_site(
+            rows,
+            title="Where the neurons are",
+            caption="Neurons of each set by layer and site.",
+            n_layers=n_layers,
+        ),
+        overlap_heatmap(
+            counts,
+            names,
+            title="Neurons shared by sets",
+            caption="Number of shared neurons; colour: share of the smaller set. By chance two "
+            f"sets share {expected[0][0]:.1f} neurons."
+            if names
+            else "",
+            sizes=[pairs[a, a]["count"] for a in names],
+            expected=expected,
+        ),
+    ]
+    return Section(
+        "The sets: where they are, what they share",
+        figures=figures,
+        text=place_words(places, n_layers),
+        notes=overlap_notes(pairs),
+    )
+
+
+def _controls_section(run: StoredRun) -> Section:
+    shuffled = run.table(CONTROLS, "shuffled")
+    templates = run.table(CONTROLS, "templates")
+    tables = []
+    if shuffled:
+        columns = [
+            "relation",
+            Column("shuffle", "d"),
+            Column("untouched", "percent"),
+            Column("set for shuffled labels off", "percent"),
+            Column("matched random off", "percent"),
+        ]
+        keys = ("relation", "seed", "before", "shuffled", "matched")
+        tables.append(Table(columns, cells(shuffled, keys), "Shuffled labels", folded=True))
+    if templates:
+        columns = [
+            "relation",
+            Column("AP, wordings found with", ".2f"),
+            Column("AP, other wordings", ".2f"),
+            Column("chance", ".2f"),
+            Column("still in the top k", "percent"),
+        ]
+        keys = ("relation", "ap_found", "ap_other", "chance", "kept")
+        tables.append(Table(columns, cells(templates, keys), "Template control"))
+    return Section(
+        "Controls of the finder",
+        claim="Expertise belongs to the relation, not to the wording, and the pipeline "
+        "manufactures nothing.",
+        text=run.words(CONTROLS),
+        tables=tables,
+    )
