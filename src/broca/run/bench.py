@@ -27,6 +27,7 @@ from broca.model import LanguageModel
 from broca.neurons import NeuronSet
 from broca.prompts import Prompt
 from broca.responses import Responses, record_responses
+from broca.scores import Labelling, NeuronScores, score_expertise_many
 from broca.store import RunFolder
 from broca.studies.study import Condition, Plan, Results, key_of, make_intervention, prompts_digest
 
@@ -118,6 +119,12 @@ class RunBench:
             folder=self.folder.responses_path,
             batch_size=self.batch_size,
         )
+
+    def score(
+        self, responses: Responses, labellings: Mapping[str, Labelling]
+    ) -> dict[str, NeuronScores]:
+        """Average precision of every neuron, for many labellings of the recorded prompts."""
+        return score_expertise_many(responses, labellings)
 
     def keep_set(self, neurons: NeuronSet, name: str) -> None:
         """Store a set as `sets/<name>.json`."""

@@ -24,6 +24,7 @@ from broca.model import LanguageModel
 from broca.neurons import NeuronSet
 from broca.prompts import Prompt
 from broca.responses import Responses
+from broca.scores import Labelling, NeuronScores
 from broca.store import condition_key
 
 Kind = Literal["none", "deactivate", "scale", "fix"]
@@ -290,6 +291,12 @@ class Bench(Protocol):
         self, prompts: Sequence[Prompt], sites: Sequence[str], pooling: str = "mean"
     ) -> Responses:
         """Responses of neurons to prompts, recorded once and found again."""
+        ...
+
+    def score(
+        self, responses: Responses, labellings: Mapping[str, Labelling]
+    ) -> dict[str, NeuronScores]:
+        """Average precision of every neuron, for many labellings of the recorded prompts."""
         ...
 
     def measure(self, study: str, plan: Plan) -> Results:
