@@ -13,11 +13,15 @@ from broca.engines import Engine, LocalEngine
 from broca.model import LanguageModel
 from broca.report.runs import write_report
 from broca.run.bench import RunBench
+from broca.run.choice_bench import ChoiceBench
 from broca.run.environment import environment_of
 from broca.run.job import Job
 from broca.store import RunFolder
 from broca.studies import load_family
 from broca.studies.study import Findings
+
+BENCHES = {"queries": ChoiceBench}
+"""Families whose measurements are not answers in words."""
 
 FINDINGS, CONDITIONS, ELAPSED = "findings.json", "conditions.json", "elapsed.json"
 
@@ -60,7 +64,7 @@ def execute(
         benches = []
         for name, settings in job.settings.items():
             family = load_family(name)
-            bench = RunBench(
+            bench = BENCHES.get(name, RunBench)(
                 model, folder, engine or LocalEngine(), getattr(settings, "batch_size", 64)
             )
             benches.append(bench)

@@ -8,7 +8,7 @@ from typing import cast
 from broca.errors import RecipeError
 from broca.studies.study import Family
 
-FAMILIES = {"relations": "broca.studies.relations"}
+FAMILIES = {"relations": "broca.studies.relations", "queries": "broca.studies.queries"}
 """Family -> its package, which has a `FAMILY`. A study is called `family.study`."""
 
 

@@ -92,7 +92,11 @@ def in_chat(prompt: ChoicePrompt, tokenizer: Any) -> ChoicePrompt:
     text = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
     start = tokenizer.bos_token
     # templates write the BOS token that tokenizers add once more
-    if start and text.startswith(start) and tokenizer("x").input_ids[:1] == [tokenizer.bos_token_id]:
+    if (
+        start
+        and text.startswith(start)
+        and tokenizer("x").input_ids[:1] == [tokenizer.bos_token_id]
+    ):
         text = text.removeprefix(start)
     return replace(prompt, id=f"{prompt.id}/chat", text=text)
 

@@ -154,5 +154,7 @@ def spread(part: Part, n: int) -> list[str]:
     for query in part.found:
         by_field[part.questions[query].field].append(query)
     turns = max(map(len, by_field.values()), default=0)
-    listed = [q for turn in range(turns) for found in by_field.values() for q in found[turn : turn + 1]]
+    listed = [
+        q for turn in range(turns) for found in by_field.values() for q in found[turn : turn + 1]
+    ]
     return listed[:n]

@@ -1,0 +1,37 @@
+"""Query studies: which neurons make a model give this answer (METHODS §3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from broca.studies.queries.config import QueriesConfig
+from broca.studies.queries.effect import QueryEffect
+from broca.studies.queries.find import FindNeurons
+from broca.studies.queries.free import ProxyAgainstFreeForm
+from broca.studies.queries.material import Material, Part, QueryBench
+from broca.studies.queries.parity import PublishedClusters
+
+__all__ = ["FAMILY", "Material", "Part", "QueriesConfig", "QueryBench"]
+
+_STUDIES: tuple[Any, ...] = (
+    FindNeurons(),
+    QueryEffect("queries.effect", "field", "queries"),
+    QueryEffect("queries.languages", "language", "queries.languages"),
+    ProxyAgainstFreeForm(),
+    PublishedClusters(),
+)
+
+
+class Queries:
+    """The family of query studies."""
+
+    config = QueriesConfig
+    studies: Mapping[str, Any] = {study.name: study for study in _STUDIES}
+
+    def prepare(self, config: QueriesConfig, bench: Any) -> Material:
+        """The material, which each study fills as it needs it."""
+        return Material(config)
+
+
+FAMILY = Queries()

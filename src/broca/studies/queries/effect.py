@@ -1,0 +1,127 @@
+"""Effect: what boosting and suppressing a query's neurons does to the probability of its answer.
+
+Claim: the neurons NA-ICA finds for a query change the probability of its right answer, more than
+that of other fields' answers, and more than the neurons other methods find. arXiv 2406.10868,
+section 5; METHODS §3, Effect, and §7.
+
+1. Every query's neurons, by every method, are scaled by 2 (boost) and by 0 (suppress) at the last
+   position: on the query's own prompts (**Related**), and on the prompts of 10 random queries of
+   every other field (**Unrelated**), drawn by seed, the same for all methods.
+2. Effect of a set on a query: mean over the query's prompts of (P' - P) / P.
+3. PCR = |mean Related| / |mean Unrelated|. With a denominator near 0 it is noise: Related,
+   Unrelated and |Related| - |Unrelated| stand beside it, with bootstrap intervals over queries.
+4. Test of Related: own sets against matched random sets (same count per layer, outside the set) on
+   the same prompts, by sign flips over queries, one-sided.
+5. Every method against NA-ICA: paired bootstrap over queries of the difference of
+   |Related| - |Unrelated|; sign flips over queries of the difference of per-query effects, Holm
+   over methods.
+
+What differs from the paper: intervals, tests, matched sets; queries without neurons are left out.
+Fields are domains ("queries.effect") or languages ("queries.languages"), never their product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from broca.facts.seeding import stable_random
+from broca.questions import require_several_fields
+from broca.studies.queries.effect_findings import effect_findings
+from broca.studies.queries.effects import Effects, Key
+from broca.studies.queries.material import Material, Part, QueryBench
+from broca.studies.study import Condition, Findings, Plan, Results
+
+
+@dataclass(frozen=True)
+class QueryEffect:
+    """The effect study, by field of knowledge or by language.
+
+    Attributes:
+        name: As recipes name it.
+        by: "field" or "language".
+        prefix: Of its figures.
+    """
+
+    name: str
+    by: str
+    prefix: str
+
+    def plan(self, material: Material, bench: QueryBench) -> Plan:
+        """Own, other and matched random sets boosted and suppressed.
+
+        Raises:
+            QuestionsError: There is one field only.
+        """
+        part = material.part(self.by, bench)
+        require_several_fields(list(part.questions.values()))
+        config = material.config
+        others = {
+            query: unrelated(part, query, config.n_unrelated, config.seed) for query in part.found
+        }
+        groups = {own_group(query): part.prompts(query) for query in part.questions}
+        for query, listed in others.items():
+            groups[other_group(query)] = tuple(p for other in listed for p in part.prompts(other))
+        plan = Plan(groups)
+        plan.ask([own_group(query) for query in part.questions])
+        places: dict[Key, list[Condition]] = {}
+        for query in part.found:
+            for key, condition in _conditions(plan, part, query, material):
+                places.setdefault(key, []).append(condition)
+        plan.extra = {"places": places, "unrelated": others, "part": part}
+        return plan
+
+    def summarise(self, material: Material, results: Results) -> Findings:
+        """Related, Unrelated, PCR and their tests; neurons per query, layers, convergence."""
+        places: Mapping[Key, Sequence[Condition]] = results.extra["places"]
+        part: Part = results.extra["part"]
+        effects = Effects.of(part.found, places, results)
+        return effect_findings(material.config, part, effects, self.prefix, self.by)
+
+
+def own_group(query: str) -> str:
+    """Name of the group of a query's own prompts."""
+    return f"query/{query}"
+
+
+def other_group(query: str) -> str:
+    """Name of the group of prompts of other fields that a query's sets are tried on."""
+    return f"unrelated/{query}"
+
+
+def unrelated(part: Part, query: str, n: int, seed: int) -> list[str]:
+    """At most n queries of every other field, drawn by seed and query."""
+    field = part.questions[query].field
+    drawn = []
+    for other in part.fields:
+        if other != field:
+            listed = sorted(q for q, one in part.questions.items() if one.field == other)
+            rng = stable_random(seed, "unrelated", query, other)
+            drawn += rng.sample(listed, min(n, len(listed)))
+    return drawn
+
+
+def _conditions(
+    plan: Plan, part: Part, query: str, material: Material
+) -> Iterator[tuple[Key, Condition]]:
+    """Every condition of one query's sets, with what it is for."""
+    config = material.config
+    for method in config.methods:
+        neurons = part.neurons(query, method)
+        for action, factor in config.actions.items():
+            labels: dict[str, Any] = {"factor": factor, "positions": "last"}
+            groups = [own_group(query), other_group(query)]
+            made = plan.intervene("scale", neurons, groups, **labels)
+            for kind, condition in zip(("related", "unrelated"), made, strict=True):
+                yield Key(method, action, kind, query), condition
+            if method == "random" or not len(neurons):
+                continue
+            for seed in range(config.seed, config.seed + config.n_matched):
+                drawn = neurons.matched_random(seed)
+                drawn = drawn.take(np.arange(len(drawn)), name=f"{neurons.name}.matched-{seed}")
+                labels |= {"control": "matched", "seed": seed}
+                (condition,) = plan.intervene("scale", drawn, groups[:1], **labels)
+                yield Key(method, action, "matched", query), condition

@@ -1,0 +1,154 @@
+"""Sentences computed from the numbers of an effect study; no conclusion where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from broca.studies.queries.material import Part
+from broca.studies.queries.published import PAPER_ORDER
+
+Record = Mapping[str, Any]
+
+
+def accuracy_words(accuracy: Sequence[Record], by: str) -> list[str]:
+    """What the untouched model answers, against guessing."""
+    whole, fields = accuracy[0], accuracy[1:]
+    text = (
+        f"The untouched model prefers the right letter in {whole['accuracy']:.0%} "
+        f"[{whole['accuracy_low']:.0%}, {whole['accuracy_high']:.0%}] of the prompts of "
+        f"{whole['n']} questions; guessing gives {whole['chance']:.0%}."
+    )
+    words = [text]
+    if whole["near_chance"]:
+        words.append(
+            "The model answers these questions near chance: what follows says how its neurons move "
+            "the letters' probabilities, and nothing about knowledge. No conclusions are drawn."
+        )
+    near = [record["field"] for record in fields if record["near_chance"]]
+    if near and not whole["near_chance"]:
+        kind = "language" if by == "language" else "field"
+        words.append(
+            f"Near chance in {len(near)} of {len(fields)} {kind}s: {', '.join(near)}. Effects in "
+            "these say nothing about knowledge."
+        )
+    return words
+
+
+def effect_words(
+    effects: Sequence[Record], paired: Sequence[Record], accuracy: Record, alpha: float
+) -> list[str]:
+    """Related against Unrelated, the comparison with other methods, the paper's order."""
+    words = []
+    for record in effects:
+        if record["method"] == "na-ica":
+            words.append(_own(record))
+    if accuracy["near_chance"]:
+        return words
+    for record in effects:
+        if record["method"] == "na-ica":
+            words.append(_against(record["action"], paired, alpha))
+            words.append(_order(record["action"], effects))
+    return words
+
+
+def _own(record: Record) -> str:
+    verb = "Boosting" if record["action"] == "boost" else "Suppressing"
+    pcr = record["pcr"]
+    return (
+        f"{verb} a query's own NA-ICA neurons changes the probability of its answer by "
+        f"{record['related']:+.0%}, and that of answers in other fields by "
+        f"{record['unrelated']:+.1%}: |Related| − |Unrelated| = {record['difference']:.3f} "
+        f"[{record['difference_low']:.3f}, {record['difference_high']:.3f}], "
+        f"PCR {_number(pcr)} [{_number(record['pcr_low'])}, {_number(record['pcr_high'])}], "
+        f"n = {record['n']} queries"
+        + (
+            f"; matched random neurons {record['matched']:+.1%} (p = {record['p_matched']:.2g})."
+            if "p_matched" in record
+            else "."
+        )
+    )
+
+
+def _against(action: str, paired: Sequence[Record], alpha: float) -> str:
+    """Which methods NA-ICA exceeds, by paired intervals."""
+    here = [record for record in paired if record["action"] == action]
+    above = [r["method"] for r in here if r["gap_low"] > 0]
+    below = [r["method"] for r in here if r["gap_high"] < 0]
+    rest = [r["method"] for r in here if r["method"] not in (*above, *below)]
+    sure = [r["method"] for r in here if r["p_holm"] < alpha]
+    parts = []
+    if above:
+        parts.append(f"exceeds {_listed(above)}")
+    if rest:
+        parts.append(f"cannot be told from {_listed(rest)}")
+    if below:
+        parts.append(f"stays below {_listed(below)}")
+    return (
+        f"{action.capitalize()}: by |Related| − |Unrelated|, paired over queries, NA-ICA "
+        f"{'; '.join(parts)} (95 % intervals). Per-query effects differ after Holm's correction "
+        f"for {_listed(sure) if sure else 'no method'}."
+    )
+
+
+def _order(action: str, effects: Sequence[Record]) -> str:
+    """Whether NA-ICA is first and the others stand in the paper's order, by PCR and difference."""
+    here = {record["method"]: record for record in effects if record["action"] == action}
+    order = [method for method in PAPER_ORDER if method in here]
+    text = []
+    for name, label in (("pcr", "PCR"), ("difference", "|Related| − |Unrelated|")):
+        found = sorted(order, key=lambda m: -_finite(here[m][name]))
+        if found == order:
+            text.append(f"by {label} the methods stand in the paper's order")
+        elif found[0] == "na-ica":
+            text.append(
+                f"by {label} NA-ICA is first as in the paper, but the others stand in another "
+                f"order: {', '.join(found)}"
+            )
+        else:
+            ahead = found[: found.index("na-ica")]
+            text.append(
+                f"by {label} the paper's order is not reproduced: {_listed(ahead)} "
+                f"{'stand' if len(ahead) > 1 else 'stands'} before NA-ICA ({', '.join(found)})"
+            )
+    return f"{action.capitalize()}: {'; '.join(text)}."
+
+
+def convergence_words(convergence: Sequence[Record], part: Part) -> list[str]:
+    """How far attributions can be trusted, and how many neurons there are per query."""
+    judged = [record for record in convergence if not record["without_effect"]]
+    words = []
+    if judged:
+        share = np.mean([record["converged"] for record in judged])
+        nodes = np.median([record["n_steps"] for record in judged])
+        forms = ", ".join(dict.fromkeys(record["form"] for record in judged))
+        words.append(
+            f"Attribution converged by both criteria on {share:.1%} of {len(judged)} prompts "
+            f"(form {forms}, {nodes:.0f} nodes in the median); the worst completeness error is "
+            f"{max(r['completeness_error'] for r in judged):.2%}, the worst change of a neuron "
+            f"{max(r['step_change'] for r in judged):.2%}."
+        )
+    without = len(convergence) - len(judged)
+    if without:
+        words.append(f"{without} prompts are without effect: no layer changes their probability.")
+    counts = np.array(list(part.sets.counts().values()))
+    words.append(
+        f"NA-ICA leaves {counts.mean():.1f} neurons per query (of at most {part.sets.config.v}) "
+        f"after {len(part.sets.common)} common neurons are removed; {int((counts == 0).sum())} "
+        f"of {len(counts)} queries keep none."
+    )
+    return words
+
+
+def _finite(value: float) -> float:
+    return value if np.isfinite(value) else -np.inf
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}" if np.isfinite(value) else "undefined" if np.isnan(value) else "∞"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

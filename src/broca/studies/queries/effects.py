@@ -1,0 +1,169 @@
+"""Effects of a query's sets, one number per query, and the statistics of METHODS §3 and §7."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from broca.estimates import (
+    Estimate,
+    absolute_gap,
+    absolute_ratio,
+    bootstrap,
+    bootstrap_mean,
+    sign_flip_test,
+)
+from broca.studies.study import Condition, Outcomes, Results
+
+SIGN = {"boost": 1.0, "suppress": -1.0}
+"""Which way an effect counts as wanted."""
+
+
+class Key(NamedTuple):
+    """What a condition is for: a method's set of a query, an action, and whose prompts."""
+
+    method: str
+    action: str
+    kind: str  # related, unrelated, matched
+    query: str
+
+
+@dataclass(frozen=True)
+class Effects:
+    """Effects of all sets.
+
+    Attributes:
+        queries: The queries that have neurons, in order.
+        relative: (method, action, kind) -> mean (P' - P) / P, [query].
+        absolute: The same of P' - P.
+        flips: (method, action) -> [query, (wrong to right, right to wrong, wrong before)], as
+            shares of the query's own prompts.
+    """
+
+    queries: tuple[str, ...]
+    relative: Mapping[tuple[str, str, str], np.ndarray]
+    absolute: Mapping[tuple[str, str, str], np.ndarray]
+    flips: Mapping[tuple[str, str], np.ndarray]
+
+    @classmethod
+    def of(
+        cls,
+        queries: Sequence[str],
+        places: Mapping[Key, Sequence[Condition]],
+        results: Results,
+    ) -> Effects:
+        """Reduce rows to one number per query."""
+        number = {query: i for i, query in enumerate(queries)}
+        relative: dict[tuple[str, str, str], np.ndarray] = {}
+        absolute: dict[tuple[str, str, str], np.ndarray] = {}
+        flips: dict[tuple[str, str], np.ndarray] = {}
+        for key, conditions in places.items():
+            rows = results[list(conditions)]
+            place = number[key.query]
+            kind = (key.method, key.action, key.kind)
+            for table, values in ((relative, relative_change(rows)), (absolute, change(rows))):
+                table.setdefault(kind, np.full(len(queries), np.nan))[place] = values.mean()
+            if key.kind == "related":
+                shares = flips.setdefault(kind[:2], np.full((len(queries), 3), np.nan))
+                shares[place] = _flip_shares(rows)
+        return cls(tuple(queries), relative, absolute, flips)
+
+    def where(self, keep: np.ndarray) -> Effects:
+        """The same of some queries, bool [query]."""
+        names = tuple(q for q, wanted in zip(self.queries, keep, strict=True) if wanted)
+        tables = (
+            {key: values[keep] for key, values in table.items()}
+            for table in (self.relative, self.absolute, self.flips)
+        )
+        return Effects(names, *tables)
+
+    def pair(self, method: str, action: str) -> tuple[np.ndarray, np.ndarray]:
+        """Related and Unrelated, each [query]."""
+        return self.relative[method, action, "related"], self.relative[method, action, "unrelated"]
+
+
+def relative_change(rows: Outcomes) -> np.ndarray:
+    """(P' - P) / P per row."""
+    return np.expm1(rows.log_p - rows.log_p_before)
+
+
+def change(rows: Outcomes) -> np.ndarray:
+    """P' - P per row."""
+    return np.exp(rows.log_p) - np.exp(rows.log_p_before)
+
+
+def _flip_shares(rows: Outcomes) -> np.ndarray:
+    before, after = rows.correct_before.astype(bool), rows.correct.astype(bool)
+    return np.array([(~before & after).mean(), (before & ~after).mean(), (~before).mean()])
+
+
+def describe(
+    effects: Effects, method: str, action: str, *, seed: int, n_resamples: int, n_permutations: int
+) -> dict[str, Any]:
+    """Related, Unrelated, their difference and PCR of one method, and its test (steps 2 to 4)."""
+    related, unrelated = effects.pair(method, action)
+    options: dict[str, Any] = {"seed": seed, "n_resamples": n_resamples}
+    record = {
+        "method": method,
+        "action": action,
+        "n": len(related),
+        **spread("related", bootstrap_mean(related, **options)),
+        **spread("unrelated", bootstrap_mean(unrelated, **options)),
+        **spread("difference", bootstrap(absolute_gap, related, unrelated, **options)),
+        **spread("pcr", bootstrap(absolute_ratio, related, unrelated, **options)),
+        "median_related": float(np.median(related)),
+        "change": float(effects.absolute[method, action, "related"].mean()),
+        "change_unrelated": float(effects.absolute[method, action, "unrelated"].mean()),
+    }
+    matched = effects.relative.get((method, action, "matched"))
+    if matched is not None and np.isfinite(matched).any():
+        drawn = np.isfinite(matched)  # an empty set has no matched ones
+        beyond = SIGN[action] * (related - matched)[drawn]
+        record["matched"] = float(matched[drawn].mean())
+        record["p_matched"] = sign_flip_test(beyond, seed=seed, n_permutations=n_permutations)
+    return record
+
+
+def compare(
+    effects: Effects,
+    action: str,
+    first: str,
+    other: str,
+    *,
+    seed: int,
+    n_resamples: int,
+    n_permutations: int,
+) -> dict[str, Any]:
+    """Two methods over the same queries (step 5); positive: the first one has more effect."""
+    (a, b), (c, d) = effects.pair(first, action), effects.pair(other, action)
+    gap = bootstrap(
+        lambda a, b, c, d: absolute_gap(a, b) - absolute_gap(c, d),
+        a,
+        b,
+        c,
+        d,
+        seed=seed,
+        n_resamples=n_resamples,
+    )
+    wanted = SIGN[action] * ((a - b) - (c - d))
+    return {
+        "method": other,
+        "action": action,
+        "n": len(a),
+        **spread("gap", gap),
+        "p": sign_flip_test(
+            wanted, seed=seed, n_permutations=n_permutations, alternative="two-sided"
+        ),
+    }
+
+
+def spread(name: str, estimate: Estimate) -> dict[str, float]:
+    """An estimate as three entries of a record."""
+    return {
+        name: estimate.value,
+        f"{name}_low": estimate.low,
+        f"{name}_high": estimate.high,
+    }
