@@ -1,0 +1,380 @@
+"""Replace a fact: change the value vectors of its neurons until the model says another object.
+
+1. The fact's neurons are those of highest attribution (log P of the answer, all of its tokens),
+   summed over the fact's own paraphrases.
+2. Only their value vectors may change, each by at most a share of its own length, all together by
+   at most a share of theirs.
+3. A few steps of Adam raise log P of the whole new object on the paraphrases. A second term keeps
+   what the model says after a few other prompts (Kullback-Leibler divergence from before).
+4. The steps end when every paraphrase gives the new object the probability asked for; the
+   iterate of lowest loss is kept.
+
+Neurons of a fact and their value vectors: Dai et al. 2022 (Knowledge Neurons); the bound on the
+change and the terms of the loss follow constrained fine-tuning (Zhu et al. 2020) and ROME (Meng
+et al. 2022). Choosing the neurons by attribution over the whole answer is ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from broca.answers import BORDERS, answer_tokens, measure_border
+from broca.attributions import attribute_answer_tokens
+from broca.edits.weights import ValueVectors, check_editable, value_columns
+from broca.errors import EditError, FactsError
+from broca.facts import Fact, Relation, Relations
+from broca.facts.seeding import stable_random
+from broca.model import LanguageModel
+from broca.model.resume import passed_over
+from broca.neurons import NeuronIndex, NeuronSet
+from broca.prompts import Prompt, render_fact_prompts
+
+
+@dataclass(frozen=True)
+class FactEditConfig:
+    """How a fact is replaced.
+
+    Attributes:
+        n_neurons: Value vectors that may change.
+        max_change: Length of one vector's change / its own length, at most.
+        max_total: The same for all of them as one long vector.
+        n_steps: Gradient steps, at most.
+        step_size: How far a value vector may move in one step / its own length.
+        target: Probability of the new object in every paraphrase at which the steps end.
+        locality: Weight of the term that keeps other answers; 0 leaves it out.
+        n_others: Prompts of that term: other subjects, half of them of the same relation.
+        n_nodes: Nodes of the attribution (Gauss-Legendre).
+        template_set: Wordings that are the fact's own paraphrases.
+        seed: Draws the other prompts.
+    """
+
+    n_neurons: int = 32
+    max_change: float = 1.0
+    max_total: float = 0.7
+    n_steps: int = 25
+    step_size: float = 0.15
+    target: float = 0.8
+    locality: float = 1.0
+    n_others: int = 8
+    n_nodes: int = 6
+    template_set: str = "finding"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        wrong = [
+            name
+            for name in ("n_neurons", "n_steps", "n_nodes", "max_change", "max_total", "step_size")
+            if getattr(self, name) <= 0
+        ]
+        if self.locality < 0 or self.n_others < 0:
+            wrong.append("locality or n_others")
+        if not 0 < self.target < 1:
+            wrong.append("target")
+        if wrong:
+            raise EditError(f"{', '.join(wrong)} out of range", mend="See FactEditConfig.")
+
+
+@dataclass(frozen=True, eq=False)
+class FactReplacement:
+    """A change of value vectors that replaces a fact, and what it does on its own paraphrases.
+
+    Attributes:
+        fact: The fact as it was.
+        new_object: What the model shall say instead.
+        vectors: The change; an edit like any other.
+        prompts: The fact's own paraphrases, with the new object as the answer.
+        log_p_before: Log P of the whole new object, [prompt].
+        log_p_after: The same with the change.
+        n_steps: Steps made.
+        largest_change: Largest length of a change / length of its value vector.
+        total_change: Length of all changes together / length of these value vectors together.
+    """
+
+    fact: Fact
+    new_object: str
+    vectors: ValueVectors
+    prompts: tuple[Prompt, ...]
+    log_p_before: np.ndarray
+    log_p_after: np.ndarray
+    n_steps: int
+    largest_change: float
+    total_change: float
+
+    @property
+    def neurons(self) -> NeuronSet:
+        """The neurons whose value vectors change."""
+        return self.vectors.neurons
+
+
+def parse_fact(text: str) -> tuple[str, str, str]:
+    """Read ``"subject | relation | new object"``.
+
+    Raises:
+        EditError: If the text has another form.
+    """
+    parts = [part.strip() for part in text.split("|")]
+    if len(parts) != 3 or not all(parts):
+        raise EditError(
+            f"{text!r} is no new fact", mend='Write it as "subject | relation | new object".'
+        )
+    return parts[0], parts[1], parts[2]
+
+
+def pick_fact(relations: Relations, subject: str, relation: str) -> Fact:
+    """The known fact about a subject.
+
+    Raises:
+        FactsError: If the relation is unknown, or nothing is known of the subject in it.
+    """
+    for fact in relations[relation].facts:
+        if fact.subject == subject:
+            return fact
+    near = [f.subject for f in relations[relation].facts if subject.lower() in f.subject.lower()]
+    some = near or [fact.subject for fact in relations[relation].facts]
+    raise FactsError(
+        f"there is no fact about {subject!r} in {relation}",
+        mend=f"Subjects there: {', '.join(some[:5])}{', …' if len(some) > 5 else ''}",
+    )
+
+
+def paraphrases(relation: Relation, fact: Fact, template_set: str = "finding") -> list[Prompt]:
+    """The fact asked in every wording of a template set, with and without the ending."""
+    alone = replace(relation, facts=(fact,))
+    return [
+        prompt
+        for ending in (True, False)
+        for prompt in render_fact_prompts(
+            alone, template_set=template_set, ending=ending, every_wording=True
+        )
+    ]
+
+
+def select_fact_neurons(
+    model: LanguageModel, prompts: Sequence[Prompt], n_neurons: int, n_nodes: int = 6
+) -> NeuronSet:
+    """Hidden neurons of highest attribution to the whole answer, summed over prompts.
+
+    Raises:
+        EditError: If the model has fewer neurons.
+    """
+    index = NeuronIndex(model.identity, ("hidden",))
+    if n_neurons > len(index):
+        raise EditError(f"Cannot choose {n_neurons} of {len(index)} neurons")
+    found = attribute_answer_tokens(model, prompts, method="gauss-legendre", n_steps=n_nodes)
+    total = sum(np.asarray(each.values, dtype=np.float64) for each in found)
+    scores = np.asarray(total).reshape(-1)  # ordered like the index: layer, then neuron
+    best = np.argsort(-scores, kind="stable")[:n_neurons]
+    name = prompts[0].fact if prompts else ""
+    return index.select(
+        best, scores[best], name=name, method="attribution", settings={"n_nodes": n_nodes}
+    )
+
+
+def replace_fact(
+    model: LanguageModel,
+    relations: Relations,
+    fact: Fact,
+    new_object: str,
+    config: FactEditConfig | None = None,
+    *,
+    neurons: NeuronSet | None = None,
+) -> FactReplacement:
+    """Find a change of value vectors that makes the model say another object.
+
+    The model's weights stay as they are: make the change with :func:`broca.edits.edited` or write
+    it with :func:`broca.edits.save_edited`.
+
+    Args:
+        model: The model under study.
+        relations: Where the fact's wordings and the other prompts come from.
+        fact: The fact to replace.
+        new_object: What the model shall say instead.
+        config: See :class:`FactEditConfig`.
+        neurons: Hidden neurons to change instead of those chosen by attribution.
+
+    Raises:
+        EditError: If the new object is one of the old ones, or the weights cannot be edited.
+        FactsError: If the relation has no such wordings.
+        PromptError: If a prompt with its answer does not fit the model.
+    """
+    config = config or FactEditConfig()
+    check_editable(model)
+    if new_object.strip().casefold() in {known.casefold() for known in fact.objects}:
+        raise EditError(
+            f"{new_object!r} is already right for {fact.subject}", fact.relation, "Name another."
+        )
+    relation = relations[fact.relation]
+    own = paraphrases(relation, fact, config.template_set)
+    others = _other_prompts(relations, fact, config)
+    border = measure_border(model, [*own, *others])
+    if neurons is None:
+        ended = own[: len(own) // 2]
+        neurons = select_fact_neurons(model, ended, config.n_neurons, config.n_nodes)
+    neurons = replace(neurons, name=f"{fact.id} -> {new_object}")
+    asked = [replace(prompt, answers=(new_object,)) for prompt in own]
+    problem = _Problem(model, neurons, asked, others, border)
+    change, after, n_steps = _descend(problem, config)
+    about = f"{fact.subject} | {fact.relation} | {fact.objects[0]} → {new_object}"
+    return FactReplacement(
+        fact=fact,
+        new_object=new_object,
+        vectors=ValueVectors(neurons, change, about),
+        prompts=tuple(asked),
+        log_p_before=problem.log_p_before.numpy(),
+        log_p_after=after.numpy(),
+        n_steps=n_steps,
+        largest_change=float((change.norm(dim=1) / problem.lengths).max()),
+        total_change=float(change.norm() / problem.lengths.norm()),
+    )
+
+
+def _other_prompts(relations: Relations, fact: Fact, config: FactEditConfig) -> list[Prompt]:
+    """Prompts about other subjects, drawn by the fact's id: half of the same relation."""
+    if not config.locality or not config.n_others:
+        return []
+    rng = stable_random(config.seed, "locality", fact.id)
+    same, rest = [], []
+    for name, relation in relations.items():
+        there = [f for f in relation.facts if f.subject != fact.subject]
+        drawn = rng.sample(there, min(len(there), config.n_others))
+        prompts = (
+            render_fact_prompts(
+                replace(relation, facts=tuple(drawn)),
+                template_set=config.template_set,
+                seed=config.seed,
+            )
+            if drawn
+            else []
+        )
+        (same if name == fact.relation else rest).extend(prompts)
+    rng.shuffle(rest)
+    half = config.n_others // 2
+    return [*same[: config.n_others - half], *rest[:half]]
+
+
+class _Problem:
+    """Log P of the new object and the divergence elsewhere, as functions of the change."""
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        neurons: NeuronSet,
+        own: Sequence[Prompt],
+        others: Sequence[Prompt],
+        border: str,
+    ) -> None:
+        self.model = model
+        self.lengths = value_columns(model, neurons).norm(dim=1).clamp(min=1e-12)
+        self.places = [
+            (layer, np.flatnonzero(neurons.layers == layer))
+            for layer in sorted(set(neurons.layers.tolist()))
+        ]
+        self.indices = {
+            l: torch.from_numpy(neurons.indices[r].astype(np.int64)) for l, r in self.places
+        }
+        answers = [_tokens(model, prompt, border) for prompt in own]
+        prompts = model.encode([prompt.text for prompt in [*own, *others]])
+        tails = [*(answer[:-1] for answer in answers), *([()] * len(others))]
+        self.batch = model.pad([[*ids, *tail] for ids, tail in zip(prompts, tails, strict=True)])
+        self.kept = max(len(answer) for answer in answers)
+        self.answers = torch.zeros(len(own), self.kept, dtype=torch.long)
+        self.given = torch.zeros(len(own), self.kept, dtype=torch.bool)
+        for row, answer in enumerate(answers):
+            self.answers[row, self.kept - len(answer) :] = torch.tensor(answer)
+            self.given[row, self.kept - len(answer) :] = True
+        self.start = self.places[0][0]
+        base = model.run(self.batch, keep_inputs=[self.start], logits_to_keep=self.kept)
+        self.rows = base.inputs[self.start]
+        self.log_p_before = self._log_p(base.logits)
+        self.before = base.logits[len(own) :, -1].log_softmax(-1)
+
+    def __call__(self, change: Tensor) -> tuple[Tensor, Tensor]:
+        """Log P of the new object [prompt], and the mean divergence of the other prompts."""
+        with passed_over(self.model.layers, self.start, self.rows), self._added(change):
+            logits = self.model.module(
+                input_ids=self.batch.ids,
+                attention_mask=self.batch.attention_mask,
+                position_ids=self.batch.position_ids,
+                use_cache=False,
+                logits_to_keep=self.kept,
+            ).logits.float()
+        now = logits[len(self.answers) :, -1].log_softmax(-1)
+        kept = (self.before.exp() * (self.before - now)).sum(-1)
+        return self._log_p(logits), kept.mean() if len(kept) else logits.new_zeros(())
+
+    def _log_p(self, logits: Tensor) -> Tensor:
+        mine = logits[: len(self.answers)].log_softmax(-1)
+        chosen = mine.gather(-1, self.answers.to(mine.device)[..., None])[..., 0]
+        return (chosen * self.given.to(mine.device)).sum(1).cpu()
+
+    @contextmanager
+    def _added(self, change: Tensor) -> Iterator[None]:
+        """Add hidden times the change to what the down projections put out."""
+        with ExitStack() as stack:
+            for layer, ranks in self.places:
+                seen: list[Tensor] = []
+
+                def look(hidden: Tensor, seen: list[Tensor] = seen) -> None:
+                    seen[:] = [hidden]
+
+                def add(
+                    down: Tensor,
+                    seen: list[Tensor] = seen,
+                    layer: int = layer,
+                    ranks: np.ndarray = ranks,
+                ) -> Tensor:
+                    hidden = seen[0][..., self.indices[layer].to(down.device)]
+                    rows = change[torch.from_numpy(ranks)].to(down.device, down.dtype)
+                    return down + hidden @ rows
+
+                stack.enter_context(self.model.touch("hidden", layer, look))
+                stack.enter_context(self.model.touch("down", layer, add))
+            yield
+
+
+def _tokens(model: LanguageModel, prompt: Prompt, border: str) -> tuple[int, ...]:
+    for between in (border, *BORDERS):
+        tokens = answer_tokens(model, prompt.text, prompt.answers[0], between)
+        if tokens:
+            return tokens
+    raise EditError("The new object has no tokens of its own", repr(prompt.answers[0]))
+
+
+def _descend(problem: _Problem, config: FactEditConfig) -> tuple[Tensor, Tensor, int]:
+    """The change of lowest loss, log P with it, and the steps made."""
+    lengths = problem.lengths[:, None]
+    share = torch.zeros(len(lengths), problem.rows.shape[-1], requires_grad=True)
+    # Adam moves every coordinate by about its rate, hence a vector by sqrt(d_model) times that.
+    adam = torch.optim.Adam([share], lr=config.step_size / share.shape[1] ** 0.5)
+    best = (float("inf"), torch.zeros_like(share), problem.log_p_before)
+    step = 0
+    for step in range(config.n_steps + 1):
+        with torch.enable_grad():
+            log_p, moved = problem(share * lengths)
+            loss = -log_p.mean() + config.locality * moved.cpu()
+        if not torch.isfinite(loss):
+            raise EditError("The loss is not finite", mend="Load the model in float32.")
+        if loss.item() < best[0]:
+            best = (loss.item(), share.detach().clone(), log_p.detach())
+        reached = log_p.min().item() >= np.log(config.target)
+        if step == config.n_steps or reached:
+            break
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        _bound(share, lengths, config)
+    return best[1] * lengths, best[2], step
+
+
+@torch.no_grad()
+def _bound(share: Tensor, lengths: Tensor, config: FactEditConfig) -> None:
+    """Shorten what is longer than allowed: each vector's change, then all together."""
+    share *= (config.max_change / share.norm(dim=1, keepdim=True).clamp(min=1e-12)).clamp(max=1)
+    total = float((share * lengths).norm() / lengths.norm())
+    share *= min(1.0, config.max_total / max(total, 1e-12))
