@@ -36,8 +36,12 @@ from broca.attributions import attribute_neurons, fixed_rule
 from broca.model import LanguageModel
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-from plain_loop import attribute_layer, last_values, scaled_probability
-from tiny import tiny_tokenizer
+from plain_loop import (  # pyright: ignore[reportMissingImports]
+    attribute_layer,
+    last_values,
+    scaled_probability,
+)
+from tiny import tiny_tokenizer  # pyright: ignore[reportMissingImports]
 
 VOCABULARY, STEPS = 1_000, 20
 METHOD = "riemann-right"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from plain_loop import attribute as plain_loop
 
 from broca.attributions import attribute_neurons, fixed_rule
 from broca.facts import load_relations
 from broca.model import LanguageModel
 from broca.prompts import render_fact_prompts
+from plain_loop import attribute as plain_loop
 
 pytestmark = pytest.mark.slow
 N_PROMPTS = 50

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from broca.attributions.tails import Tail, down_bias, make_tail
+from broca.errors import ModelError
 from broca.model import LanguageModel
 from broca.model.branches import (
     BasePass,
@@ -121,13 +122,22 @@ class Branches:
         base = self.base
         if form != "wavefront":
             return sums * base.site_values[layer].unsqueeze(1)
-        block, tail = self.model.block(layer), self.tails[layer]
-        hidden = base.hidden[layer].unsqueeze(1).repeat(1, sums.shape[1], 1).requires_grad_()
-        with torch.enable_grad():
-            product = block.down(hidden)
-            reached = tail(product) if tail.linear else product
-            (gradient,) = torch.autograd.grad(reached, hidden, sums.to(reached.dtype))
-        return gradient.float() * base.hidden[layer].unsqueeze(1).float()
+        hidden = base.hidden[layer].unsqueeze(1)
+        if self.tails[layer].linear:
+            sums = self.tails[layer].pulled_back(sums)
+        return self._through_down(layer, sums).float() * hidden.float()
+
+    def _through_down(self, layer: int, sums: Tensor) -> Tensor:
+        """Gradients by hidden values [.., d_ff] from gradients by the product [.., d_model]."""
+        try:
+            weight = self.model.value_weight(layer)
+        except ModelError:  # quantised: only the module itself can multiply
+            hidden = self.base.hidden[layer].unsqueeze(1).repeat(1, sums.shape[1], 1)
+            with torch.enable_grad():
+                hidden.requires_grad_()
+                product = self.model.block(layer).down(hidden)
+                return torch.autograd.grad(product, hidden, sums.to(product.dtype))[0]
+        return sums.to(weight) @ weight
 
 
 class _Wavefront:

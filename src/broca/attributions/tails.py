@@ -37,6 +37,11 @@ class FrozenNorm:
             difference = difference - difference.mean(-1, keepdim=True)
         return difference * self.gain.unsqueeze(1)
 
+    def pulled_back(self, gradient: Tensor) -> Tensor:
+        """Map a gradient [prompt, row, d_model] by the outputs to that by the inputs."""
+        gradient = gradient * self.gain.unsqueeze(1)
+        return gradient - gradient.mean(-1, keepdim=True) if self.centred else gradient
+
 
 @torch.no_grad()
 def freeze_norm(norm: nn.Module, inputs: Tensor, outputs: Tensor) -> FrozenNorm:
@@ -92,6 +97,12 @@ class Tail:
             bias = down_bias(self.block)
             product = self.block.post_mlp_norm(product if bias is None else product + bias)
         return product if self.block.multiplier == 1.0 else product * self.block.multiplier
+
+    def pulled_back(self, gradient: Tensor) -> Tensor:
+        """Of a linear tail: the gradient by the product from that by the residual stream."""
+        if self.frozen is not None:
+            gradient = self.frozen.pulled_back(gradient)
+        return gradient if self.block.multiplier == 1.0 else gradient * self.block.multiplier
 
 
 def down_bias(block: Block) -> Tensor | None:

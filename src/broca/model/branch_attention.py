@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -46,16 +47,24 @@ class Prefixes:
     served: set[int] = field(default_factory=set)
 
 
+_CONFIGS: WeakKeyDictionary[nn.Module, list[Any]] = WeakKeyDictionary()
 _ACTIVE: ContextVar[Prefixes | None] = ContextVar("broca_branches", default=None)
+
+
+def _configs(module: nn.Module) -> list[Any]:
+    """Every configuration that a part of the model reads: usually one object."""
+    if module not in _CONFIGS:
+        found = (vars(part).get("config") for part in module.modules())
+        _CONFIGS[module] = list(
+            {id(config): config for config in found if config is not None}.values()
+        )
+    return _CONFIGS[module]
 
 
 @contextmanager
 def branching(module: nn.Module, prefixes: Prefixes) -> Iterator[None]:
     """Let this model's attention read from ``prefixes``; put everything back afterwards."""
-    configs: dict[int, Any] = {
-        id(m.config): m.config for m in module.modules() if hasattr(m, "config")
-    }
-    before = [(config, config._attn_implementation_internal) for config in configs.values()]
+    before = [(config, config._attn_implementation_internal) for config in _configs(module)]
     token = _ACTIVE.set(prefixes)
     try:
         for config, _ in before:
