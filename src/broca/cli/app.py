@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 import typer
-from click.exceptions import Abort, ClickException
 
 from broca.cli import ask, demo, find, inspect, listing, report, run
-from broca.cli.output import complain
+from broca.cli.output import complain, say
 from broca.errors import BrocaError
 
 app = typer.Typer(
@@ -50,9 +49,13 @@ def run_cli(arguments: Sequence[str]) -> int:
     except BrocaError as error:
         complain(error)
         return 2
-    except ClickException as error:
-        error.show()
-        return error.exit_code
-    except (KeyboardInterrupt, Abort):
-        typer.echo("Interrupted.", err=True)
+    except (KeyboardInterrupt, typer.Abort):
+        say("Interrupted.")
         return 130
+    except Exception as error:
+        # A mistyped command. Its class is click's or typer's own copy of it, by version.
+        show, exit_code = getattr(error, "show", None), getattr(error, "exit_code", None)
+        if show is None or exit_code is None:
+            raise
+        show()
+        return exit_code

@@ -1,0 +1,321 @@
+"""The command line: what works, and how mistakes end (exit 2, words on stderr, nothing lost)."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from broca.__main__ import main
+from broca.neurons import NeuronSet
+from broca.run import execute as execute_function
+from broca.store import RunFolder, write_toml
+from planted import planted_world
+from planted_files import QUICK, write_planted_facts
+from tiny import tiny_module, tiny_tokenizer
+
+Broca = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def broca(capsys: pytest.CaptureFixture[str]) -> Broca:
+    """Run a command; its exit code, standard output and standard error."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The planted model, its facts, a tiny GPT-2 and a recipe, as a user has them."""
+    folder = tmp_path_factory.mktemp("place")
+    world = planted_world()
+    world.module.save_pretrained(folder / "model")
+    world.tokenizer.save_pretrained(folder / "model")
+    tiny_module("gpt2").save_pretrained(folder / "gpt2")
+    tiny_tokenizer().save_pretrained(folder / "gpt2")
+    write_planted_facts(folder / "facts", ("father", "ceo", "river"))
+    recipe = {
+        **QUICK,
+        "studies": ["relations.intra"],
+        "model": str(folder / "model"),
+        "facts": str(folder / "facts" / "facts.jsonl"),
+    }
+    (folder / "recipe.toml").write_text(write_toml(recipe), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(place: Path) -> Path:
+    """A finished run."""
+    with pytest.raises(SystemExit) as ended:
+        main(["run", str(place / "recipe.toml"), "--out", str(place / "run")])
+    assert not ended.value.code
+    return place / "run"
+
+
+def refused(outcome: tuple[int, str, str], *words: str) -> None:
+    """The mistake was told in words."""
+    code, _, err = outcome
+    assert code == 2, err
+    assert "Traceback" not in err
+    text = " ".join(err.split())
+    for word in words:
+        assert word in text
+
+
+# ---- what works
+
+
+def test_help_loads_no_torch():
+    code = (
+        "import sys; from broca.__main__ import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for command in ("demo", "run", "find", "ask", "inspect", "report", "ls"):
+        assert command in done.stdout
+
+
+def test_run_and_report(broca: Broca, finished: Path, tmp_path: Path):
+    run = RunFolder.open(finished)
+    assert run.finished
+    code, out, _ = broca("report", finished)
+    assert (code, "report.html" in out, run.check()) == (0, True, [])
+    code, out, _ = broca("report", finished, finished, "--out", tmp_path / "two.html")
+    assert code == 0
+    assert "side by side" in (tmp_path / "two.html").read_text()
+
+
+def test_ls(broca: Broca, finished: Path, tmp_path: Path):
+    code, out, _ = broca("ls", finished.parent)
+    assert code == 0
+    assert "relations.intra" in out
+    assert "finished" in out
+    code, _, err = broca("ls", tmp_path)
+    assert code == 0
+    assert "no runs" in err
+    refused(broca("ls", tmp_path / "nowhere"), "no such folder")
+
+
+def test_find_relations(broca: Broca, place: Path, tmp_path: Path):
+    found = tmp_path / "found"
+    words = (
+        "find",
+        "relations",
+        "--model",
+        place / "model",
+        "--facts",
+        place / "facts" / "facts.jsonl",
+        "--sites",
+        "hidden",
+        "--set",
+        "n_evaluation=10",
+        "--set",
+        "min_detection=4",
+        "--out",
+        found,
+    )
+    refused(broca(*words, "--top", "6", "--relation", "rivr"), "Did you mean river")
+    code, _, err = broca(*words, "--top", "6", "--relation", "river")
+    assert code == 0, err
+    assert [path.name for path in found.iterdir()] == ["river.json"]
+    neurons = NeuronSet.load(found / "river.json")
+    assert set(neurons) == set(planted_world().planted["river"])
+    refused(broca(*words), "there are neuron sets")
+
+
+def test_ask(broca: Broca, place: Path, finished: Path):
+    fact = planted_world().facts_of("river")[3]
+    prompt = planted_world().prompt(fact)
+    river, ceo = finished / "sets" / "river.json", finished / "sets" / "ceo.json"
+    common = ("ask", prompt, "--model", place / "model", "--tokens", "1")
+    code, out, err = broca(*common, "--off", river)
+    assert code == 0, err
+    line = next(row for row in out.splitlines() if fact.objects[0].split()[0] in row)
+    assert "the" in line
+    code, out, _ = broca(*common, "--scale", river, "--factor", "1")
+    # two columns of tokens and probabilities, alike
+    found = re.findall(r"('.*?') +([\d.]+)", out)
+    assert len(found) == 10
+    assert found[::2] == found[1::2]
+    assert broca(*common, "--off", river, "--off", ceo)[0] == 0
+    refused(broca("ask", prompt, "--model", place / "model"), "--off SET.json")
+
+
+def test_inspect(broca: Broca, place: Path):
+    code, out, _ = broca("inspect", "--model", place / "gpt2")
+    assert code == 0
+    assert "gpt2, 4 layers" in out
+    assert "gate" not in out.replace("gate + up + down", "")
+    assert "✗" not in out
+
+
+@pytest.mark.parametrize("change", [{"k": "auto", "n_spot": 1}, {"k": 0.01}])
+def test_a_model_that_knows_nothing(broca: Broca, place: Path, tmp_path: Path, change: dict):
+    """A plain MLP has no gate; without the filter all relations are studied."""
+    options = {"detection_filter": "none", "sites": "gate,up,down", "n_shuffled": 0, **change}
+    settings = [word for key, value in options.items() for word in ("--set", f"{key}={value}")]
+    code, out, err = broca(
+        "run",
+        place / "recipe.toml",
+        "--model",
+        place / "gpt2",
+        *settings,
+        "--out",
+        tmp_path / "run",
+    )
+    assert code == 0, err
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["effect.relations_skipped"] == 0
+    assert "has no gates" in (tmp_path / "run" / "findings.json").read_text()
+
+
+# ---- mistakes
+
+
+def test_missing_recipe(broca: Broca, place: Path):
+    refused(broca("run", place / "recip.toml"), "no such recipe", "recipe.toml")
+
+
+def test_malformed_settings(broca: Broca, place: Path, tmp_path: Path):
+    recipe = place / "recipe.toml"
+    refused(broca("run", recipe, "--set", "n_mached=2"), "Did you mean 'n_matched'")
+    refused(broca("run", recipe, "--set", "k"), "key=value")
+    refused(broca("run", recipe, "--set", "k=100000", "--out", tmp_path / "r"), "do not exist")
+    assert broca("run")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "no such file or folder"),
+        ("", "facts"),
+        ('{"subject": "A", "relation": "r", "object": "B"}\n{"subject": \n', "2"),
+    ],
+)
+def test_bad_facts(broca: Broca, place: Path, tmp_path: Path, content: str | None, words: str):
+    path = tmp_path / "facts.jsonl"
+    if content is not None:
+        path.write_text(content)
+        (tmp_path / "templates.toml").write_text('[r]\ntemplates = ["{} is"]\n')
+    outcome = broca("run", place / "recipe.toml", "--facts", path, "--out", tmp_path / "run")
+    refused(outcome, words, "facts.jsonl")
+
+
+def test_template_without_slot(broca: Broca, place: Path, tmp_path: Path):
+    templates = tmp_path / "templates.toml"
+    templates.write_text('[river]\ntemplates = ["The river is"]\n')
+    refused(
+        broca(
+            "run",
+            place / "recipe.toml",
+            "--set",
+            f"templates={templates}",
+            "--out",
+            tmp_path / "run",
+        ),
+        "templates.toml",
+    )
+
+
+def test_relations_that_do_not_do(broca: Broca, place: Path, tmp_path: Path):
+    run = ("run", place / "recipe.toml", "--out", tmp_path / "run")
+    refused(broca(*run, "--set", "relations=river,rivr"), "Did you mean river")
+    one = ("run", place / "recipe.toml", "--out", tmp_path / "one", "--set", 'relations=["river"]')
+    refused(broca(*one), "2 relations are needed")
+
+
+def test_a_relation_the_model_does_not_know(broca: Broca, place: Path, tmp_path: Path):
+    """It is left out with the reason; when too few remain, that is an error."""
+    facts = place / "facts" / "facts.jsonl"
+    lines = [json.loads(line) for line in facts.read_text().splitlines()]
+    for line in lines:
+        if line["relation"] == "river":
+            line["object"] = "wrong"
+    changed = write_planted_facts(tmp_path / "facts", ("father", "ceo", "river"))
+    changed.write_text("\n".join(json.dumps(line) for line in lines))
+    recipe = ("run", place / "recipe.toml", "--facts", changed)
+    code, _, err = broca(*recipe, "--out", tmp_path / "run")
+    assert code == 0, err
+    skipped = json.loads((tmp_path / "run" / "findings.json").read_text())
+    assert "river was left out: 0 of" in " ".join(skipped["relations.intra"]["words"])
+    assert "river" in (tmp_path / "run" / "report.html").read_text()
+    refused(
+        broca(*recipe, "--set", "relations=father,river", "--out", tmp_path / "none"),
+        "knows too few relations",
+        "river: 0 of",
+    )
+
+
+def test_sets_that_do_not_fit(broca: Broca, place: Path, finished: Path, tmp_path: Path):
+    river = finished / "sets" / "river.json"
+    refused(broca("ask", "hello", "--model", place / "gpt2", "--off", river), "another shape")
+    refused(
+        broca("ask", "hello", "--model", place / "model", "--off", tmp_path / "x.json"), "x.json"
+    )
+    broken = tmp_path / "broken.json"
+    broken.write_text(river.read_text().replace('"hidden"', '"attic"', 1))
+    refused(broca("ask", "hello", "--model", place / "model", "--off", broken), "site")
+
+
+def test_paths_that_are_no_model(broca: Broca, place: Path, tmp_path: Path):
+    refused(broca("inspect", "--model", tmp_path), "holds no model")
+    refused(broca("inspect", "--model", place / "recipe.toml"), "not a file")
+
+
+def test_prompt_longer_than_the_context(broca: Broca, place: Path, finished: Path):
+    long = "river " * 3000
+    refused(
+        broca("ask", long, "--model", place / "model", "--off", finished / "sets" / "river.json"),
+        "tokens",
+    )
+
+
+def test_run_folders_that_cannot_be_used(broca: Broca, place: Path, finished: Path, tmp_path: Path):
+    recipe = place / "recipe.toml"
+    before = (finished / "manifest.json").read_bytes()
+    refused(broca("run", recipe, "--out", finished), "finished")
+    assert (finished / "manifest.json").read_bytes() == before
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    refused(broca("run", recipe, "--out", tmp_path / "mine"), "holds something else")
+    (tmp_path / "file").write_text("")
+    refused(broca("run", recipe, "--out", tmp_path / "file" / "run"), "file")
+    refused(broca("report", tmp_path / "mine"), "no run folder")
+
+
+def test_interrupted_run_says_how_to_resume(
+    broca: Broca, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from test_run import Stopping
+
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(execute_module_of(), "LocalEngine", lambda: Stopping(1))
+        code, _, err = broca("run", place / "recipe.toml", "--out", out)
+    assert code == 130
+    assert f"resume with: broca run {place / 'recipe.toml'} --out {out}" in err
+    kept = RunFolder.open(out).rows.count()
+    assert kept > 0
+    refused(broca("report", out), "not finished")
+    assert broca("run", place / "recipe.toml", "--out", out)[0] == 0
+
+
+def execute_module_of():
+    """The module behind `broca.run.execute`, whose name the function hides."""
+    return sys.modules[execute_function.__module__]
