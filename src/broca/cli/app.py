@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 import typer
 
-from broca.cli import ask, demo, find, inspect, listing, report, run
+from broca.cli import ask, build, demo, find, inspect, listing, report, run
 from broca.cli.output import complain, say
 from broca.errors import BrocaError
 
@@ -33,6 +33,7 @@ def _root(
 app.command("demo")(demo.demo)
 app.command("run")(run.run)
 app.add_typer(find.app, name="find")
+app.add_typer(build.app, name="build")
 app.command("ask")(ask.ask)
 app.command("inspect")(inspect.inspect)
 app.command("report")(report.report)

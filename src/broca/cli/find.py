@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from broca.cli.find_queries import queries
 from broca.cli.output import say, show
 
 app = typer.Typer(help="Find neurons and write them as neuron sets.", no_args_is_help=True)
@@ -14,7 +15,10 @@ app = typer.Typer(help="Find neurons and write them as neuron sets.", no_args_is
 
 @app.callback()
 def _group() -> None:
-    """Keeps `find` a group of commands while it has one."""
+    """Neurons of relations, or of queries."""
+
+
+app.command("queries")(queries)
 
 
 @app.command("relations")

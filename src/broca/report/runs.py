@@ -74,9 +74,9 @@ class Part:
 
 
 def _families() -> dict[str, Callable[[StoredRun], Part]]:
-    from broca.report import relations
+    from broca.report import queries, relations
 
-    return {"relations": relations.report_part}
+    return {"relations": relations.report_part, "queries": queries.report_part}
 
 
 def write_report(runs: Sequence[RunFolder], path: str | Path | None = None) -> Path:

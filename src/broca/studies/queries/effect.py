@@ -32,7 +32,13 @@ from broca.facts.seeding import stable_random
 from broca.questions import require_several_fields
 from broca.studies.queries.effect_findings import effect_findings
 from broca.studies.queries.effects import Effects, Key
-from broca.studies.queries.material import Material, Part, QueryBench
+from broca.studies.queries.material import (
+    Material,
+    Part,
+    QueryBench,
+    other_group,
+    own_group,
+)
 from broca.studies.study import Condition, Findings, Plan, Results
 
 
@@ -80,16 +86,6 @@ class QueryEffect:
         part: Part = results.extra["part"]
         effects = Effects.of(part.found, places, results)
         return effect_findings(material.config, part, effects, self.prefix, self.by)
-
-
-def own_group(query: str) -> str:
-    """Name of the group of a query's own prompts."""
-    return f"query/{query}"
-
-
-def other_group(query: str) -> str:
-    """Name of the group of prompts of other fields that a query's sets are tried on."""
-    return f"unrelated/{query}"
 
 
 def unrelated(part: Part, query: str, n: int, seed: int) -> list[str]:

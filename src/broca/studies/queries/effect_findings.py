@@ -15,6 +15,7 @@ from broca.studies.queries.config import QueriesConfig
 from broca.studies.queries.effect_words import accuracy_words, convergence_words, effect_words
 from broca.studies.queries.effects import Effects, compare, describe
 from broca.studies.queries.material import Part
+from broca.studies.queries.published import published_notes, published_pcr
 from broca.studies.study import Findings
 
 ALL = "all"
@@ -30,6 +31,8 @@ def effect_findings(
         "effects": _effect_records(config, part, effects),
         "paired": _paired_records(config, effects),
         "probabilities": _probabilities(part, effects),
+        "published": published_pcr(by),
+        "published_notes": [{"note": note} for note in published_notes(by)],
         **about,
     }
     tables["queries"] = _with_effects(about["queries"], effects)
@@ -219,6 +222,10 @@ def _convergence_figures(part: Part, prefix: str) -> dict[str, Any]:
     prompts = [f for one in part.attributed.values() for f in one.prompts]
     judged = [f for f in prompts if not f.without_effect]
     share = float(np.mean([f.converged for f in judged])) if judged else float("nan")
+
+    def worst(name: str) -> float | None:
+        return max((getattr(f, name) for f in judged), default=None)
+
     return {
         f"{prefix}.prompts": len(prompts),
         f"{prefix}.converged_share": share,

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from broca.studies.queries.effects import SIGN
 from broca.studies.queries.material import Part
 from broca.studies.queries.published import PAPER_ORDER
 
@@ -50,6 +51,7 @@ def effect_words(
     for record in effects:
         if record["method"] == "na-ica":
             words.append(_against(record["action"], paired, alpha))
+            words += _wrong_way(record["action"], effects)
             words.append(_order(record["action"], effects))
     return words
 
@@ -93,6 +95,22 @@ def _against(action: str, paired: Sequence[Record], alpha: float) -> str:
     )
 
 
+def _wrong_way(action: str, effects: Sequence[Record]) -> list[str]:
+    """Methods whose scaling moves the answer against what it is meant to do."""
+    against = [
+        record["method"]
+        for record in effects
+        if record["action"] == action and SIGN[action] * record["related"] < 0
+    ]
+    if not against:
+        return []
+    lowers = "lowers" if action == "boost" else "raises"
+    return [
+        f"{action.capitalize()} {lowers} the answer's probability for {_listed(against)}: absolute "
+        "values, as in the paper, count that as an effect."
+    ]
+
+
 def _order(action: str, effects: Sequence[Record]) -> str:
     """Whether NA-ICA is first and the others stand in the paper's order, by PCR and difference."""
     here = {record["method"]: record for record in effects if record["action"] == action}
@@ -100,7 +118,7 @@ def _order(action: str, effects: Sequence[Record]) -> str:
     text = []
     for name, label in (("pcr", "PCR"), ("difference", "|Related| − |Unrelated|")):
         found = sorted(order, key=lambda m: -_finite(here[m][name]))
-        if found == order:
+        if [_place(method) for method in found] == [_place(method) for method in order]:
             text.append(f"by {label} the methods stand in the paper's order")
         elif found[0] == "na-ica":
             text.append(
@@ -140,6 +158,11 @@ def convergence_words(convergence: Sequence[Record], part: Part) -> list[str]:
         f"of {len(counts)} queries keep none."
     )
     return words
+
+
+def _place(method: str) -> str:
+    """The two methods whose published figures lie together count as one."""
+    return "random" if method == "activation" else method
 
 
 def _finite(value: float) -> float:

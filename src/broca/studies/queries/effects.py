@@ -74,11 +74,12 @@ class Effects:
     def where(self, keep: np.ndarray) -> Effects:
         """The same of some queries, bool [query]."""
         names = tuple(q for q, wanted in zip(self.queries, keep, strict=True) if wanted)
-        tables = (
-            {key: values[keep] for key, values in table.items()}
-            for table in (self.relative, self.absolute, self.flips)
+        return Effects(
+            names,
+            {key: values[keep] for key, values in self.relative.items()},
+            {key: values[keep] for key, values in self.absolute.items()},
+            {key: values[keep] for key, values in self.flips.items()},
         )
-        return Effects(names, *tables)
 
     def pair(self, method: str, action: str) -> tuple[np.ndarray, np.ndarray]:
         """Related and Unrelated, each [query]."""

@@ -6,10 +6,9 @@
 
 from __future__ import annotations
 
-from broca.studies.queries.effect import own_group
 from broca.studies.queries.effect_findings import part_figures, part_tables
 from broca.studies.queries.effect_words import accuracy_words, convergence_words
-from broca.studies.queries.material import Material, Part, QueryBench
+from broca.studies.queries.material import Material, Part, QueryBench, own_group
 from broca.studies.study import Findings, Plan, Results
 
 

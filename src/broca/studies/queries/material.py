@@ -148,6 +148,16 @@ def _attribute(parts: Sequence[Portion], bench: QueryBench) -> dict[str, Attribu
     return found
 
 
+def own_group(query: str) -> str:
+    """Name of the group of a query's own prompts."""
+    return f"query/{query}"
+
+
+def other_group(query: str) -> str:
+    """Name of the group of prompts of other fields that a query's sets are tried on."""
+    return f"unrelated/{query}"
+
+
 def spread(part: Part, n: int) -> list[str]:
     """At most n queries with neurons, in turn from every field."""
     by_field: dict[str, list[str]] = {field: [] for field in part.fields}

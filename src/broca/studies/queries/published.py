@@ -6,6 +6,8 @@ released code on its 18 sample queries (Llama-2-7b base, fp16, m = 16, v = 20).
 
 from __future__ import annotations
 
+from typing import Any
+
 SOURCE = "arXiv 2406.10868, Llama-2-7B-chat"
 
 PAPER_ORDER = ("na-ica", "na-ica+common", "na", "knowledge-neurons", "activation", "random")
@@ -33,3 +35,24 @@ IN_ALL_NAMED = ((9, 9516), (13, 8928), (17, 7383), (20, 6626), (20, 7477))
 COMMON = 69
 LEFT_PER_QUERY = 9.8
 """Neurons per query that remain with a working filter of common neurons."""
+
+
+def published_pcr(by: str) -> list[dict[str, Any]]:
+    """Published PCR by method, for domains ("field") or languages."""
+    first = 0 if by == "field" else 2
+    named = [
+        {"method": method, "boost": f"{pcr[first]:g}", "suppress": f"{pcr[first + 1]:g}"}
+        for method, pcr in PCR.items()
+    ]
+    return named + [
+        {"method": method, "boost": PCR_OTHERS, "suppress": PCR_OTHERS}
+        for method in ("activation", "random")
+    ]
+
+
+def published_notes(by: str) -> list[str]:
+    """What else the paper reports, in sentences."""
+    return [
+        f"Published ({SOURCE}): {NEURONS_PER_QUERY[by]:g} neurons per query; layers {LAYERS}; "
+        f"{SECONDS_PER_QUERY}."
+    ]
