@@ -12,6 +12,7 @@ from broca.attributions.attribute import (
     attribute_neurons,
 )
 from broca.attributions.attribution import Attribution, Attributions
+from broca.attributions.branching import Path
 from broca.attributions.forms import FormCheck, check_form
 from broca.attributions.rules import Rule, fixed_rule, nested_rules
 
@@ -19,6 +20,7 @@ __all__ = [
     "Attribution",
     "Attributions",
     "FormCheck",
+    "Path",
     "Rule",
     "attribute_answer_tokens",
     "attribute_each",

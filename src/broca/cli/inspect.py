@@ -56,3 +56,14 @@ def _draw_check(model) -> None:
     ]
     for holds, words in lines:
         show(f"{'✓' if holds else '✗'} {words}")
+    _draw_forms(model)
+
+
+def _draw_forms(model) -> None:
+    """Which forms of the branches pass their check; attribution takes the first that does."""
+    from broca.attributions import Path, check_form
+
+    path = Path("hidden", "frozen-norm", "log-probability")
+    for form in ("wavefront", "packed", "rows"):
+        checked = check_form(model, path, form)
+        show(f"{'✓' if checked.passed else '✗'} attribution, {checked}")

@@ -25,9 +25,10 @@ class SelfCheck:
 
     Attributes:
         untouched_bit_equal: Logits after hooks were set and removed equal those before, bit by bit.
-        padding_error: Largest logit difference between a left-padded batch and single rows.
+        padding_error: Largest logit difference between a left-padded batch and single rows, as
+            a share of the largest logit.
         resumes: Whether layers can be run from a given one on (primitive 2).
-        resume_error: Largest logit difference of doing so, over all layers.
+        resume_error: Largest logit difference of doing so, over all layers, as the same share.
         mlp_error: Largest relative error of hidden = act(gate) * up over layers (plain: act(up)).
     """
 
@@ -142,11 +143,12 @@ def check_model(model: LanguageModel) -> SelfCheck:
         model.logits(batch)
     after = model.logits(batch)
     singles = torch.cat([model.logits(model.pad([ids])) for ids in tokens])
-    resume_error = _resume_error(model, batch, before)
+    largest = max(1.0, float(before.abs().max()))
+    resume_error = _resume_error(model, batch, before) / largest
     return SelfCheck(
         untouched_bit_equal=bool(torch.equal(before, after)),
-        padding_error=float((before - singles).abs().max()),
-        resumes=resume_error <= 1e-4 * max(1.0, float(before.abs().max())),
+        padding_error=float((before - singles).abs().max()) / largest,
+        resumes=resume_error <= 1e-5,
         resume_error=resume_error,
         mlp_error=verify_sites(model),
     )
