@@ -170,7 +170,7 @@ def test_a_model_that_knows_nothing(broca: Broca, place: Path, tmp_path: Path, c
     """A plain MLP has no gate; without the filter all relations are studied."""
     options = {"detection_filter": "none", "sites": "gate,up,down", "n_shuffled": 0, **change}
     settings = [word for key, value in options.items() for word in ("--set", f"{key}={value}")]
-    code, out, err = broca(
+    code, _, err = broca(
         "run",
         place / "recipe.toml",
         "--model",

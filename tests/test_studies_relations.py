@@ -95,9 +95,8 @@ def test_acc_drop():
 
 
 def test_halves_go_by_subject():
-    prompts = [
-        Prompt(f"{r}/{s}", "", ("x",), subject=s) for r in "ab" for s in map(str, range(200))
-    ]
+    names = [str(number) for number in range(200)]
+    prompts = [Prompt(f"{r}/{s}", "", ("x",), subject=s) for r in "ab" for s in names]
     half = halves(prompts, seed=0)
     assert all(half[f"a/{s}"] == half[f"b/{s}"] for s in names)
     assert 60 < sum(half[f"a/{s}"] == "a" for s in names) < 140
