@@ -4,17 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from broca.studies.relations.ablation import SiteAblation
 from broca.studies.relations.config import RelationsConfig
 from broca.studies.relations.controls import FinderControls
+from broca.studies.relations.cumulativity import Cumulativity
 from broca.studies.relations.inter import InterRelation
+from broca.studies.relations.interference import Interference
 from broca.studies.relations.intra import IntraRelation
+from broca.studies.relations.languages import Languages
+from broca.studies.relations.layers import Layers
 from broca.studies.relations.material import Material
+from broca.studies.relations.pooling import Pooling
 from broca.studies.relations.preparation import prepare
+from broca.studies.relations.stability import Stability
+from broca.studies.relations.templates import OtherTemplates
+from broca.studies.relations.versatility import Versatility
 from broca.studies.study import Bench, Study
 
 __all__ = ["FAMILY", "Material", "RelationsConfig", "prepare"]
 
-_STUDIES: tuple[Study, ...] = (IntraRelation(), InterRelation(), FinderControls())
+_STUDIES: tuple[Study, ...] = (
+    IntraRelation(),
+    InterRelation(),
+    Cumulativity(),
+    Versatility(),
+    Interference(),
+    Languages(),
+    OtherTemplates(),
+    Layers(),
+    SiteAblation(),
+    FinderControls(),
+    Stability(),
+    Pooling(),
+)
 
 
 class Relations:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from broca.errors import RecipeError
+from broca.studies.relations.settings import StudySettings
 
 
 @dataclass(frozen=True)
-class RelationsConfig:
+class RelationsConfig(StudySettings):
     """How facts become prompts, and prompts relation neurons (METHODS §2).
 
     Attributes:
@@ -76,6 +77,7 @@ class RelationsConfig:
     batch_size: int = 64
 
     def __post_init__(self) -> None:
+        self.check()
         for name in ("n_evaluation", "n_checked", "n_matched", "batch_size", "n_spot"):
             _at_least(name, getattr(self, name), 1)
         for name in ("n_uniform", "n_shuffled"):

@@ -21,7 +21,7 @@ import numpy as np
 from broca.estimates import bootstrap_mean, sign_flip_test
 from broca.neurons import NeuronSet
 from broca.prompts import render_fact_prompts
-from broca.scores import draw_negatives, score_expertise_many, shuffle_labels
+from broca.scores import draw_negatives, shuffle_labels
 from broca.studies.relations.material import Material, evaluation_group, matched_set
 from broca.studies.study import Bench, Findings, Plan, Results
 
@@ -40,7 +40,7 @@ class FinderControls:
             extra={"templates": template_control(material, bench)},
         )
         for seed in range(config.n_shuffled):
-            for name, neurons in shuffled_sets(material, config.seed + seed).items():
+            for name, neurons in shuffled_sets(material, bench, config.seed + seed).items():
                 group = [evaluation_group(name)]
                 plan.switch_off(neurons, group, control="shuffled", seed=seed)
                 matched = matched_set(neurons, neurons.name, config.seed)
@@ -62,7 +62,7 @@ class FinderControls:
         )
 
 
-def shuffled_sets(material: Material, seed: int) -> dict[str, NeuronSet]:
+def shuffled_sets(material: Material, bench: Bench, seed: int) -> dict[str, NeuronSet]:
     """The top k neurons of every relation when labels are dealt to prompts at random."""
     labels = shuffle_labels(material.labels, seed=seed)
     config = material.config
@@ -70,7 +70,7 @@ def shuffled_sets(material: Material, seed: int) -> dict[str, NeuronSet]:
         name: draw_negatives(labels, name, ratio=config.negatives, seed=config.seed)
         for name in material.names
     }
-    scores = score_expertise_many(material.responses, labellings)
+    scores = bench.score(material.responses, labellings)
     return {n: s.top(material.k, name=f"{n}.shuffled-{seed}") for n, s in scores.items()}
 
 
@@ -93,7 +93,7 @@ def template_control(material: Material, bench: Bench) -> list[dict[str, Any]]:
     }
     order = [other[p.fact] for name in material.names for p in material.detection[name]]
     responses = bench.record(order, material.index.sites, material.config.pooling)
-    scores = score_expertise_many(responses, material.labellings)
+    scores = bench.score(responses, material.labellings)
     return [_template_record(material, name, scores[name].values) for name in material.names]
 
 

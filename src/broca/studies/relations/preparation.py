@@ -22,7 +22,7 @@ from broca.facts import Relation, Relations, load_relations
 from broca.facts.seeding import stable_number
 from broca.neurons import NeuronSet, ordered_sites
 from broca.prompts import Prompt, render_fact_prompts
-from broca.scores import draw_negatives, score_expertise_many
+from broca.scores import draw_negatives
 from broca.studies.relations.config import RelationsConfig, number_of_neurons
 from broca.studies.relations.material import HALVES, Material
 from broca.studies.relations.said import AnswerKinds
@@ -61,7 +61,7 @@ def prepare(config: RelationsConfig, bench: Bench, relations: Relations | None =
         k, table = choose_k(config, bench, asked.detection, responses, half)
     else:
         k, table = number_of_neurons(config.k, len(responses.index)), ()
-    scores = score_expertise_many(responses, labellings)
+    scores = bench.score(responses, labellings)
     sets: dict[str, NeuronSet] = {}
     for name, values in scores.items():
         sets[name] = _described(values.top(k, name=name), config)

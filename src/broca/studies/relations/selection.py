@@ -26,7 +26,7 @@ from broca.errors import StudyError
 from broca.neurons import NeuronSet
 from broca.prompts import Prompt
 from broca.responses import Responses
-from broca.scores import NeuronScores, draw_negatives, score_expertise_many
+from broca.scores import Labelling, NeuronScores, draw_negatives
 from broca.studies.relations.config import RelationsConfig, number_of_neurons
 from broca.studies.relations.material import HALVES, checked_groups, detection_groups, matched_set
 from broca.studies.study import Bench, Condition, Outcomes, Plan, Results
@@ -54,7 +54,11 @@ def choose_k(
             "k cannot be chosen: too few detection prompts to halve them",
             mend="Give k as a number or a share, or give more facts",
         )
-    scores = half_scores(config, {n: detection[n] for n in names}, responses, half)
+    labellings = half_labellings(
+        config, {n: detection[n] for n in names}, responses.prompt_ids, half
+    )
+    scored = bench.score(responses, labellings)
+    scores = {letter: {n: scored[f"{letter}/{n}"] for n in names} for letter in HALVES}
     n_neurons = len(responses.index)
     ladder = sorted({number_of_neurons(share, n_neurons) for share in config.k_ladder})
     plan, trials = _lay_out(config, names, checked, scores, ladder)
@@ -66,18 +70,18 @@ def choose_k(
     return ladder[best], table
 
 
-def half_scores(
+def half_labellings(
     config: RelationsConfig,
     detection: Mapping[str, Sequence[Prompt]],
-    responses: Responses,
+    prompt_ids: Sequence[str],
     half: Mapping[str, str],
-) -> dict[str, dict[str, NeuronScores]]:
-    """Half -> relation -> scores of all neurons, from the detection prompts of that half alone."""
+) -> dict[str, Labelling]:
+    """`half/relation` -> positives and negatives, from the detection prompts of that half alone."""
     relation = {prompt.id: name for name, prompts in detection.items() for prompt in prompts}
-    labels = np.array([relation.get(prompt, "") for prompt in responses.prompt_ids], dtype=object)
+    labels = np.array([relation.get(prompt, "") for prompt in prompt_ids], dtype=object)
     labellings = {}
     for letter in HALVES:
-        here = np.array([half[prompt] == letter for prompt in responses.prompt_ids])
+        here = np.array([half[prompt] == letter for prompt in prompt_ids])
         rows = np.flatnonzero(here & (labels != ""))
         for name in detection:
             drawn = draw_negatives(
@@ -85,9 +89,8 @@ def half_scores(
             )
             positive, included = np.zeros((2, len(labels)), bool)
             positive[rows], included[rows] = drawn
-            labellings[f"{letter}/{name}"] = (positive, included)
-    scored = score_expertise_many(responses, labellings)
-    return {letter: {n: scored[f"{letter}/{n}"] for n in detection} for letter in HALVES}
+            labellings[f"{letter}/{name}"] = Labelling(positive, included)
+    return labellings
 
 
 @dataclass

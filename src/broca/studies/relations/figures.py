@@ -1,0 +1,130 @@
+"""Means, medians and drops of the relation studies, where some of the values may be undefined."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from broca.estimates import Estimate, bootstrap, bootstrap_mean, holm, sign_flip_test
+from broca.studies.relations.config import RelationsConfig
+from broca.studies.relations.material import Material, evaluation_group
+from broca.studies.study import Condition, Outcomes, Results
+
+NAN = float("nan")
+
+
+def finite(values: Iterable[float | None]) -> np.ndarray:
+    """The values that are defined."""
+    array = np.array([NAN if value is None else value for value in values], dtype=float)
+    return array[np.isfinite(array)]
+
+
+def mean(values: Iterable[float | None]) -> float:
+    """Mean of the defined values, NaN if there are none."""
+    array = finite(values)
+    return float(array.mean()) if len(array) else NAN
+
+
+def median(values: Iterable[float | None]) -> float:
+    """Median of the defined values, NaN if there are none."""
+    array = finite(values)
+    return float(np.median(array)) if len(array) else NAN
+
+
+def percent(share: float) -> str:
+    """A share in words."""
+    return f"{share:.0%}" if np.isfinite(share) else "an undefined share"
+
+
+def drop_estimate(outcomes: Outcomes, config: RelationsConfig) -> Estimate:
+    """acc_drop with a bootstrap interval over facts."""
+    return bootstrap(
+        _relative_drop,
+        outcomes.correct_before.astype(float),
+        outcomes.correct.astype(float),
+        groups=list(outcomes.fact),
+        seed=config.seed,
+        n_resamples=config.n_resamples,
+    )
+
+
+def _relative_drop(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(before > 0, (before - after) / before, NAN)
+
+
+def log_p_drop(outcomes: Outcomes) -> float:
+    """Mean loss of log P, NaN where nothing was asked."""
+    return float((outcomes.log_p_before - outcomes.log_p).mean()) if len(outcomes) else NAN
+
+
+def mean_estimate(values: np.ndarray, config: RelationsConfig, groups: Any = None) -> Estimate:
+    """Mean with a bootstrap interval by the settings, undefined where there is no value."""
+    if not len(values):
+        return Estimate(NAN, NAN, NAN, 0)
+    return bootstrap_mean(values, groups=groups, seed=config.seed, n_resamples=config.n_resamples)
+
+
+def interval(name: str, estimate: Estimate) -> dict[str, float]:
+    """An estimate as three entries of a record."""
+    return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+
+
+def by_prompt(outcomes: Outcomes, values: np.ndarray) -> dict[str, float]:
+    """Mean value of each prompt, over the several conditions it was asked under."""
+    sums: dict[str, list[float]] = {}
+    for prompt, value in zip(outcomes.prompt, values.astype(float), strict=True):
+        sums.setdefault(prompt, []).append(value)
+    return {prompt: float(np.mean(listed)) for prompt, listed in sums.items()}
+
+
+def spared(own: Outcomes, control: Outcomes, values: str = "correct") -> np.ndarray:
+    """Per fact, what it keeps with control sets off and loses with the own set off."""
+    kept = by_prompt(control, getattr(control, values))
+    return np.array([kept[prompt] for prompt in own.prompt]) - getattr(own, values).astype(float)
+
+
+def flip_p(differences: np.ndarray, config: RelationsConfig) -> float:
+    """One-sided sign-flip p-value; facts without a difference decide nothing and are left out."""
+    moved = differences[differences != 0]
+    if not len(moved):
+        return 1.0
+    return sign_flip_test(moved, n_permutations=config.n_permutations, seed=config.seed)
+
+
+def adjust(records: Sequence[dict[str, Any]], key: str) -> None:
+    """Add Holm's p-values to records, as `<key>_holm`."""
+    for record, p in zip(records, holm([r[key] for r in records]), strict=True):
+        record[f"{key}_holm"] = float(p)
+
+
+def other_groups(material: Material, name: str) -> list[str]:
+    """Names of the small groups of evaluation prompts of all other relations."""
+    return [spot_group(other) for other in material.names if other != name]
+
+
+def spot_group(relation: str) -> str:
+    """Name of the group of the first evaluation prompts of a relation."""
+    return f"evaluation-spot/{relation}"
+
+
+def groups_with_spots(material: Material) -> dict[str, Sequence[Any]]:
+    """Evaluation prompts by group, and the first `n_other` of each relation apart."""
+    groups: dict[str, Sequence[Any]] = {}
+    for name in material.names:
+        prompts = material.evaluation[name]
+        groups[evaluation_group(name)] = prompts
+        groups[spot_group(name)] = tuple(prompts[: material.config.n_other])
+    return groups
+
+
+def mean_drop(results: Results, conditions: Sequence[Condition]) -> float:
+    """Mean acc_drop over conditions, one per relation asked."""
+    return mean(results[condition].drop for condition in conditions)
+
+
+def plain(records: Iterable[Mapping[str, Any]], *keys: str) -> list[tuple[Any, ...]]:
+    """Chosen entries of records."""
+    return [tuple(record[key] for key in keys) for record in records]

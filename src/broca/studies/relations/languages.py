@@ -1,0 +1,380 @@
+"""Languages: do neurons found in one language serve the relation in another?
+
+Claim: neurons found with English prompts also matter when the same facts are asked in other
+languages. arXiv 2502.17355, section 5.4, figure 6 (one row: found in English).
+
+1. In every language: detection facts become prompts, those the model answers rightly are kept,
+   neurons are found as in English, with the same k. Relations it does not know there are left
+   out there, with the reason.
+2. The evaluation facts, the same in all languages, are asked in every language with the set of
+   every language off: the full matrix found × asked.
+3. Beside it, in every cell: matched random sets, and the set of another relation (the one half
+   way round the list), found in the same language.
+4. Test for the sets of the base language: own against matched, sign flips over facts, Holm over
+   relations, in every language asked.
+5. Overlap of the sets of one relation found in two languages.
+
+Names stay as they are; objects are translated where the facts say so. What differs from the
+paper: all languages as sources, controls, tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import combinations
+from typing import Any
+
+from broca.errors import FactsError
+from broca.facts import Relation, load_relations
+from broca.neurons import NeuronSet
+from broca.prompts import Prompt, render_fact_prompts
+from broca.scores import draw_negatives
+from broca.store import summary_key
+from broca.studies.relations.figures import NAN, adjust, flip_p, mean, median, percent, spared
+from broca.studies.relations.material import Material, evaluation_group, matched_set
+from broca.studies.study import Bench, Condition, Findings, Plan, Results
+
+ASKED = "relations.languages.asked"
+
+
+@dataclass
+class Tongue:
+    """One language: its prompts, its sets, what was left out.
+
+    Attributes:
+        name: Code of the language.
+        evaluation: Relation -> evaluation prompts.
+        detection: Relation -> detection prompts, those kept in the end.
+        sets: Relation -> neurons found in this language.
+        skipped: Relation (or "all") -> why.
+    """
+
+    name: str
+    evaluation: dict[str, Sequence[Prompt]] = field(default_factory=dict)
+    detection: dict[str, Sequence[Prompt]] = field(default_factory=dict)
+    sets: dict[str, NeuronSet] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    def group(self, relation: str, base: str) -> str:
+        """Name of the group of a relation's evaluation prompts in this language."""
+        own = evaluation_group(relation)
+        return own if self.name == base else f"evaluation-{self.name}/{relation}"
+
+
+class Languages:
+    """Found in one language, asked in another."""
+
+    name = "relations.languages"
+
+    def plan(self, material: Material, bench: Bench) -> Plan:
+        """Find neurons in every language, then switch all of them off in all languages."""
+        config = material.config
+        base = Tongue(
+            config.language,
+            dict(material.evaluation),
+            dict(material.detection),
+            dict(material.sets),
+        )
+        tongues = [base]
+        for language in dict.fromkeys(config.languages):
+            if language != config.language:
+                tongues.append(_render(material, language))
+        _find(material, bench, tongues[1:])
+        groups = {
+            tongue.group(name, base.name): prompts
+            for tongue in tongues
+            for name, prompts in tongue.evaluation.items()
+        }
+        cells: dict[tuple[str, str, str, str], list[Condition]] = {}
+        plan = Plan(
+            groups, describe=material.kinds.kind, extra={"cells": cells, "tongues": tongues}
+        )
+        for found in tongues:
+            for asked in tongues:
+                _switch(plan, material, found, asked, base.name, cells)
+        return plan
+
+    def summarise(self, material: Material, results: Results) -> Findings:
+        """The matrix, the tests of the base language's sets, overlaps of sets."""
+        cells, tongues = results.extra["cells"], results.extra["tongues"]
+        records = [
+            _record(material, results, cells, found.name, asked.name, name)
+            for found in tongues
+            for asked in tongues
+            for name in material.names
+            if (found.name, asked.name, name, "own") in cells
+        ]
+        base = material.config.language
+        for asked in tongues:
+            tested = [r for r in records if (r["found"], r["asked"]) == (base, asked.name)]
+            adjust(tested, "p")
+        matrix = [_cell(records, f.name, a.name) for f in tongues for a in tongues]
+        overlaps = _overlaps(material, tongues)
+        skipped = [
+            {"language": tongue.name, "relation": name, "reason": why}
+            for tongue in tongues
+            for name, why in tongue.skipped.items()
+        ]
+        figures = _figures(material, matrix, records, overlaps)
+        return Findings(
+            figures=figures,
+            tables={
+                "matrix": matrix,
+                "relations": records,
+                "overlap": overlaps,
+                "skipped": skipped,
+            },
+            words=_words(material, matrix, overlaps, skipped),
+        )
+
+
+def _render(material: Material, language: str) -> Tongue:
+    """Detection and evaluation prompts of the same facts in another language."""
+    tongue = Tongue(language)
+    for name, relation in _load(material, language, tongue.skipped).items():
+        facts = {fact.id: fact for fact in relation.facts}
+        for part, into in (
+            (material.detection[name], tongue.detection),
+            (material.evaluation[name], tongue.evaluation),
+        ):
+            known = tuple(facts[p.fact] for p in part if p.fact in facts)
+            if known:
+                into[name] = render_fact_prompts(
+                    replace(relation, facts=known),
+                    template_set=material.config.template_set,
+                    seed=material.config.seed,
+                    role="language",
+                )
+        if name not in tongue.evaluation or name not in tongue.detection:
+            tongue.skipped[name] = "the facts studied are not there in this language"
+            tongue.evaluation.pop(name, None)
+            tongue.detection.pop(name, None)
+    return tongue
+
+
+def _load(material: Material, language: str, skipped: dict[str, str]) -> dict[str, Relation]:
+    config = material.config
+
+    def load(names: Iterable[str]) -> dict[str, Relation]:
+        return dict(
+            load_relations(
+                config.facts, templates=config.templates, language=language, relations=list(names)
+            )
+        )
+
+    try:
+        return load(material.names)
+    except FactsError:
+        pass  # some relation is missing: find out which, each with its reason
+    loaded: dict[str, Relation] = {}
+    for name in material.names:
+        try:
+            loaded |= load([name])
+        except FactsError as error:
+            skipped[name] = error.what
+    return loaded
+
+
+def _find(material: Material, bench: Bench, tongues: Sequence[Tongue]) -> None:
+    """Drop what the model does not know, and find the neurons of the rest."""
+    config = material.config
+    groups = {
+        f"detection-{tongue.name}/{name}": prompts
+        for tongue in tongues
+        for name, prompts in tongue.detection.items()
+    }
+    plan = Plan(groups, describe=material.kinds.kind)
+    asked = {condition.prompts: condition for condition in plan.ask(groups)}
+    results = bench.measure(ASKED, plan)
+    for tongue in tongues:
+        for name, prompts in list(tongue.detection.items()):
+            right = results[asked[f"detection-{tongue.name}/{name}"]].correct
+            if config.detection_filter == "none":
+                right = right | True
+            kept = [p for p, ok in zip(prompts, right, strict=True) if ok]
+            tongue.detection[name] = kept
+            if len(kept) < config.min_detection:
+                del tongue.detection[name]
+                tongue.skipped[name] = (
+                    f"{len(kept)} of {len(prompts)} detection prompts answered rightly, at least "
+                    f"{config.min_detection} are needed to find neurons"
+                )
+        if len(tongue.detection) >= 2:
+            tongue.sets = _sets(material, bench, tongue)
+
+
+def _sets(material: Material, bench: Bench, tongue: Tongue) -> dict[str, NeuronSet]:
+    config = material.config
+    prompts = [prompt for listed in tongue.detection.values() for prompt in listed]
+    labels = [prompt.relation for prompt in prompts]
+    responses = bench.record(prompts, material.index.sites, config.pooling)
+    scores = bench.score(
+        responses,
+        {
+            name: draw_negatives(labels, name, ratio=config.negatives, seed=config.seed)
+            for name in tongue.detection
+        },
+    )
+    return {n: s.top(material.k, name=f"{n}.{tongue.name}") for n, s in scores.items()}
+
+
+def _switch(
+    plan: Plan,
+    material: Material,
+    found: Tongue,
+    asked: Tongue,
+    base: str,
+    cells: dict[tuple[str, str, str, str], list[Condition]],
+) -> None:
+    """Own, matched random and another relation's neurons off, for every relation of a cell."""
+    names = [n for n in material.names if n in found.sets and n in asked.evaluation]
+    known = [n for n in material.names if n in found.sets]
+    for name in names:
+        group, own = [asked.group(name, base)], found.sets[name]
+        other = found.sets[known[(known.index(name) + len(known) // 2) % len(known)]]
+        cells[found.name, asked.name, name, "own"] = plan.switch_off(own, group)
+        cells[found.name, asked.name, name, "other"] = plan.switch_off(other, group)
+        cells[found.name, asked.name, name, "matched"] = [
+            condition
+            for seed in range(material.config.n_template_controls)
+            for condition in plan.switch_off(
+                matched_set(own, own.name, material.config.seed + seed),
+                group,
+                control="matched",
+                seed=seed,
+            )
+        ]
+
+
+def _record(
+    material: Material,
+    results: Results,
+    cells: Mapping[tuple[str, str, str, str], list[Condition]],
+    found: str,
+    asked: str,
+    name: str,
+) -> dict[str, Any]:
+    own, other, matched = (
+        results[cells[found, asked, name, part]] for part in ("own", "other", "matched")
+    )
+    testable = own.accuracy_before > 0 and found == material.config.language
+    return {
+        "found": found,
+        "asked": asked,
+        "relation": name,
+        "n": len(own),
+        "before": own.accuracy_before,
+        "after": own.accuracy,
+        "own_drop": own.drop,
+        "other_drop": other.drop,
+        "matched_drop": matched.drop,
+        "log_p_drop": float((own.log_p_before - own.log_p).mean()),
+        "log_p_matched": float((matched.log_p_before - matched.log_p).mean()),
+        "p": flip_p(spared(own, matched), material.config) if testable else NAN,
+    }
+
+
+def _cell(records: Sequence[dict[str, Any]], found: str, asked: str) -> dict[str, Any]:
+    here = [r for r in records if (r["found"], r["asked"]) == (found, asked)]
+    return {
+        "found": found,
+        "asked": asked,
+        "relations": len(here),
+        "before": mean(r["before"] for r in here),
+        "own_drop": mean(r["own_drop"] for r in here),
+        "own_drop_median": median(r["own_drop"] for r in here),
+        "other_drop": mean(r["other_drop"] for r in here),
+        "matched_drop": mean(r["matched_drop"] for r in here),
+        "log_p_drop": mean(r["log_p_drop"] for r in here),
+        "significant": sum(r.get("p_holm", 1.0) < 0.05 for r in here),
+    }
+
+
+def _overlaps(material: Material, tongues: Sequence[Tongue]) -> list[dict[str, Any]]:
+    records = []
+    for a, b in combinations(tongues, 2):
+        names = [name for name in material.names if name in a.sets and name in b.sets]
+        shares = [a.sets[name].overlap(b.sets[name]).of_smaller for name in names]
+        others = [
+            a.sets[name].overlap(b.sets[other]).of_smaller
+            for name in names
+            for other in names
+            if other != name
+        ]
+        records.append(
+            {
+                "a": a.name,
+                "b": b.name,
+                "relations": len(names),
+                "same_relation": mean(shares),
+                "other_relation": mean(others),
+                "chance": material.k / len(material.index),
+            }
+        )
+    return records
+
+
+def _figures(
+    material: Material,
+    matrix: Sequence[dict[str, Any]],
+    records: Sequence[dict[str, Any]],
+    overlaps: Sequence[dict[str, Any]],
+) -> dict[str, float | int | None]:
+    base = material.config.language
+    away = [c for c in matrix if c["found"] == base != c["asked"] and c["relations"]]
+    across = [c for c in matrix if c["found"] != c["asked"] and c["relations"]]
+    home = next(c for c in matrix if c["found"] == base == c["asked"])
+    figures: dict[str, float | int | None] = {
+        "languages.asked": len(away),
+        "languages.own_drop_home": home["own_drop"],
+        "languages.own_drop_away": mean(c["own_drop"] for c in away),
+        "languages.other_drop_away": mean(c["other_drop"] for c in away),
+        "languages.matched_drop_away": mean(c["matched_drop"] for c in away),
+        "languages.own_drop_across": mean(c["own_drop"] for c in across),
+        "languages.relations_tested": sum(c["relations"] for c in away),
+        "languages.relations_significant": sum(c["significant"] for c in away),
+        "languages.overlap_same_relation": mean(o["same_relation"] for o in overlaps),
+        "languages.overlap_other_relation": mean(o["other_relation"] for o in overlaps),
+        "languages.overlap_chance": material.k / len(material.index),
+    }
+    for cell in matrix:
+        key = summary_key("languages", f"{cell['found']}-{cell['asked']}", "own_drop")
+        figures[key] = cell["own_drop"]
+    return figures
+
+
+def _words(
+    material: Material,
+    matrix: Sequence[dict[str, Any]],
+    overlaps: Sequence[dict[str, Any]],
+    skipped: Sequence[dict[str, Any]],
+) -> list[str]:
+    base = material.config.language
+    away = [c for c in matrix if c["found"] == base != c["asked"] and c["relations"]]
+    words = []
+    if away:
+        home = next(c for c in matrix if c["found"] == base == c["asked"])
+        listed = ", ".join(f"{c['asked']} {percent(c['own_drop'])}" for c in away)
+        words.append(
+            f"Neurons found in {base} cost their relation {percent(home['own_drop'])} of its right "
+            f"answers there, and asked in other languages: {listed} (means over relations; "
+            f"another relation's neurons {percent(mean(c['other_drop'] for c in away))}, matched "
+            f"random ones {percent(mean(c['matched_drop'] for c in away))})."
+        )
+        words.append(
+            f"Own exceeds matched random in {sum(c['significant'] for c in away)} of "
+            f"{sum(c['relations'] for c in away)} pairs of relation and other language "
+            "(sign flips, Holm over relations)."
+        )
+    same = mean(o["same_relation"] for o in overlaps)
+    if same == same:
+        words.append(
+            f"Sets of one relation found in two languages share {same:.0%} of their neurons, sets "
+            f"of different relations {mean(o['other_relation'] for o in overlaps):.0%}."
+        )
+    for language in dict.fromkeys(record["language"] for record in skipped):
+        lacking = [r for r in skipped if r["language"] == language]
+        names = ", ".join(r["relation"] for r in lacking)
+        words.append(f"Left out in {language}: {names} ({lacking[0]['reason']}).")
+    return words

@@ -1,0 +1,100 @@
+"""The planted world as files, prepared for the relation studies once per process."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from broca.engines import LocalEngine
+from broca.run.bench import RunBench
+from broca.store import RunFolder
+from broca.studies.relations import Material, RelationsConfig, prepare
+from broca.studies.study import Findings, Plan, Results, Study
+from planted import Planted, planted_world
+
+K = 6  # neurons planted per relation
+CONCEPTS = {"person": "person", "company": "company", "place": "place", "product": "product"}
+SETTINGS: dict[str, Any] = {
+    "sites": ("hidden",),
+    "k": K,
+    "n_evaluation": 12,
+    "n_checked": 8,
+    "n_matched": 3,
+    "n_uniform": 1,
+    "n_other": 4,
+    "n_permutations": 2000,
+    "n_resamples": 200,
+    "languages": ("de",),
+    "other_templates": ("robustness",),
+    "batch_size": 96,
+}
+
+
+class Prepared(NamedTuple):
+    """The planted world at a bench."""
+
+    world: Planted
+    bench: RunBench
+    material: Material
+
+
+class Done(NamedTuple):
+    """One study, measured."""
+
+    plan: Plan
+    results: Results
+    found: Findings
+
+
+def write_facts(folder: Path, world: Planted) -> Path:
+    """The planted facts in both languages as a facts folder; which facts are weak is a band."""
+    facts, templates = [], []
+    for name in world.templates:
+        for fact in world.facts_of(name):
+            record = {
+                "id": f"{name}/{fact.subject}",
+                "relation": name,
+                "subject": fact.subject,
+                "objects": {"en": list(fact.objects), "de": list(fact.objects)},
+                "band": fact.tolerance - 1,
+                "exposure": float(fact.tolerance),
+            }
+            facts.append(json.dumps(record))
+        field = world.field_of(name)
+        templates += [f'[{name}]\nfield = "{field}"\nconcept = "{CONCEPTS[field]}"']
+        templates += [f'object_kind = "{name}"', f"[{name}.templates.en]"]
+        templates += [f"{s} = {json.dumps(list(w))}" for s, w in world.templates[name].items()]
+        templates += [
+            f"[{name}.templates.de]",
+            f"finding = {json.dumps(list(world.german[name]['finding']))}",
+        ]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "facts.jsonl").write_text("\n".join(facts) + "\n", encoding="utf-8")
+    (folder / "templates.toml").write_text("\n".join(templates) + "\n", encoding="utf-8")
+    return folder
+
+
+@lru_cache(maxsize=1)
+def prepared() -> Prepared:
+    """Neurons of the planted relations, found once."""
+    world = planted_world()
+    place = Path(tempfile.mkdtemp(prefix="planted-"))
+    config = RelationsConfig(facts=str(write_facts(place / "facts", world)), **SETTINGS)
+    folder = RunFolder.create(place / "run", {})
+    bench = RunBench(world.language_model(), folder, LocalEngine(), config.batch_size)
+    return Prepared(world, bench, prepare(config, bench))
+
+
+@lru_cache(maxsize=32)
+def done(study: Study, **changes: Any) -> Done:
+    """One study measured on the planted world, with other settings where given."""
+    from dataclasses import replace
+
+    ready = prepared()
+    material = replace(ready.material, config=replace(ready.material.config, **changes))
+    plan = study.plan(material, ready.bench)
+    results = ready.bench.measure(study.name, plan)
+    return Done(plan, results, study.summarise(material, results))
