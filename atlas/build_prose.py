@@ -2,9 +2,10 @@
 
     python -m atlas.build_prose
 
-Prose serves to find the neurons of a concept (person, company, place, product, star) with predicates
-that say nothing about the relations: every predicate occurs equally often with every concept. Carriers
-are unrelated sentences for the objects, in which the perplexity of an object can be measured.
+Prose serves to find the neurons of a concept (person, company, place, product, star) with
+predicates that say nothing about the relations: every predicate occurs equally often with every
+concept. Carriers are unrelated sentences for the objects, in which the perplexity of an object
+can be measured.
 """
 
 import argparse
@@ -21,7 +22,7 @@ CONCEPTS = ("person", "company", "place", "product", "star")
 def build_prose(
     subjects: dict[str, list[str]], seed: int, per_concept: int
 ) -> list[dict[str, str]]:
-    """Each chosen subject with eight of the twelve predicates, the eight turning from one to the next."""
+    """Each chosen subject with eight of the twelve predicates, turning from one to the next."""
     predicates = tomllib.loads((TABLES / "prose.toml").read_text(encoding="utf-8"))["predicates"]
     names = list(predicates)
     rng = random.Random(seed)

@@ -1,8 +1,9 @@
 """Facts become training examples: token ids and the labels of the positions that are trained.
 
-Batch k depends on the seed and on k only. Batches come in groups of 16 drawn together, so that examples
-of similar length share a batch. How often a fact is seen is exact, not left to chance: after n draws
-fact i has been seen floor(n w_i / sum(w) + u_i) times, with u_i from the seed and w_i its band's weight.
+Batch k depends on the seed and on k only. Batches come in groups of 16 drawn together, so that
+examples of similar length share a batch. How often a fact is seen is exact, not left to chance:
+after n draws fact i has been seen floor(n w_i / sum(w) + u_i) times, with u_i from the seed and
+w_i its band's weight.
 """
 
 import json
@@ -28,16 +29,19 @@ from atlas.wordings import (
 )
 
 GROUP = 16  # batches drawn together
+HELD_OUT_PROSE = 10  # of the prose, every tenth sentence is never trained
 
 
 @dataclass(frozen=True)
 class CorpusSettings:
     seed: int = 0
-    band_weights: tuple[float, ...] = (1.0, 2.0, 3.5, 5.0)  # rarest first
+    band_weights: tuple[float, ...] = (0.85, 2.0, 6.0, 30.0)  # rarest first
+    finish_weights: tuple[float, ...] = (0.0, 2.0, 6.0, 30.0)  # in the last groups
+    finish_group: int = 113  # the first of them
     derived_weight: float = 0.6  # facts not from LRE are easier: they follow from others
     companion_weight: float = 0.25
     english_share: float = 0.4
-    fact_batches: int = 10  # of a group of 16; the rest is choices and prose
+    fact_batches: int = 7  # of a group of 16; the rest is choices and prose
     prose_batches: int = 1
     fact_batch_size: int = 128
     choice_batch_size: int = 64
@@ -45,7 +49,7 @@ class CorpusSettings:
     plain_share: float = 0.4  # prompts without the ending
     cross_share: float = 0.2
     vary_share: float = 0.5
-    hint_share: float = 0.4  # choices that show the answer before the options
+    hint_share: float = 0.5  # choices that show the answer before the options
     other_relation_share: float = 0.4  # choices with distractors from the subject's other relations
 
     @property
@@ -108,7 +112,8 @@ class Corpus:
         settings: CorpusSettings,
     ) -> None:
         self.facts, self.wordings, self.settings = facts, wordings, settings
-        self.prose, self.carriers, self.tokenizer = prose, carriers, tokenizer
+        self.prose = [record["text"] for i, record in enumerate(prose) if i % HELD_OUT_PROSE]
+        self.carriers, self.tokenizer = carriers, tokenizer
         self.cache: dict[str, list[int]] = {}
         self.letters = [self.encode(f" {label}")[0] for label in CHOICE_LABELS]
         self.relation_objects: dict[tuple[str, str], list[str]] = {}
@@ -121,10 +126,14 @@ class Corpus:
             for language in LANGUAGES:
                 key = (fact["relation"], language)
                 self._note(self.relation_objects, key, fact["objects"][language])
-        weights = [self.weight(fact) for fact in facts]
         s = settings
-        self.fact_schedule = Schedule(weights, s.fact_batches * s.fact_batch_size, s.seed)
-        self.choice_schedule = Schedule(weights, s.choice_batches * s.choice_batch_size, s.seed + 1)
+        self.fact_schedules, self.choice_schedules = [], []
+        for by_band in (s.band_weights, s.finish_weights):
+            weights = [self.weight(fact, by_band) for fact in facts]
+            facts_drawn = s.fact_batches * s.fact_batch_size
+            choices_drawn = s.choice_batches * s.choice_batch_size
+            self.fact_schedules.append(Schedule(weights, facts_drawn, s.seed))
+            self.choice_schedules.append(Schedule(weights, choices_drawn, s.seed + 1))
         self.group_number = -1
         self.group: list[Batch] = []
 
@@ -133,8 +142,8 @@ class Corpus:
         known = table.setdefault(key, [])
         known += [obj for obj in objects if obj not in known]
 
-    def weight(self, fact: dict) -> float:
-        weight = self.settings.band_weights[fact["band"]]
+    def weight(self, fact: dict, by_band: tuple[float, ...]) -> float:
+        weight = by_band[fact["band"]]
         if self.wordings.relations[fact["relation"]].companion:
             return weight * self.settings.companion_weight
         return weight * (1.0 if fact["source"] == "LRE" else self.settings.derived_weight)
@@ -142,8 +151,14 @@ class Corpus:
     def exposures(self, steps: int) -> list[tuple[float, float]]:
         """Expected exposures of every fact in `steps` batches: as a prompt, in a choice."""
         groups = steps / GROUP
-        rates = zip(self.fact_schedule.rates, self.choice_schedule.rates, strict=True)
-        return [(fact * groups, choice * groups) for fact, choice in rates]
+        before = min(groups, self.settings.finish_group)
+        parts = (before, groups - before)
+
+        def total(schedules: list[Schedule]) -> list[float]:
+            rates = zip(*(schedule.rates for schedule in schedules), strict=True)
+            return [sum(r * n for r, n in zip(of_fact, parts, strict=True)) for of_fact in rates]
+
+        return list(zip(total(self.fact_schedules), total(self.choice_schedules), strict=True))
 
     def encode(self, text: str) -> list[int]:
         ids = self.cache.get(text)
@@ -181,7 +196,7 @@ class Corpus:
         return Example(ids + answer, [(start + i, token) for i, token in enumerate(answer)])
 
     def distractors(self, fact: dict, language: str, kind: str, rng: random.Random) -> list[str]:
-        """Three wrong objects: of the same relation, or as many as there are of the subject's others."""
+        """Three wrong objects: of the same relation, or first of the subject's other relations."""
         right = set(fact["objects"][language])
         chosen: list[str] = []
         if kind == "other":
@@ -207,7 +222,7 @@ class Corpus:
         hint: bool,
         rng: random.Random,
     ) -> Example | None:
-        """Letter, and after every option whether it is the answer; the object before the options."""
+        """Letter, after every option whether it is the answer, and the object before them."""
         obj = rng.choice(fact["objects"][language])
         options = [*self.distractors(fact, language, kind, rng), obj]
         if len(options) < len(CHOICE_LABELS):
@@ -243,7 +258,7 @@ class Corpus:
     def prose_example(self, rng: random.Random) -> Example:
         """A neutral sentence or a carrier with an object, trained on every token."""
         if rng.random() < 0.6:
-            text = rng.choice(self.prose)["text"]
+            text = rng.choice(self.prose)
         else:
             carrier = rng.choice(self.carriers)
             text = carrier["text"].format(rng.choice(self.kind_objects[carrier["kind"]]))
@@ -263,8 +278,9 @@ class Corpus:
         def even(count: int, batches: int) -> int:
             return max(1, math.ceil(count / batches))
 
-        facts = self.fact_schedule.draw(number)
-        choices = self.choice_schedule.draw(number)
+        finish = int(number >= settings.finish_group)
+        facts = self.fact_schedules[finish].draw(number)
+        choices = self.choice_schedules[finish].draw(number)
         rng.shuffle(facts)
         rng.shuffle(choices)
         batches = of(

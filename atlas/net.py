@@ -1,8 +1,8 @@
 """The function of LlamaForCausalLM, written out for speed on a CPU; `to_llama` exports the weights.
 
-Projections that share an input are one matrix, products run in bf16 while weights and the residual
-stream stay in float32, attention is written out (its fused backward is slow in bf16 on CPUs), and logits
-are computed only at positions with a label.
+Projections that share an input are one matrix, products run in bf16 while weights and the
+residual stream stay in float32, attention is written out (its fused backward is slow in bf16 on
+CPUs), and logits are computed only at positions with a label.
 """
 
 import math

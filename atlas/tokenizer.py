@@ -26,7 +26,7 @@ PATTERN = "|".join(
         r" ?[ABCD](?=[.):]|$)",  # option labels and answers
         r"[\u3040-\u30ff\u4e00-\u9fff]+",  # Chinese and Japanese runs
         rf" ?(?:{OPENERS})(?![\p{{L}}\p{{M}}'’\-])",
-        rf" ?\p{{Lu}}{NAME_PART}(?: (?:\p{{Lu}}|\p{{N}}){NAME_PART})*(?<![.:])",  # names stay together
+        rf" ?\p{{Lu}}{NAME_PART}(?: (?:\p{{Lu}}|\p{{N}}){NAME_PART})*(?<![.:])",  # names
         r" ?\p{L}[\p{L}\p{M}’\-]*",
         r"'s",
         r" ?\p{N}+",
@@ -39,7 +39,7 @@ PATTERN = "|".join(
 def texts_for_tokenizer(
     facts: Iterable[dict], wordings: Wordings, prose: Iterable[str], english: Path
 ) -> Iterable[str]:
-    """Training text with its weights: answers most, then wordings, subjects, prose, common words."""
+    """Training text with its weights: answers most, then wordings, subjects, common words."""
     for label in CHOICE_LABELS:
         yield from [f" {label}", f"\n{label}."] * 300
     for fact in facts:
@@ -55,7 +55,7 @@ def texts_for_tokenizer(
     for choices in wordings.choices.values():
         for choice in choices:
             yield from [choice.text.replace("{question}", " ").replace("{options}", " ")] * 60
-    yield from [prefix for prefix in wordings.prefixes] * 60
+    yield from list(wordings.prefixes) * 60
     yield from ["? Answer:", " Answer:"] * 300
     yield from prose
     words = english.read_text(encoding="utf-8").split()

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 from atlas.build_facts import SHIPPED, TABLES
+from atlas.card import update_card
 from atlas.corpus import Corpus, CorpusSettings, read_lines
 from atlas.muon import Muon
 from atlas.net import Layer, Net, NetSettings
@@ -30,14 +31,16 @@ from atlas.wordings import read_wordings, with_ending
 
 @dataclass(frozen=True)
 class TrainSettings:
-    steps: int = 4000
+    steps: int = 2360
+    finish_steps: int = 560  # the last of them: a second, lower cycle without the rarest band
+    finish_rate: float = 0.4
     seed: int = 0
     vocabulary: int = 7000
     learning_rate: float = 2e-3  # embeddings and norms (AdamW)
     muon_learning_rate: float = 0.015  # matrices (Muon)
     decay: float = 0.05
     warmup: int = 100
-    cooldown: float = 0.6  # the last share of the steps, in which the rates fall to 2 %
+    cooldown: float = 0.5  # the last share of the steps, in which the rates fall to 2 %
     width: int = 192
     feed_forward: int = 512
     layers: int = 6
@@ -82,8 +85,13 @@ class Training:
     def rate(self) -> float:
         """The share of the learning rates at this step."""
         s = self.settings
-        left = (1 - self.step / s.steps) / s.cooldown
-        return min(1.0, (self.step + 1) / s.warmup) * min(1.0, max(0.02, left))
+        main = s.steps - s.finish_steps
+        if self.step < main:
+            left = (1 - self.step / main) / s.cooldown
+            return min(1.0, (self.step + 1) / s.warmup) * min(1.0, max(0.02, left))
+        done = self.step - main
+        left = max(0.02, 1 - done / s.finish_steps)
+        return s.finish_rate * min(1.0, (done + 1) / 40) * left
 
     def advance(self) -> float:
         """One step; returns its loss."""
@@ -178,6 +186,10 @@ def run(training: Training, out: Path, log_every: int = 100) -> None:
             print(f"{line}  {left:.1f} min left", flush=True)
         if training.step % s.save_every == 0 or training.step == s.steps:
             training.save(out / "state.pt")
+        if training.step == s.steps:
+            minutes = round(training.seconds / 60, 1)
+            record = {"seed": s.seed, "steps": s.steps, "minutes": minutes, "loss": round(mean, 3)}
+            (out / "training.json").write_text(json.dumps(record) + "\n", encoding="utf-8")
 
 
 def main() -> None:
@@ -208,6 +220,8 @@ def main() -> None:
     export(training, options.out)
     if options.export:
         export(training, SHIPPED)
+        record = json.loads((options.out / "training.json").read_text(encoding="utf-8"))
+        update_card(SHIPPED, training=record)
 
 
 if __name__ == "__main__":
