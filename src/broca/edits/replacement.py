@@ -94,6 +94,7 @@ class FactReplacement:
         n_steps: Steps made.
         largest_change: Largest length of a change / length of its value vector.
         total_change: Length of all changes together / length of these value vectors together.
+        border: ``" "`` or ``""``, what stands between a prompt and the new object.
     """
 
     fact: Fact
@@ -105,6 +106,7 @@ class FactReplacement:
     n_steps: int
     largest_change: float
     total_change: float
+    border: str
 
     @property
     def neurons(self) -> NeuronSet:
@@ -231,6 +233,7 @@ def replace_fact(
         n_steps=n_steps,
         largest_change=float((change.norm(dim=1) / problem.lengths).max()),
         total_change=float(change.norm() / problem.lengths.norm()),
+        border=border,
     )
 
 

@@ -1,0 +1,236 @@
+"""`broca neuron`: what a neuron says, where it fires, and what it serves."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from broca.cli.output import say, show
+from broca.errors import BrocaError
+
+if TYPE_CHECKING:
+    from broca.model import LanguageModel
+    from broca.neurons import Neuron
+    from broca.prompts import Prompt
+    from broca.readout import Firing
+
+
+def neuron(
+    name: Annotated[str, typer.Argument(metavar="NEURON", help="Such as hidden:17:403.")],
+    model: Annotated[str, typer.Option(help="Hub name, folder, or 'atlas'.")] = "atlas",
+    run: Annotated[
+        Path | None, typer.Option(help="Run folder: its prompts, and the sets it found.")
+    ] = None,
+    facts: Annotated[str | None, typer.Option(help="Facts to read, instead of a run's.")] = None,
+    questions: Annotated[str | None, typer.Option(help="Questions to read, likewise.")] = None,
+    prompts: Annotated[int, typer.Option(help="Prompts to read, at most.", min=1)] = 600,
+    top: Annotated[int, typer.Option(help="Tokens and prompts to show.", min=1)] = 8,
+    dtype: Annotated[str, typer.Option(help="As in transformers.")] = "auto",
+) -> None:
+    """Show a neuron's tokens, the prompts where it is strongest, and what it serves."""
+    from broca.model import LanguageModel
+    from broca.neurons import Neuron
+    from broca.readout import check_neuron, find_firings
+
+    wanted = Neuron.parse(name)
+    loaded = LanguageModel.from_pretrained(model, dtype=dtype)
+    check_neuron(loaded, wanted)
+    material = _material(model, run, facts, questions, prompts)
+    _draw_tokens(loaded, wanted, top)
+    if material:
+        firings = find_firings(loaded, wanted, material)
+        _draw_firings(firings, top)
+        _draw_means(firings, top)
+    else:
+        say("Give --facts, --questions or --run to see where it fires.")
+    if run is not None:
+        _draw_served(loaded, wanted, run)
+
+
+# ---- what it reads
+
+
+def _material(
+    model: str, run: Path | None, facts: str | None, questions: str | None, limit: int
+) -> list[Prompt]:
+    """Prompts of the source asked for, a sample of them by seed; atlas has facts of its own."""
+    from broca.facts import load_relations
+    from broca.facts.seeding import stable_random
+    from broca.prompts import render_fact_prompts, render_question_prompts
+    from broca.questions import load_questions
+
+    found: list[Prompt] = []
+    if facts is None and questions is None and run is None and model == "atlas":
+        facts = "atlas"
+    if facts is not None:
+        found += render_fact_prompts(load_relations(facts))
+    if questions is not None:
+        found += render_question_prompts(load_questions(questions), n_prompts=1)
+    if not found and run is not None:
+        found = _prompts_of(run)
+    return stable_random(0, "neuron").sample(found, min(limit, len(found)))
+
+
+def _prompts_of(run: Path) -> list[Prompt]:
+    from broca.prompts import Prompt
+    from broca.store import RunFolder
+
+    kept = ("text", "subject", "relation", "language", "template", "fact", "field", "role")
+    return [
+        Prompt(id=key, answers=tuple(plain["answers"]), **{k: plain[k] for k in kept})
+        for key, plain in RunFolder.open(run).prompts().items()
+    ]
+
+
+# ---- tables
+
+
+def _table(*headings: str, numbers: Sequence[str] = ()):
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD)
+    for heading in headings:
+        table.add_column(heading, justify="right" if heading in numbers else "left")
+    return table
+
+
+def _draw_tokens(model: LanguageModel, wanted: Neuron, top: int) -> None:
+    from rich.text import Text
+
+    from broca.readout import read_values
+
+    if wanted.site not in ("hidden", "gate", "up"):
+        say(f"Neurons of site {wanted.site} have no value vector, hence no tokens.")
+        return
+    read = read_values(model, [wanted], n_tokens=top)[0]
+    table = _table("raises", "by", "lowers", "by ", numbers=("by", "by "))
+    for one, other in zip(read.top, read.bottom, strict=True):
+        cells = (repr(one.token), f"{one.score:.2f}", repr(other.token), f"{other.score:.2f}")
+        table.add_row(*(Text(cell) for cell in cells))
+    unit = "" if wanted.site == "hidden" else f" (the unit's value vector, hidden:{wanted.layer}:"
+    unit += "" if wanted.site == "hidden" else f"{wanted.index})"
+    show(f"{wanted} of {model.name}{unit}: value vector {read.length:.2f} × the layer's mean")
+    show(table)
+
+
+def _draw_firings(firings: Sequence[Firing], top: int) -> None:
+    from rich.text import Text
+
+    table = _table("value", "strongest in", "relation", numbers=("value",))
+    for firing in firings[:top]:
+        text = Text()
+        for place, token in enumerate(firing.tokens):
+            text.append(
+                token.replace("\n", "↵"), style="bold reverse" if place == firing.position else ""
+            )
+        text.append(f"   at {firing.token!r}")
+        about = " · ".join(filter(None, (firing.prompt.relation, firing.prompt.field)))
+        table.add_row(f"{firing.value:.3g}", text, Text(about))
+    show(f"Where it is strongest, of {len(firings)} prompts:")
+    show(table)
+
+
+def _draw_means(firings: Sequence[Firing], top: int) -> None:
+    """Which relations and fields make it fire most, by the mean magnitude over their prompts."""
+    for kind in ("relation", "field"):
+        groups: dict[str, list[float]] = defaultdict(list)
+        for firing in firings:
+            if getattr(firing.prompt, kind):
+                groups[getattr(firing.prompt, kind)].append(firing.value)
+        if len(groups) < 2:
+            continue
+        table = _table(kind, "mean |value|", "mean", "prompts", numbers=("mean |value|", "mean"))
+        rows = [(sum(map(abs, v)) / len(v), sum(v) / len(v), len(v), g) for g, v in groups.items()]
+        for size, mean, count, group in sorted(rows, reverse=True)[:top]:
+            table.add_row(group, f"{size:.3g}", f"{mean:.3g}", str(count))
+        show(table)
+
+
+@dataclass(frozen=True)
+class _Served:
+    """One set of a run that holds the neuron, or another site of its unit."""
+
+    name: str
+    site: str
+    rank: int
+    size: int
+    score: float
+
+
+def _draw_served(model: LanguageModel, wanted: Neuron, run: Path) -> None:
+    served = sorted(_served_sets(model, wanted, run), key=lambda s: (s.rank / s.size, s.name))
+    queries = _served_queries(model, wanted, run)
+    if not served and not queries:
+        show(f"None of the sets of {run} holds it.")
+        return
+    if served:
+        table = _table("set", "as", "rank", "of", "score", numbers=("rank", "of", "score"))
+        for one in served:
+            cells = (one.name, one.site, str(one.rank), str(one.size), f"{one.score:.3f}")
+            table.add_row(*cells)
+        show(f"Sets of {run} that hold it:")
+        show(table)
+    if queries:
+        table = _table("queries of field", "holding it", "of", numbers=("holding it", "of"))
+        for field, (holding, total) in sorted(queries.items(), key=lambda item: -item[1][0]):
+            table.add_row(field, str(holding), str(total))
+        show(table)
+
+
+_UNIT = ("gate", "up", "hidden")
+
+
+def _same_unit(wanted: Neuron, other: Neuron) -> bool:
+    if wanted.site in _UNIT and other.site in _UNIT:
+        return (wanted.layer, wanted.index) == (other.layer, other.index)
+    return wanted == other
+
+
+def _served_sets(model: LanguageModel, wanted: Neuron, run: Path) -> list[_Served]:
+    from broca.neurons import NeuronSet
+    from broca.store import RunFolder
+
+    folder = RunFolder.open(run)
+    found = []
+    for name in folder.set_names():
+        neurons = NeuronSet.load(folder.set_path(name))
+        neurons.check(model.identity)
+        if "random" in neurons.method:
+            continue
+        for rank, each in enumerate(neurons):
+            if _same_unit(wanted, each):
+                score = float(neurons.scores[rank])
+                found.append(_Served(name, each.site, rank + 1, len(neurons), score))
+    return found
+
+
+def _served_queries(model: LanguageModel, wanted: Neuron, run: Path) -> dict[str, tuple[int, int]]:
+    """Per field: queries of the run whose NA-ICA neurons hold it, and queries in all."""
+    from broca.scores import QuerySets
+    from broca.store import RunFolder
+
+    folder = RunFolder.open(run)
+    fields = _fields(folder)
+    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for path in sorted([*folder.path.glob("*.parquet"), *folder.path.glob("sets/*.parquet")]):
+        try:
+            sets = QuerySets.load(path)
+        except BrocaError:
+            continue  # another table of the run
+        if sets.identity.shape != model.identity.shape or "na-ica" not in sets.methods:
+            continue
+        for query in sets.queries:
+            held = any(_same_unit(wanted, each) for each in sets.neurons(query))
+            count = counts[fields.get(query, "?")]
+            count[0], count[1] = count[0] + held, count[1] + 1
+    return {field: (held, total) for field, (held, total) in counts.items() if held}
+
+
+def _fields(folder: Any) -> dict[str, str]:
+    return {p["fact"]: p["field"] for p in folder.prompts().values() if p["field"]}
