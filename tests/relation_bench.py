@@ -77,12 +77,34 @@ def write_facts(folder: Path, world: Planted) -> Path:
     return folder
 
 
+def write_texts(folder: Path, world: Planted) -> dict[str, str]:
+    """Carriers for the objects and neutral prose about the subjects, in words the model has."""
+    carriers = [{"kind": name, "text": "We know that {} is called"} for name in world.templates]
+    subjects = {fact.subject: world.field_of(fact.relation) for fact in world.facts}
+    prose = [
+        {
+            "concept": CONCEPTS[field],
+            "subject": subject,
+            "predicate": "is_known",
+            "text": f"We know that {subject} is called",
+        }
+        for subject, field in subjects.items()
+    ]
+    paths = {}
+    for name, records in (("carriers", carriers), ("prose", prose)):
+        path = folder / f"{name}.jsonl"
+        path.write_text("\n".join(map(json.dumps, records)) + "\n", encoding="utf-8")
+        paths[name] = str(path)
+    return paths
+
+
 @lru_cache(maxsize=1)
 def prepared() -> Prepared:
     """Neurons of the planted relations, found once."""
     world = planted_world()
     place = Path(tempfile.mkdtemp(prefix="planted-"))
-    config = RelationsConfig(facts=str(write_facts(place / "facts", world)), **SETTINGS)
+    texts = write_texts(place, world)
+    config = RelationsConfig(facts=str(write_facts(place / "facts", world)), **texts, **SETTINGS)
     folder = RunFolder.create(place / "run", {})
     bench = RunBench(world.language_model(), folder, LocalEngine(), config.batch_size)
     return Prepared(world, bench, prepare(config, bench))

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from broca.studies.relations.ablation import SiteAblation
+from broca.studies.relations.concept import Concept
 from broca.studies.relations.config import RelationsConfig
 from broca.studies.relations.controls import FinderControls
 from broca.studies.relations.cumulativity import Cumulativity
+from broca.studies.relations.general import GeneralLanguage
 from broca.studies.relations.inter import InterRelation
 from broca.studies.relations.interference import Interference
 from broca.studies.relations.intra import IntraRelation
@@ -16,6 +18,7 @@ from broca.studies.relations.layers import Layers
 from broca.studies.relations.material import Material
 from broca.studies.relations.pooling import Pooling
 from broca.studies.relations.preparation import prepare
+from broca.studies.relations.resilience import Resilience
 from broca.studies.relations.stability import Stability
 from broca.studies.relations.templates import OtherTemplates
 from broca.studies.relations.versatility import Versatility
@@ -33,6 +36,9 @@ _STUDIES: tuple[Study, ...] = (
     OtherTemplates(),
     Layers(),
     SiteAblation(),
+    Concept(),
+    GeneralLanguage(),
+    Resilience(),
     FinderControls(),
     Stability(),
     Pooling(),

@@ -184,7 +184,8 @@ def _words(
     words = [
         f"{figures['versatility.pairs_above_chance']} of {len(pairs)} pairs share more neurons "
         f"than chance (Holm, p < {ALPHA:g}); in the mean "
-        f"{figures['versatility.overlap_mean']:.1%}, by chance {figures['versatility.overlap_chance']:.1%}. Most: {named}.",
+        f"{figures['versatility.overlap_mean']:.1%}, by chance "
+        f"{figures['versatility.overlap_chance']:.1%}. Most: {named}.",
         f"{figures['versatility.share_of_several']:.0%} of the {figures['versatility.neurons']:,} "
         "neurons that are in a set are in several.",
     ]
