@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 import typer
 
-from broca.cli import ask, build, demo, find, inspect, listing, report, run
+from broca.cli import ask, build, demo, edit, find, inspect, listing, neuron, report, run
 from broca.cli.output import complain, say
 from broca.errors import BrocaError
 
@@ -35,6 +35,8 @@ app.command("run")(run.run)
 app.add_typer(find.app, name="find")
 app.add_typer(build.app, name="build")
 app.command("ask")(ask.ask)
+app.command("neuron")(neuron.neuron)
+app.command("edit")(edit.edit)
 app.command("inspect")(inspect.inspect)
 app.command("report")(report.report)
 app.command("ls")(listing.ls)
