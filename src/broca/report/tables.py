@@ -7,14 +7,13 @@ import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard
 
 from rich import box
 from rich.table import Table as RichTable
 from rich.text import Text
 
 
-@runtime_checkable
 class HasInterval(Protocol):
     """An estimate: a value with the interval it lies in."""
 
@@ -24,6 +23,11 @@ class HasInterval(Protocol):
     def low(self) -> float: ...
     @property
     def high(self) -> float: ...
+
+
+def has_interval(value: Any) -> TypeGuard[HasInterval]:
+    """Whether a value is an estimate; checking against a protocol would be slow for many cells."""
+    return all(hasattr(value, name) for name in ("value", "low", "high"))
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,7 @@ def cell(value: Any, format: str = "") -> Cell:
         return Cell("–", "", "")
     if isinstance(value, bool):
         return Cell("✓" if value else "✗", "", str(int(value)))
-    if isinstance(value, HasInterval):
+    if has_interval(value):
         low, high = (number(end, format).removesuffix(" %") for end in (value.low, value.high))
         return Cell(number(value.value, format), f"[{low}, {high}]", repr(float(value.value)))
     if _is_number(value):
@@ -112,8 +116,8 @@ def cell(value: Any, format: str = "") -> Cell:
 
 
 def _is_number(value: Any) -> bool:
-    return (hasattr(value, "__float__") and not isinstance(value, bool | str)) or isinstance(
-        value, HasInterval
+    return (hasattr(value, "__float__") and not isinstance(value, bool | str)) or has_interval(
+        value
     )
 
 
@@ -145,10 +149,7 @@ def as_rich(table: Table) -> RichTable:
 
 def as_csv(table: Table) -> str:
     """The table as CSV with unrounded numbers; an estimate takes three columns."""
-    spread = [
-        any(isinstance(row[i], HasInterval) for row in table.rows)
-        for i in range(len(table.columns))
-    ]
+    spread = [any(has_interval(row[i]) for row in table.rows) for i in range(len(table.columns))]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     heading: list[str] = []
@@ -165,7 +166,7 @@ def as_csv(table: Table) -> str:
 
 
 def _csv_cells(value: Any, wide: bool) -> list[Any]:
-    if isinstance(value, HasInterval):
+    if has_interval(value):
         return [value.value, value.low, value.high]
     plain = "" if value is None else value
     return [plain, "", ""] if wide else [plain]

@@ -26,10 +26,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from broca.facts.seeding import stable_random
+from broca.neurons import NeuronSet
 from broca.questions import require_several_fields
+from broca.studies.queries.config import QueriesConfig
 from broca.studies.queries.effect_findings import effect_findings
 from broca.studies.queries.effects import Effects, Key
 from broca.studies.queries.material import (
@@ -107,17 +107,26 @@ def _conditions(
     config = material.config
     for method in config.methods:
         neurons = part.neurons(query, method)
+        matched = [] if method == "random" else _matched(neurons, config)
         for action, factor in config.actions.items():
             labels: dict[str, Any] = {"factor": factor, "positions": "last"}
             groups = [own_group(query), other_group(query)]
             made = plan.intervene("scale", neurons, groups, **labels)
             for kind, condition in zip(("related", "unrelated"), made, strict=True):
                 yield Key(method, action, kind, query), condition
-            if method == "random" or not len(neurons):
-                continue
-            for seed in range(config.seed, config.seed + config.n_matched):
-                drawn = neurons.matched_random(seed)
-                drawn = drawn.take(np.arange(len(drawn)), name=f"{neurons.name}.matched-{seed}")
+            for seed, drawn in matched:
                 labels |= {"control": "matched", "seed": seed}
                 (condition,) = plan.intervene("scale", drawn, groups[:1], **labels)
                 yield Key(method, action, "matched", query), condition
+
+
+def _matched(neurons: NeuronSet, config: QueriesConfig) -> list[tuple[int, NeuronSet]]:
+    """Seeds with random sets of the same count per layer, none for an empty set."""
+    seeds = range(config.seed, config.seed + config.n_matched) if len(neurons) else ()
+    return [
+        (
+            seed,
+            neurons.matched_random(seed).take(slice(None), name=f"{neurons.name}.matched-{seed}"),
+        )
+        for seed in seeds
+    ]

@@ -1,0 +1,393 @@
+"""Query studies: draws, statistics, resuming, commands, and what a user can get wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from broca.cli import run_cli
+from broca.engines import LocalEngine
+from broca.errors import BrocaError, PromptError, QuestionsError, RecipeError, ScoreError
+from broca.model import LanguageModel
+from broca.recipes import load_recipe
+from broca.run import choice_bench, execute, read_job
+from broca.scores import QuerySets
+from broca.store import RunFolder
+from broca.studies.queries import QueriesConfig
+from broca.studies.queries.asking import in_chat, read_questions, render
+from broca.studies.queries.effect import unrelated
+from broca.studies.queries.effect_words import effect_words
+from broca.studies.queries.effects import Effects, compare, describe
+from query_files import rows, write_rows
+from tiny import tiny_model, tiny_tokenizer
+
+QUICK: dict[str, Any] = {
+    "studies": ["queries.effect"],
+    "n_prompts": 1,
+    "n_unrelated": 2,
+    "n_matched": 1,
+    "n_free_form": 0,
+    "methods": ["na-ica", "random"],
+    "n_resamples": 50,
+    "n_permutations": 50,
+}
+RECIPES = Path(__file__).parents[1] / "recipes"
+
+
+@pytest.fixture(scope="module")
+def questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_rows(tmp_path_factory.mktemp("files") / "questions.jsonl", rows())
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random model as users have one: a folder."""
+    folder = tmp_path_factory.mktemp("model")
+    tiny_model("llama").module.save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(questions: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """Every study of a model that knows nothing, with its report."""
+    values = {
+        **QUICK,
+        "studies": ["queries.effect", "queries.languages", "queries.free-form", "queries.parity"],
+        "n_free_form": 4,
+        "u": 0.9,
+    }
+    folder = tmp_path_factory.mktemp("whole")
+    path = folder / "questions.jsonl"
+    listed = [{**row, "language": "de" if i % 2 else "en"} for i, row in enumerate(rows())]
+    job = read_job({**values, "questions": str(write_rows(path, listed))})
+    return execute(job, folder / "run", model=tiny_model("llama"))
+
+
+# ---- what is asked
+
+
+def test_unrelated_queries_are_of_every_other_field_and_drawn_by_seed() -> None:
+    from types import SimpleNamespace
+
+    listed = {f"q{i}": SimpleNamespace(field=f"f{i % 3}") for i in range(30)}
+    part: Any = SimpleNamespace(questions=listed, fields=("f0", "f1", "f2"))
+    drawn = unrelated(part, "q0", 4, seed=1)
+    assert len(drawn) == len(set(drawn)) == 8
+    assert [listed[q].field for q in drawn] == ["f1"] * 4 + ["f2"] * 4
+    assert drawn == unrelated(part, "q0", 4, seed=1) != unrelated(part, "q0", 4, seed=2)
+    assert unrelated(part, "q3", 4, seed=1) != drawn
+    assert len(unrelated(part, "q0", 100, seed=1)) == 20
+
+
+def test_fields_and_languages_are_never_crossed(tmp_path: Path) -> None:
+    listed = [{**row, "language": ("en", "de")[i // 4]} for i, row in enumerate(rows(2, 4))]
+    path = write_rows(tmp_path / "q.jsonl", listed)
+    config = QueriesConfig(questions=str(path), languages=("en", "de"), per_language=3)
+    by_field = read_questions(config, "field")
+    assert {q.language for q in by_field} == {"en"}
+    assert {q.field for q in by_field} == {"field0", "field1"}
+    by_language = read_questions(config, "language")
+    assert [q.field for q in by_language] == ["en"] * 3 + ["de"] * 3
+    with pytest.raises(QuestionsError, match="two languages"):
+        read_questions(replace(config, languages=("en",)), "language")
+
+
+def test_chat_templates_are_the_tokenizers_own(questions: Path) -> None:
+    config = QueriesConfig(questions=str(questions), n_prompts=1)
+    listed = read_questions(config, "field")
+    tokenizer = tiny_tokenizer()
+    with pytest.raises(PromptError, match="no chat template"):
+        render(listed, replace(config, chat_template=True), tokenizer)
+    plain = render(listed, config, tokenizer)["q0"][0]
+    chat = type("Chat", (), {})()
+    chat.chat_template, chat.bos_token, chat.bos_token_id = "...", "<bos>", 1
+    chat.apply_chat_template = lambda turn, **_: f"<bos>[{turn[0]['role']}] {turn[0]['content']} []"
+    type(chat).__call__ = lambda self, text: type("Ids", (), {"input_ids": [1, 5]})()
+    asked = in_chat(plain, chat)
+    assert asked.text == f"[user] {plain.text} []"  # one BOS token, the tokenizer's
+    assert (asked.id, asked.answers) == (f"{plain.id}/chat", plain.answers)
+
+
+# ---- statistics
+
+
+def made_effects(n: int = 12, seed: int = 0) -> Effects:
+    rng = np.random.default_rng(seed)
+    means = {
+        ("na-ica", "related"): -0.6,
+        ("na-ica", "unrelated"): -0.1,
+        ("random", "related"): 0.0,
+        ("random", "unrelated"): 0.0,
+        ("na-ica", "matched"): 0.0,
+    }
+    tables = {
+        (method, "suppress", kind): mean + 0.1 * rng.standard_normal(n)
+        for (method, kind), mean in means.items()
+    }
+    flips = {(m, "suppress"): np.zeros((n, 3)) for m in ("na-ica", "random")}
+    return Effects(tuple(map(str, range(n))), tables, tables, flips)
+
+
+def test_figures_equal_the_plain_formulas() -> None:
+    effects = made_effects()
+    record = describe(effects, "na-ica", "suppress", seed=0, n_resamples=400, n_permutations=400)
+    related, other = effects.pair("na-ica", "suppress")
+    assert record["related"] == pytest.approx(related.mean())
+    assert record["difference"] == pytest.approx(abs(related.mean()) - abs(other.mean()))
+    assert record["pcr"] == pytest.approx(abs(related.mean()) / abs(other.mean()))
+    for name in ("related", "unrelated", "difference", "pcr"):
+        assert record[f"{name}_low"] <= record[name] <= record[f"{name}_high"]
+    assert record["p_matched"] < 0.01
+    paired = compare(
+        effects, "suppress", "na-ica", "random", seed=0, n_resamples=400, n_permutations=400
+    )
+    gap = (
+        record["difference"]
+        - abs(abs(effects.pair("random", "suppress")[0].mean()))
+        + abs(effects.pair("random", "suppress")[1].mean())
+    )
+    assert paired["gap"] == pytest.approx(gap)
+    assert paired["gap_low"] > 0
+    assert paired["p"] < 0.02
+    same = compare(
+        effects, "suppress", "na-ica", "na-ica", seed=0, n_resamples=50, n_permutations=50
+    )
+    assert (same["gap"], same["p"]) == (0.0, 1.0)
+
+
+def test_matched_sets_of_empty_sets_are_left_out() -> None:
+    effects = made_effects()
+    effects.relative["na-ica", "suppress", "matched"][3] = np.nan
+    record = describe(effects, "na-ica", "suppress", seed=0, n_resamples=50, n_permutations=50)
+    assert np.isfinite(record["matched"])
+
+
+def word_records(**pcr: float) -> list[dict[str, Any]]:
+    return [
+        {
+            "method": name.replace("_", "-"),
+            "action": "suppress",
+            "n": 9,
+            "related": -value / 10,
+            "unrelated": -0.1,
+            "difference": value / 10 - 0.1,
+            "difference_low": 0.0,
+            "difference_high": 1.0,
+            "pcr": value,
+            "pcr_low": 0.0,
+            "pcr_high": float("inf"),
+        }
+        for name, value in pcr.items()
+    ]
+
+
+def test_the_papers_order_is_told_from_the_numbers() -> None:
+    known = {"near_chance": False}
+    as_paper = effect_words(word_records(na_ica=5.0, na=3.0, random=1.0), _paired(), known, 0.05)
+    assert "by PCR the methods stand in the paper's order" in as_paper[-1]
+    other = effect_words(word_records(na_ica=2.0, na=3.0, random=1.0), _paired(), known, 0.05)
+    assert "not reproduced: na stands before NA-ICA (na, na-ica, random)" in other[-1]
+    near = effect_words(
+        word_records(na_ica=2.0, na=3.0, random=1.0), _paired(), {"near_chance": True}, 0.05
+    )
+    assert len(near) == 1  # numbers, no conclusion
+    assert "changes the probability" in near[0]
+
+
+def _paired() -> list[dict[str, Any]]:
+    return [
+        {"method": m, "action": "suppress", "gap_low": low, "gap_high": high, "p_holm": 0.01}
+        for m, low, high in (("na", -1.0, 1.0), ("random", 0.1, 1.0))
+    ]
+
+
+# ---- runs
+
+
+def test_a_model_near_chance_is_said_to_be_one(whole: RunFolder) -> None:
+    words = whole.read_json("findings.json")["queries.effect"]["words"]
+    assert any("near chance" in text and "No conclusions" in text for text in words)
+    assert not any("exceeds" in text or "order" in text for text in words)
+    page = (whole.path / "report.html").read_text(encoding="utf-8")
+    assert "near chance" in page
+    for title in (
+        "Query neurons by field",
+        "Query neurons by language",
+        "Proxy against free form",
+        "Beside a published run",
+        "Worst convergence",
+        "Neurons per query",
+        "Layers",
+    ):
+        assert title in page, title
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_a_run_stores_what_the_contract_names(whole: RunFolder) -> None:
+    figures = whole.summary
+    for action in ("boost", "suppress"):
+        for name in ("related", "unrelated", "difference", "pcr"):
+            assert f"queries.na-ica.{action}.{name}" in figures
+            assert f"queries.na-ica.{action}.{name}.low" in figures
+            assert f"queries.languages.random.{action}.{name}.high" in figures
+    assert 0 <= figures["attribution.converged_share"] <= 1
+    assert figures["parity.comparable"] == 0
+    sets = QuerySets.load(whole.path / "sets" / "queries.parquet")
+    assert sets.methods == ("na-ica", "random")
+    assert (whole.path / "sets" / "languages.parquet").exists()
+    assert whole.finished
+    assert not whole.check()
+
+
+class _Stopped(LocalEngine):
+    """Stops after so many items, as Ctrl-C would."""
+
+    def __init__(self, n: int) -> None:
+        self.left = n
+
+    def map(self, function: Callable, items: Any, *options: Any, **more: Any) -> Any:
+        for item, result in super().map(function, items, *options, **more):
+            if not self.left:
+                raise KeyboardInterrupt
+            self.left -= 1
+            yield item, result
+
+
+def test_an_interrupted_run_ends_like_an_unbroken_one(
+    questions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choice_bench, "UNIT_ROWS", 30)
+    job, model = read_job({**QUICK, "questions": str(questions), "u": 0.9}), tiny_model("llama")
+    unbroken = execute(job, tmp_path / "unbroken", model=model, report=False)
+    for n in (1, 2):
+        with pytest.raises(KeyboardInterrupt):
+            execute(job, tmp_path / "broken", model=model, report=False, engine=_Stopped(n))
+    kept = len(list((tmp_path / "broken" / "attributions").iterdir()))
+    assert kept == 2
+    broken = execute(job, tmp_path / "broken", model=model, report=False)
+    assert broken.rows.read().equals(unbroken.rows.read())
+    first, second = (
+        QuerySets.load(run.path / "sets" / "queries.parquet") for run in (broken, unbroken)
+    )
+    assert [list(first.neurons(q)) for q in first.queries] == [
+        list(second.neurons(q)) for q in second.queries
+    ]
+
+
+# ---- commands and mistakes
+
+
+def test_find_and_build_by_command(
+    questions: Path, saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "found"
+    arguments = ["find", "queries", "--model", str(saved), "--questions", str(questions)]
+    arguments += ["--set", "n_prompts=1", "--set", "u=0.9", "--out", str(out)]
+    assert run_cli(arguments) == 0
+    assert "queries.parquet" in capsys.readouterr().out
+    assert RunFolder.open(out).finished
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text('mapping = "own.toml"\nsource = "rows.jsonl"\n')
+    (tmp_path / "own.toml").write_text('kind = "choice"\n')
+    write_rows(tmp_path / "rows.jsonl", rows())
+    assert run_cli(["build", "questions", str(recipe)]) == 0
+    assert len((tmp_path / "recipe.jsonl").read_text().splitlines()) == 8
+
+
+LONG = "cat " * 300
+
+
+@pytest.mark.parametrize(
+    ("listed", "options", "said"),
+    [
+        (rows(answer="whale"), [], "not among the options"),
+        (rows(labels=["10", "11", "12", "13"]), [], "begin with the same token"),
+        (rows(n_fields=1), [], "2 fields are needed"),
+        (rows(question=LONG)[:1] + rows()[1:], [], "takes 256"),
+        ([*rows(), {**rows()[0], "id": "again"}], [], "comes twice"),
+        (rows(), ["columns.question=query"], "no column query"),
+        (rows(), ["columns.colour=blue"], "unknown column"),
+        ([*rows(1, 2), {**rows()[5], "field": "b"}], [], "common"),
+        (rows(), ["u=0.05"], "counts as common"),
+        (rows(), ["methods=na-ica,luck"], "no method 'luck'"),
+        (rows(), ["boost=0.5"], "boost must be above 1"),
+        (rows(), ["n_unrelated=0"], "at least 1"),
+        (rows(), ["chat_template=true"], "no chat template"),
+        (rows(), ["letter=loud"], "'letter' cannot be"),
+    ],
+)
+def test_mistakes_end_in_words_and_code_2(
+    listed: list[dict[str, Any]],
+    options: list[str],
+    said: str,
+    saved: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = write_rows(tmp_path / "questions.jsonl", listed)
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text('studies = ["queries.effect"]\nn_prompts = 1\nmethods = ["na-ica"]\n')
+    arguments = ["run", str(recipe), "--model", str(saved), "--out", str(tmp_path / "run")]
+    for one in (f"questions={path}", *options):
+        arguments += ["--set", one]
+    assert run_cli(arguments) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert said in told
+    assert "Traceback" not in told
+
+
+def test_broken_probabilities_and_empty_clusters_are_refused(questions: Path) -> None:
+    import torch
+
+    from broca.studies.queries.material import Material
+
+    model = tiny_model("gpt2", seed=5)
+
+    class Nowhere:
+        """A bench that keeps nothing."""
+
+        def __init__(self, model: LanguageModel) -> None:
+            self.model = model
+
+        def find_letters(self, prompts: Any, variant: str) -> Any:
+            from broca.choices import find_letters
+
+            return list(find_letters(self.model, prompts, variant=variant))
+
+        def attribute(self, parts: Any) -> Any:
+            empty = [[], []]
+            found = {"cluster": empty, "knowledge": empty, "activation": empty, "prompts": []}
+            return [{query: found for part in parts for query in part.queries}]
+
+        def keep_query_sets(self, sets: Any, name: str) -> None: ...
+
+    config = QueriesConfig(questions=str(questions), n_prompts=1)
+    bench: Any = Nowhere(model)
+    with pytest.raises(ScoreError, match="No query keeps a neuron"):
+        Material(config).part("field", bench)
+    with torch.no_grad():
+        model.module.transformer.ln_f.weight.fill_(float("nan"))
+    with pytest.raises(BrocaError, match="not finite"):
+        Material(config).part("field", bench)
+
+
+def test_committed_recipes_are_jobs() -> None:
+    for path in sorted((RECIPES / "queries").glob("*.toml")):
+        job = read_job(load_recipe(path), where=str(path))
+        assert job.settings["queries"], path
+    names = {path.stem for path in (RECIPES / "queries").glob("*.toml")}
+    assert {"effect", "llama2-18-queries", "qrneuron-domains", "qrneuron-languages"} <= names
+
+
+def test_settings_out_of_range_are_refused() -> None:
+    for change in ({"n_prompts": 0}, {"per_field": 0}, {"methods": ("random",)}):
+        with pytest.raises(RecipeError):
+            QueriesConfig(**change)
+    assert json.loads(json.dumps(QueriesConfig().actions)) == {"boost": 2.0, "suppress": 0.0}
