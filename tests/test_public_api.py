@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -46,3 +47,9 @@ def test_help_loads_no_torch():
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="nothing"):
         broca.nothing  # noqa: B018
+
+
+def test_every_public_name_is_in_the_documentation():
+    page = (Path(__file__).parent.parent / "docs" / "api.md").read_text(encoding="utf-8")
+    missing = [name for name in broca.__all__ if f"`{name}`" not in page]
+    assert not missing
