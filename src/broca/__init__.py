@@ -11,6 +11,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from broca.answers import find_targets, measure_border
     from broca.attributions import Attributions, attribute_answer_tokens, attribute_neurons
+    from broca.edits import (
+        FactEditConfig,
+        FactReplacement,
+        ValueVectors,
+        edited,
+        replace_fact,
+        save_edited,
+    )
     from broca.errors import BrocaError
     from broca.estimates import Estimate
     from broca.facts import Fact, Relation, Relations, load_relations
@@ -20,6 +28,7 @@ if TYPE_CHECKING:
     from broca.neurons import ModelIdentity, Neuron, NeuronIndex, NeuronSet, uniform_random
     from broca.prompts import ChoicePrompt, Prompt, render_fact_prompts, render_question_prompts
     from broca.questions import Question, build_questions, load_questions
+    from broca.readout import find_firings, read_values
     from broca.responses import Responses, record_responses
     from broca.scores import (
         NeuronScores,
@@ -38,6 +47,14 @@ __version__ = "0.1.0"
 _HOMES = {
     "answers": ("find_targets", "measure_border"),
     "attributions": ("Attributions", "attribute_answer_tokens", "attribute_neurons"),
+    "edits": (
+        "FactEditConfig",
+        "FactReplacement",
+        "ValueVectors",
+        "edited",
+        "replace_fact",
+        "save_edited",
+    ),
     "errors": ("BrocaError",),
     "estimates": ("Estimate",),
     "facts": ("Fact", "Relation", "Relations", "load_relations"),
@@ -47,6 +64,7 @@ _HOMES = {
     "neurons": ("ModelIdentity", "Neuron", "NeuronIndex", "NeuronSet", "uniform_random"),
     "prompts": ("ChoicePrompt", "Prompt", "render_fact_prompts", "render_question_prompts"),
     "questions": ("Question", "build_questions", "load_questions"),
+    "readout": ("find_firings", "read_values"),
     "responses": ("Responses", "record_responses"),
     "scores": (
         "NeuronScores",
@@ -70,6 +88,8 @@ __all__ = [
     "Deactivate",
     "Estimate",
     "Fact",
+    "FactEditConfig",
+    "FactReplacement",
     "Fix",
     "LanguageModel",
     "Layout",
@@ -88,20 +108,26 @@ __all__ = [
     "Responses",
     "Scale",
     "TokenBatch",
+    "ValueVectors",
     "answer_prompts",
     "attribute_answer_tokens",
     "attribute_neurons",
     "average_precision",
     "build_questions",
     "draw_negatives",
+    "edited",
+    "find_firings",
     "find_targets",
     "intervene",
     "load_questions",
     "load_relations",
     "measure_border",
+    "read_values",
     "record_responses",
     "render_fact_prompts",
     "render_question_prompts",
+    "replace_fact",
+    "save_edited",
     "score_expertise",
     "score_expertise_many",
     "select_queries",

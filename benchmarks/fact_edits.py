@@ -1,0 +1,126 @@
+"""Facts replaced in the weights, over all relations: success, generalisation, locality, fluency.
+
+Each fact is edited alone, with its own neurons and with as many random ones of the same layers.
+Settings were chosen on other facts: ``--choose`` prints the grid on the first facts of the seed,
+which the judged ones leave out. Last line: one JSON object.
+
+    python benchmarks/fact_edits.py --model atlas --facts 100
+    python benchmarks/fact_edits.py --choose
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from importlib.resources import files
+
+import timing  # fixes the threads, so it comes first
+
+# isort: split
+import torch
+
+from broca.edits import FactEditConfig
+from broca.estimates import Estimate
+from broca.facts import load_relations
+from broca.model import LanguageModel
+from broca.studies.editing import (
+    FIGURES,
+    OWN,
+    STAYS,
+    TAKES,
+    EditCase,
+    World,
+    draw_cases,
+    judge_edits,
+    summarise_edits,
+)
+
+N_CHOOSING = 18
+LANGUAGES = ("de", "es", "fr", "zh", "ja")
+GRID = {
+    "n_neurons": (16, 48),
+    "locality": (1.0, 4.0),
+    "n_others": (8, 20),
+}
+
+
+def load_world(n_prose: int = 60) -> World:
+    """The embedded facts in all languages, and some of the embedded prose."""
+    lines = (files("broca") / "atlas" / "prose.jsonl").read_text("utf-8").splitlines()
+    english = [row["text"] for row in map(json.loads, lines) if row["language"] == "en"]
+    step = max(1, len(english) // n_prose)
+    return World(
+        load_relations("atlas"),
+        {language: load_relations("atlas", language=language) for language in LANGUAGES},
+        english[::step][:n_prose],
+    )
+
+
+def balance(summary: Mapping[str, Estimate]) -> float:
+    """What settings are chosen by: harmonic mean of what should change and what should stay.
+
+    Success and each generalisation count equally, and so does each locality.
+    """
+    takes = [summary[name].value for name in TAKES if name in summary]
+    stays = [summary[name].value for name in STAYS if name in summary]
+    a, b = sum(takes) / len(takes), sum(stays) / len(stays)
+    return 2 * a * b / max(a + b, 1e-12)
+
+
+def choose(model: LanguageModel, cases: Sequence[EditCase], world: World) -> FactEditConfig:
+    """The settings of the grid with the best balance on these cases."""
+    rows, best = [], (-1.0, FactEditConfig())
+    for values in itertools.product(*GRID.values()):
+        config = replace(FactEditConfig(), **dict(zip(GRID, values, strict=True)))
+        found = summarise_edits(list(judge_edits(model, cases, world, config, kinds=(OWN,))))[OWN]
+        score = balance(found)
+        shown = [f"{found[name].value:.3f}" if name in found else "–" for name in FIGURES]
+        rows.append([*values, f"{score:.3f}", *shown])
+        print(*rows[-1], file=sys.stderr, flush=True)
+        best = max(best, (score, config), key=lambda pair: pair[0])
+    timing.print_table([*GRID, "balance", *FIGURES], rows)
+    return best[1]
+
+
+def main() -> None:
+    """Edit, judge, print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", default="atlas")
+    parser.add_argument("--facts", type=int, default=100, help="facts to replace")
+    parser.add_argument("--choose", action="store_true", help="choose settings on other facts")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    model, world = LanguageModel.from_pretrained(options.model), load_world()
+    start = time.process_time()
+    if options.choose:
+        cases = draw_cases(model, world.relations, N_CHOOSING, seed=options.seed)
+        best = choose(model, cases, world)
+        timing.print_result({"chosen": asdict(best), "cpu_seconds": time.process_time() - start})
+        return
+    cases = draw_cases(model, world.relations, options.facts, seed=options.seed, skip=N_CHOOSING)
+    config = FactEditConfig()
+    outcomes = list(judge_edits(model, cases, world, config))
+    summary = summarise_edits(outcomes)
+    kinds = list(summary)
+    timing.print_table(
+        ["figure", *kinds],
+        [[name, *(str(summary[k].get(name, "–")) for k in kinds)] for name in FIGURES],
+    )
+    result = {
+        f"{kind.split()[0]}.{name}": [round(x, 4) for x in (e.value, e.low, e.high)]
+        for kind, found in summary.items()
+        for name, e in found.items()
+    }
+    about = {"facts": len(cases), "relations": len({case.fact.relation for case in cases})}
+    seconds = round(time.process_time() - start, 1)
+    timing.print_result({**about, **result, "config": asdict(config), "cpu_seconds": seconds})
+
+
+if __name__ == "__main__":
+    main()
