@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -110,13 +111,12 @@ def prepared() -> Prepared:
     return Prepared(world, bench, prepare(config, bench))
 
 
-@lru_cache(maxsize=32)
 def done(study: Study, **changes: Any) -> Done:
-    """One study measured on the planted world, with other settings where given."""
-    from dataclasses import replace
-
+    """One study measured on the planted world, with other settings or sets where given."""
     ready = prepared()
-    material = replace(ready.material, config=replace(ready.material.config, **changes))
+    sets = changes.pop("sets", ready.material.sets)
+    config = replace(ready.material.config, **changes)
+    material = replace(ready.material, config=config, sets=sets)
     plan = study.plan(material, ready.bench)
     results = ready.bench.measure(study.name, plan)
     return Done(plan, results, study.summarise(material, results))

@@ -32,6 +32,10 @@ def run(
     facts: Facts = None,
     settings: Settings = None,
     out: Out = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only count conditions, and estimate time and memory."),
+    ] = False,
 ) -> None:
     """Run a recipe: find neurons, switch them, measure, report. Resumes an unfinished run."""
     from broca.recipes import load_recipe
@@ -43,11 +47,43 @@ def run(
         *(settings or []),
     ]
     job = read_job(load_recipe(recipe, overrides), where=str(recipe))
+    if dry_run:
+        show_dry_run(job)
+        return
     out = out or default_folder(recipe.stem)
     say(f"Run folder: {out}")
     again = ["broca", "run", str(recipe), *_options(model, facts, settings), "--out", str(out)]
     folder = resumable(lambda: execute(job, out), again)
     finish(folder)
+
+
+def show_dry_run(job) -> None:
+    """Tell what a job would compute."""
+    from broca.report.tables import Column, Table, as_rich
+    from broca.run.dry import dry_run
+
+    found = dry_run(job)
+    columns = (
+        "study",
+        Column("conditions", "d"),
+        Column("new", "d"),
+        Column("prompt evaluations", "d"),
+        Column("prompts recorded", "d"),
+    )
+    rows = [(s.study, s.conditions, s.new, s.evaluations, s.recorded) for s in found.studies]
+    total = ("total", *(sum(row[i] for row in rows) for i in (1, 2, 3, 4)))
+    show(as_rich(Table(columns, [*rows, total], "What would be computed")))
+    show(
+        f"{found.evaluations:,} prompt evaluations for {found.pairs:,} distinct pairs of prompt "
+        f"and intervention; {found.recorded:,} prompts recorded."
+    )
+    show(
+        f"About {found.seconds / 60:.1f} minutes on this machine, {found.memory_bytes / 2**30:.1f} "
+        f"GiB of memory (weights and scoring), {found.disk_bytes / 2**30:.2f} GiB of disk. "
+        "Relations the model does not know will be left out and make it less."
+    )
+    for name in found.left_out:
+        show(f"Studies of {name} were not counted.")
 
 
 def _options(model: str | None, facts: str | None, settings: list[str] | None) -> list[str]:
@@ -71,5 +107,12 @@ def finish(folder) -> None:
         for words in findings[study]["words"][:3]:
             show(words)
     seconds = folder.summary.get("seconds")
+    needed = folder.summary.get("rows.needed")
+    if needed:
+        computed = folder.summary["rows.computed"]
+        say(
+            f"{computed:,} prompt evaluations for {needed:,} distinct pairs of prompt and "
+            f"intervention: {computed / needed:.3f}."
+        )
     say(f"Took {seconds:.0f} s." if seconds is not None else "Done.")
     show(f"Report: {folder.path / 'report.html'}")

@@ -276,7 +276,8 @@ class RunBench:
         for condition, key in keys.items():
             self.declared.append({"study": study, "key": key, **condition.as_dict()})
             self.asked |= {prompt.id: prompt for prompt in plan.groups[condition.prompts]}
-            apart = "" if condition.intervention == "none" else key
+            change = _name_of(condition, plan.sets.get(condition.set))
+            apart = "" if condition.intervention == "none" else change
             self.needed |= {(apart, prompt.id) for prompt in plan.groups[condition.prompts]}
 
     def _results(self, plan: Plan, keys: Mapping[Condition, str]) -> Results:

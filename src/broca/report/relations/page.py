@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from broca.report.charts import neurons_per_layer_and_site
+from broca.report.figure import Figure
 from broca.report.heatmaps import overlap_heatmap
 from broca.report.page import Answer, Section
+from broca.report.relations import amount, reach, sharing
 from broca.report.relations.figures import (
     CONTROLS,
     INTER,
@@ -39,6 +42,35 @@ from broca.report.relations.words import (
 from broca.report.runs import Part, StoredRun
 from broca.report.tables import Column, Table
 
+ANSWERS: dict[str, Callable[[StoredRun], Answer]] = {
+    amount.CUMULATIVITY: amount.cumulativity_answer,
+    sharing.VERSATILITY: sharing.versatility_answer,
+    reach.LANGUAGES: reach.languages_answer,
+}
+PICTURES: dict[str, Callable[[StoredRun], Figure]] = {
+    amount.CUMULATIVITY: partial(amount.ladder_figure, narrow=True),
+    sharing.VERSATILITY: sharing.overlap_figure,
+    reach.LANGUAGES: reach.languages_figure,
+}
+"""Pictures of the first screen; the ladder also shows own beside random neurons."""
+
+SECTIONS: dict[str, Callable[[StoredRun], Section]] = {
+    amount.CUMULATIVITY: amount.cumulativity_section,
+    sharing.VERSATILITY: sharing.versatility_section,
+    sharing.INTERFERENCE: sharing.interference_section,
+    reach.LANGUAGES: reach.languages_section,
+    reach.TEMPLATES: reach.templates_section,
+    amount.LAYERS: amount.layers_section,
+    amount.ABLATION: amount.ablation_section,
+    sharing.CONCEPT: sharing.concept_section,
+    reach.GENERAL: reach.general_section,
+    reach.RESILIENCE: reach.resilience_section,
+}
+TRUST: dict[str, Callable[[StoredRun], Section]] = {
+    amount.STABILITY: amount.stability_section,
+    amount.POOLING: amount.pooling_section,
+}
+
 
 def report_part(run: StoredRun) -> Part:
     """All that the relation studies show of a run."""
@@ -53,9 +85,14 @@ def report_part(run: StoredRun) -> Part:
         part.answers += _other_answers(run)
         part.figures.append(matrix_figure(run))
         part.sections += [_inter_section(run), _sets_section(run)]
+    part.answers += [answer(run) for study, answer in ANSWERS.items() if study in run.findings]
+    pictures = [picture(run) for study, picture in PICTURES.items() if study in run.findings]
+    part.figures = [*pictures, *part.figures]
+    part.sections += [section(run) for study, section in SECTIONS.items() if study in run.findings]
     if CONTROLS in run.findings:
         part.answers.append(_control_answer(figures))
         part.sections.append(_controls_section(run))
+    part.sections += [section(run) for study, section in TRUST.items() if study in run.findings]
     return part
 
 

@@ -1,7 +1,7 @@
 """Site ablation: in which projections do a relation's neurons work?
 
 Claim: neurons of the gate projection do nearly all of it, those of the up projection alone
-almost nothing. arXiv 2502.17355, appendix (neurons by kind of projection).
+almost nothing. arXiv 2502.17355; METHODS §2, study 11.
 
 1. Neurons of the sites that were not looked at yet are scored with the same prompts and labels.
 2. The top k **within** gate, up, down, hidden, attention (q, k, v, o) and all (everything but

@@ -1,7 +1,7 @@
 """Relation or concept: are relation neurons merely neurons of what the subjects are?
 
 Claim: neurons of a relation are not those of its subjects' concept (person, company, …).
-arXiv 2502.17355, appendix (relation neurons and concept neurons).
+arXiv 2502.17355; METHODS §2, study 8.
 
 1. Concept neurons: average precision on neutral sentences about subjects (what any thing can do or
    have, the same predicates over all concepts), those of one concept against those of the others.
@@ -10,7 +10,7 @@ arXiv 2502.17355, appendix (relation neurons and concept neurons).
 3. The set of every concept off on every relation's evaluation prompts; and the relation's own set
    without the neurons it shares with its concept: what remains is the relation's.
 
-What differs from the paper: other predicates than the relations', chance, interventions.
+What differs from the paper: chance, interventions.
 """
 
 from __future__ import annotations

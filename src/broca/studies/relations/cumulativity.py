@@ -2,7 +2,7 @@
 
 Claim: a relation's neurons act cumulatively: the more of them are off, the more of its facts are
 lost, and facts lost with the top k2 off are often not lost when only ranks k1 to k2 are off.
-arXiv 2502.17355, section 5.1, figure 4 and table 3.
+arXiv 2502.17355, table 3 (set-difference test); METHODS §2, study 3.
 
 1. Every relation's top k neurons are switched off for a ladder of k: on its own evaluation
    prompts and on some of every other relation; uniformly random sets of the same k beside them.

@@ -2,7 +2,7 @@
 
 Claim: relation neurons serve the relation, not the words: without them the objects are as
 predictable as before in sentences that have nothing to do with the relation.
-arXiv 2502.17355, appendix (general language ability).
+arXiv 2502.17355; METHODS §2, study 9.
 
 1. Every evaluation object of a relation is put into unrelated carrier sentences for things of its
    kind; what precedes it is the prompt, the object the answer.

@@ -1,7 +1,7 @@
 """Interference: does a relation profit when another relation's neurons are off?
 
 Claim: relation neurons interfere: switching off one relation's neurons raises the accuracy of
-some others. arXiv 2502.17355, section 5.3, figure 3.
+some others. arXiv 2502.17355; METHODS §2, study 2.
 
 1. For every pair (asked, off): log P and right answers of each evaluation fact before and after.
 2. Paired one-sided tests per pair, by sign flips over facts: log P raised, accuracy raised; Holm

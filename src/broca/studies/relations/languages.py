@@ -1,7 +1,7 @@
 """Languages: do neurons found in one language serve the relation in another?
 
 Claim: neurons found with English prompts also matter when the same facts are asked in other
-languages. arXiv 2502.17355, section 5.4, figure 6 (one row: found in English).
+languages. arXiv 2502.17355 (one row: found in English); METHODS §2, study 5.
 
 1. In every language: detection facts become prompts, those the model answers rightly are kept,
    neurons are found as in English, with the same k. Relations it does not know there are left

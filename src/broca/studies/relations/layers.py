@@ -1,7 +1,7 @@
 """Layers and sites: where do the relation neurons sit?
 
-Claim: relation neurons sit mostly in the middle layers, and in the gate and up projections.
-arXiv 2502.17355, section 4 and appendix (distribution over layers and kinds).
+Claim: relation neurons sit mostly in the middle layers.
+arXiv 2502.17355; METHODS §2, study 7.
 
 1. Neurons of every set by site and layer, and the share of each site that is in the set, so that
    wide sites do not win by their width.

@@ -1,7 +1,7 @@
 """Resilience: do facts seen often survive when the relation's neurons are off?
 
 Claim: facts that remain right with the relation's neurons off tend to be those seen more often in
-training. arXiv 2502.17355, section 6 (p = .11 for 7B, .03 for 13B).
+training. arXiv 2502.17355 (p = .11 for 7B, .03 for 13B); METHODS §2, study 10.
 
 1. Per relation, own neurons off: resilient facts are right before and after, sensitive facts
    right before only (evaluation facts and checked detection facts).

@@ -1,7 +1,7 @@
 """Other templates: do the neurons serve the relation when it is asked in other words?
 
 Claim: the effect carries over to wordings the neurons were not found with.
-arXiv 2502.17355, appendix (robustness to prompt templates).
+arXiv 2502.17355; METHODS §2, study 6.
 
 1. The evaluation facts are asked in every other set of wordings the facts come with.
 2. The relations' own sets, found with the usual wordings, are switched off there; matched random

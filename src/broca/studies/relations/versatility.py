@@ -1,7 +1,7 @@
 """Versatility: do relations share neurons, and does sharing tell what a set does to others?
 
 Claim: neurons are versatile: related relations share many of them, and so do some unrelated
-ones. arXiv 2502.17355, section 5.2, figure 5.
+ones. arXiv 2502.17355; METHODS §2, study 4.
 
 1. Overlap of every pair of sets: count, |A∩B| / min, Jaccard, beside k² / N expected by chance
    and the hypergeometric p-value of so many shared neurons, Holm over all pairs.
