@@ -82,9 +82,14 @@ def test_logits_are_those_of_plain_transformers(world, model):
     ).logits[:, -1]
     assert torch.equal(model.logits(batch)[:, -1], plain)
     neurons = NeuronSet.of(world.planted["river"], model.identity)
-    with pytest.raises(KeyboardInterrupt), intervene(model, Deactivate(neurons)):
-        assert not torch.equal(model.logits(batch)[:, -1], plain)
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with intervene(model, Deactivate(neurons)):
+            assert not torch.equal(model.logits(batch)[:, -1], plain)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert torch.equal(model.logits(batch)[:, -1], plain)
 
 
