@@ -2,9 +2,10 @@
 
 Each fact is edited alone, with its own neurons and with as many random ones of the same layers.
 Settings were chosen on other facts: ``--choose`` prints the grid on the first facts of the seed,
-which the judged ones leave out. Last line: one JSON object.
+which the judged ones leave out. With ``--keep``, finished cases are kept in a file and an
+interrupted run goes on. Last line: one JSON object.
 
-    python benchmarks/fact_edits.py --model atlas --facts 100
+    python benchmarks/fact_edits.py --model atlas --facts 100 --keep edits.jsonl
     python benchmarks/fact_edits.py --choose
 """
 
@@ -18,6 +19,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib.resources import files
+from pathlib import Path
 
 import timing  # fixes the threads, so it comes first
 
@@ -28,28 +30,29 @@ from broca.edits import FactEditConfig
 from broca.estimates import Estimate
 from broca.facts import load_relations
 from broca.model import LanguageModel
+from broca.progress import track
 from broca.studies.editing import (
     FIGURES,
     OWN,
     STAYS,
     TAKES,
     EditCase,
+    EditOutcome,
     World,
     draw_cases,
     judge_edits,
     summarise_edits,
 )
 
-N_CHOOSING = 18
+N_CHOOSING = 12
 LANGUAGES = ("de", "es", "fr", "zh", "ja")
 GRID = {
     "n_neurons": (16, 48),
     "locality": (1.0, 4.0),
-    "n_others": (8, 20),
 }
 
 
-def load_world(n_prose: int = 60) -> World:
+def load_world(n_prose: int = 30) -> World:
     """The embedded facts in all languages, and some of the embedded prose."""
     lines = (files("broca") / "atlas" / "prose.jsonl").read_text("utf-8").splitlines()
     english = [row["text"] for row in map(json.loads, lines) if row["language"] == "en"]
@@ -87,6 +90,37 @@ def choose(model: LanguageModel, cases: Sequence[EditCase], world: World) -> Fac
     return best[1]
 
 
+def judge_all(
+    model: LanguageModel,
+    cases: Sequence[EditCase],
+    world: World,
+    config: FactEditConfig,
+    keep: Path | None,
+) -> list[EditOutcome]:
+    """Outcomes of all cases; those that a file keeps under the same settings are not made again."""
+    key = json.dumps([model.identity.fingerprint, asdict(config)])
+    lines = keep.read_text("utf-8").splitlines() if keep and keep.exists() else []
+    kept: dict[str, dict[str, Mapping[str, float]]] = {}
+    for line in map(json.loads, lines):
+        if line["key"] == key:
+            kept.setdefault(line["case"], {})[line["neurons"]] = line["figures"]
+    outcomes = []
+    for case in track(cases, "Editing facts"):
+        name = f"{case.fact.id} -> {case.new_object}"
+        found = [EditOutcome(case, kind, f) for kind, f in kept.get(name, {}).items()]
+        if len(found) < 2:
+            found = list(judge_edits(model, [case], world, config))
+            rows = [
+                {"key": key, "case": name, "neurons": o.neurons, "figures": dict(o.figures)}
+                for o in found
+            ]
+            if keep:
+                with keep.open("a", encoding="utf-8") as file:
+                    file.writelines(json.dumps(row) + "\n" for row in rows)
+        outcomes += found
+    return outcomes
+
+
 def main() -> None:
     """Edit, judge, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -94,6 +128,7 @@ def main() -> None:
     parser.add_argument("--facts", type=int, default=100, help="facts to replace")
     parser.add_argument("--choose", action="store_true", help="choose settings on other facts")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", type=Path, help="file of finished cases, one per line")
     options = parser.parse_args()
     torch.set_num_threads(1)
     model, world = LanguageModel.from_pretrained(options.model), load_world()
@@ -105,7 +140,7 @@ def main() -> None:
         return
     cases = draw_cases(model, world.relations, options.facts, seed=options.seed, skip=N_CHOOSING)
     config = FactEditConfig()
-    outcomes = list(judge_edits(model, cases, world, config))
+    outcomes = judge_all(model, cases, world, config, options.keep)
     summary = summarise_edits(outcomes)
     kinds = list(summary)
     timing.print_table(

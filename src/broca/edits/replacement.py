@@ -57,8 +57,8 @@ class FactEditConfig:
     n_neurons: int = 32
     max_change: float = 1.0
     max_total: float = 0.7
-    n_steps: int = 25
-    step_size: float = 0.15
+    n_steps: int = 15
+    step_size: float = 0.2
     target: float = 0.8
     locality: float = 1.0
     n_others: int = 8

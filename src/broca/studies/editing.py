@@ -190,8 +190,9 @@ def judge_edits(
         One outcome per case and kind, in this order.
     """
     judge = judge or JudgeConfig()
+    before = perplexity(model, world.prose) if world.prose else None
     for case in track(cases, "Editing facts"):
-        questions = _Questions(model, case, world, judge)
+        questions = _Questions(model, case, world, judge, before)
         ended = paraphrases(world.relations[case.fact.relation], case.fact, config.template_set)
         own = select_fact_neurons(model, ended[: len(ended) // 2], config.n_neurons, config.n_nodes)
         for kind in kinds:
@@ -220,13 +221,18 @@ class _Questions:
     """Everything that is asked about one case, and what the untouched model said."""
 
     def __init__(
-        self, model: LanguageModel, case: EditCase, world: World, judge: JudgeConfig
+        self,
+        model: LanguageModel,
+        case: EditCase,
+        world: World,
+        judge: JudgeConfig,
+        before: float | None,
     ) -> None:
         self.takes = {name: prompts for name, prompts in _takes(case, world, judge) if prompts}
         self.stays = {name: prompts for name, prompts in _stays(case, world, judge) if prompts}
         self.prose = world.prose
         self.said = self._answers(model, self.stays)
-        self.perplexity = perplexity(model, world.prose) if world.prose else None
+        self.perplexity = before
 
     @staticmethod
     def _answers(model: LanguageModel, groups: Mapping[str, list[Prompt]]) -> dict[str, tuple]:
