@@ -38,6 +38,12 @@ def test_the_way_to_the_logits_is_the_models_own(family):
     assert found.cap == (30.0 if family == "gemma2" else None)
 
 
+def test_a_model_without_a_final_norm_has_none():
+    found = find_unembedding(tiny_model("opt", do_layer_norm_before=False))
+    assert found.norm is None
+    assert found.error <= 1e-5
+
+
 def test_a_factor_on_the_logits_is_measured():
     model = tiny_model()
     head = model.module.get_output_embeddings()

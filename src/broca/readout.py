@@ -180,7 +180,7 @@ def _calls_seen(model: LanguageModel) -> Iterator[dict[int, tuple[Tensor, Tensor
 def _norm_between(
     model: LanguageModel, calls: dict[int, tuple[Tensor, Tensor]], last: Tensor, into_head: Tensor
 ) -> nn.Module | None:
-    if last.shape == into_head.shape[-last.dim() :] and torch.equal(last, into_head[0]):
+    if last.shape == into_head.shape and torch.equal(last, into_head):
         return None
     for module in model.module.modules():
         if id(module) not in calls or module in model.layers:
