@@ -28,7 +28,7 @@ SETTINGS = {
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     world, place = planted_world(), tmp_path_factory.mktemp("planted")
-    questions = write_questions(planted_questions(world, 5), place / "questions.jsonl")
+    questions = write_questions(planted_questions(world, 4), place / "questions.jsonl")
     model = LanguageModel(world.module, world.tokenizer, name="planted")
     job = read_job({**SETTINGS, "questions": str(questions)})
     return execute(job, place / "run", model=model, report=False)
