@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from broca.recipes import load_recipe
+from broca.report import Figure
 from broca.run import execute, read_job
 from broca.run.dry import dry_run
 from broca.studies import load_family
@@ -28,7 +29,7 @@ def job(tmp_path_factory):
             "model": "planted",
             "facts": str(write_facts(place / "facts", world)),
             "relations": ["father", "mother", "ceo", "country"],
-            "ladder": [1, 2, 4, 6],
+            "ladder": [1, 2, 4, 8],
             "n_evaluation": 8,
             "n_permutations": 200,
         }
@@ -38,12 +39,14 @@ def job(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(job, tmp_path_factory):
     model = planted_world().language_model()
-    return execute(job, tmp_path_factory.mktemp("run") / "run", model=model)
+    with pytest.MonkeyPatch.context() as patch:  # downloads are tested elsewhere, and take long
+        patch.setattr(Figure, "file", lambda self, kind: b"")
+        return execute(job, tmp_path_factory.mktemp("run") / "run", model=model)
 
 
 def test_conditions_are_shared(run):
     summary = run.summary
-    assert summary["rows.computed"] >= summary["rows.needed"] > 1000
+    assert summary["rows.computed"] >= summary["rows.needed"] > 500
     assert summary["rows.computed_per_needed"] <= 1.05
     rows = run.rows.read(columns=["study"])
     studies = set(rows.column("study").to_pylist())
@@ -69,9 +72,10 @@ def test_the_first_screen_answers_the_four_questions(run):
 
 
 def test_a_dry_run_counts_what_the_run_computes(job, run):
+    """No more than that: two sets of the run may hold the same neurons, drawn ones do not."""
     found = dry_run(job, planted_world().language_model())
-    assert found.evaluations == pytest.approx(run.summary["rows.computed"], rel=0.1)
-    assert found.pairs == pytest.approx(run.summary["rows.needed"], rel=0.1)
+    assert 1 <= found.evaluations / run.summary["rows.computed"] < 1.4
+    assert 1 <= found.pairs / run.summary["rows.needed"] < 1.4
     assert found.seconds > 0
     assert {study.study for study in found.studies} >= {f"relations.{name}" for name in STUDIES}
 

@@ -80,12 +80,12 @@ def report_part(run: StoredRun) -> Part:
         part.answers.append(_effect_answer(figures))
         part.figures.append(accuracy_figure(run, "evaluation", narrow=True))
         part.sections.append(_intra_section(run))
-        part.notices += _notices(run)
+    part.notices += _notices(run)
+    part.answers += [answer(run) for study, answer in ANSWERS.items() if study in run.findings]
     if INTER in run.findings:
         part.answers += _other_answers(run)
         part.figures.append(matrix_figure(run))
         part.sections += [_inter_section(run), _sets_section(run)]
-    part.answers += [answer(run) for study, answer in ANSWERS.items() if study in run.findings]
     pictures = [picture(run) for study, picture in PICTURES.items() if study in run.findings]
     part.figures = [*pictures, *part.figures]
     part.sections += [section(run) for study, section in SECTIONS.items() if study in run.findings]
@@ -158,10 +158,12 @@ def _control_answer(figures: Mapping[str, Any]) -> Answer:
 
 def _notices(run: StoredRun) -> list[str]:
     notices = []
-    skipped = run.table(INTRA, "skipped")
+    others = (study for study in run.findings if study.startswith("relations."))
+    tables = [run.table(INTRA, "skipped"), *(run.table(study, "left_out") for study in others)]
+    skipped = next((table for table in tables if table), [])
     if skipped:
-        names = ", ".join(record["relation"] for record in skipped)
-        notices.append(f"{len(skipped)} relations were left out, see below: {names}.")
+        listed = "; ".join(f"{record['relation']} ({record['reason']})" for record in skipped)
+        notices.append(f"{len(skipped)} relations were left out: {listed}.")
     if run.folder.config.get("detection_filter") == "none":
         notices.append("Neurons were found on prompts that the model may answer wrongly.")
     return notices

@@ -30,7 +30,7 @@ from broca.studies.relations.figures import (
     other_groups,
     percent,
 )
-from broca.studies.relations.material import Material, evaluation_group
+from broca.studies.relations.material import Material, evaluation_group, left_out
 from broca.studies.study import Bench, Findings, Plan, Results
 
 ATTENTION = ("q", "k", "v", "o")
@@ -72,7 +72,7 @@ class SiteAblation:
         sites = [_site(records, label) for label in results.extra["sites"]]
         return Findings(
             figures=_figures(sites),
-            tables={"relations": records, "sites": sites},
+            tables={"left_out": left_out(material), "relations": records, "sites": sites},
             words=_words(sites),
         )
 

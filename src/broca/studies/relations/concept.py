@@ -25,7 +25,7 @@ from broca.prompts import Prompt
 from broca.scores import Labelling
 from broca.store import summary_key
 from broca.studies.relations.figures import NAN, log_p_drop, mean, percent
-from broca.studies.relations.material import Material, evaluation_group
+from broca.studies.relations.material import Material, evaluation_group, left_out
 from broca.studies.relations.texts import concept_of, load_prose
 from broca.studies.study import Bench, Findings, Plan, Results
 
@@ -66,7 +66,7 @@ class Concept:
         figures = _figures(material, records)
         return Findings(
             figures=figures,
-            tables={"pairs": pairs, "relations": records},
+            tables={"left_out": left_out(material), "pairs": pairs, "relations": records},
             words=_words(material, records, figures),
         )
 

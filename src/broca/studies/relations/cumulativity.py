@@ -37,7 +37,7 @@ from broca.studies.relations.figures import (
     other_groups,
     percent,
 )
-from broca.studies.relations.material import Material, evaluation_group
+from broca.studies.relations.material import Material, evaluation_group, left_out
 from broca.studies.study import Bench, Condition, Findings, Outcomes, Plan, Results
 
 PAPER_LADDER = (10, 50, 200, 500, 1000, 3000, 10_000, 20_000, 50_000)
@@ -94,7 +94,13 @@ class Cumulativity:
         figures = _figures(material, records, curve, steps, table)
         return Findings(
             figures=figures,
-            tables={"rungs": records, "curve": curve, "differences": table, "steps": steps},
+            tables={
+                "left_out": left_out(material),
+                "rungs": records,
+                "curve": curve,
+                "differences": table,
+                "steps": steps,
+            },
             words=_words(curve, table, figures),
         )
 

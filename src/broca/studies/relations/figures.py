@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
+from broca.errors import NeuronError
 from broca.estimates import Estimate, bootstrap, bootstrap_mean, holm, sign_flip_test
+from broca.neurons import NeuronIndex, NeuronSet, uniform_random
 from broca.studies.relations.config import RelationsConfig
-from broca.studies.relations.material import Material, evaluation_group
+from broca.studies.relations.material import Material, evaluation_group, matched_set
 from broca.studies.study import Condition, Outcomes, Results
 
 NAN = float("nan")
@@ -100,6 +102,14 @@ def adjust(records: Sequence[dict[str, Any]], key: str) -> None:
         record[f"{key}_holm"] = float(p)
 
 
+def control_set(neurons: NeuronSet, index: NeuronIndex, seed: int) -> NeuronSet:
+    """A matched random set; a uniformly random one where a layer has no room for a matched one."""
+    try:
+        return matched_set(neurons, neurons.name, seed)
+    except NeuronError:
+        return uniform_random(index, len(neurons), seed, name=f"{neurons.name}.uniform-{seed}")
+
+
 def other_groups(material: Material, name: str) -> list[str]:
     """Names of the small groups of evaluation prompts of all other relations."""
     return [spot_group(other) for other in material.names if other != name]
@@ -123,8 +133,3 @@ def groups_with_spots(material: Material) -> dict[str, Sequence[Any]]:
 def mean_drop(results: Results, conditions: Sequence[Condition]) -> float:
     """Mean acc_drop over conditions, one per relation asked."""
     return mean(results[condition].drop for condition in conditions)
-
-
-def plain(records: Iterable[Mapping[str, Any]], *keys: str) -> list[tuple[Any, ...]]:
-    """Chosen entries of records."""
-    return [tuple(record[key] for key in keys) for record in records]

@@ -24,7 +24,7 @@ import numpy as np
 from broca.prompts import Prompt
 from broca.store import summary_key
 from broca.studies.relations.figures import adjust, by_prompt, flip_p, mean, median
-from broca.studies.relations.material import Material, evaluation_group
+from broca.studies.relations.material import Material, evaluation_group, left_out
 from broca.studies.relations.texts import KIND_ALIASES, load_carriers
 from broca.studies.study import Bench, Findings, Outcomes, Plan, Results
 
@@ -77,7 +77,7 @@ class GeneralLanguage:
         figures = _figures(records, material.config.alpha)
         return Findings(
             figures=figures,
-            tables={"relations": records, "lacking": lacking},
+            tables={"left_out": left_out(material), "relations": records, "lacking": lacking},
             words=_words(records, lacking, figures),
         )
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from broca.studies.relations.figures import adjust, flip_p, interval, mean_estimate
-from broca.studies.relations.material import Material, evaluation_group
+from broca.studies.relations.material import Material, evaluation_group, left_out
 from broca.studies.study import Bench, Findings, Outcomes, Plan, Results
 
 MATCHED = "matched"
@@ -76,6 +76,7 @@ class Interference:
         return Findings(
             figures=_figures(pairs, controls, became, material.config.alpha),
             tables={
+                "left_out": left_out(material),
                 "pairs": pairs,
                 "matched": [r for c in controls for r in c],
                 "became_right": became,

@@ -31,8 +31,17 @@ from broca.neurons import NeuronSet
 from broca.prompts import Prompt, render_fact_prompts
 from broca.scores import draw_negatives
 from broca.store import summary_key
-from broca.studies.relations.figures import NAN, adjust, flip_p, mean, median, percent, spared
-from broca.studies.relations.material import Material, evaluation_group, matched_set
+from broca.studies.relations.figures import (
+    NAN,
+    adjust,
+    control_set,
+    flip_p,
+    mean,
+    median,
+    percent,
+    spared,
+)
+from broca.studies.relations.material import Material, evaluation_group, left_out
 from broca.studies.study import Bench, Condition, Findings, Plan, Results
 
 ASKED = "relations.languages.asked"
@@ -109,7 +118,8 @@ class Languages:
         for asked in tongues:
             tested = [r for r in records if (r["found"], r["asked"]) == (base, asked.name)]
             adjust(tested, "p")
-        matrix = [_cell(records, f.name, a.name) for f in tongues for a in tongues]
+        alpha = material.config.alpha
+        matrix = [_cell(records, f.name, a.name, alpha) for f in tongues for a in tongues]
         overlaps = _overlaps(material, tongues)
         skipped = [
             {"language": tongue.name, "relation": name, "reason": why}
@@ -120,6 +130,7 @@ class Languages:
         return Findings(
             figures=figures,
             tables={
+                "left_out": left_out(material),
                 "matrix": matrix,
                 "relations": records,
                 "overlap": overlaps,
@@ -239,7 +250,7 @@ def _switch(
             condition
             for seed in range(material.config.n_template_controls)
             for condition in plan.switch_off(
-                matched_set(own, own.name, material.config.seed + seed),
+                control_set(own, material.index, material.config.seed + seed),
                 group,
                 control="matched",
                 seed=seed,
@@ -275,7 +286,9 @@ def _record(
     }
 
 
-def _cell(records: Sequence[dict[str, Any]], found: str, asked: str) -> dict[str, Any]:
+def _cell(
+    records: Sequence[dict[str, Any]], found: str, asked: str, alpha: float
+) -> dict[str, Any]:
     here = [r for r in records if (r["found"], r["asked"]) == (found, asked)]
     return {
         "found": found,
@@ -287,7 +300,7 @@ def _cell(records: Sequence[dict[str, Any]], found: str, asked: str) -> dict[str
         "other_drop": mean(r["other_drop"] for r in here),
         "matched_drop": mean(r["matched_drop"] for r in here),
         "log_p_drop": mean(r["log_p_drop"] for r in here),
-        "significant": sum(r.get("p_holm", 1.0) < 0.05 for r in here),
+        "significant": sum(r.get("p_holm", 1.0) < alpha for r in here),
     }
 
 

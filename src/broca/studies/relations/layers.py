@@ -21,7 +21,7 @@ import numpy as np
 
 from broca.store import summary_key
 from broca.studies.relations.figures import interval, mean_estimate
-from broca.studies.relations.material import Material
+from broca.studies.relations.material import Material, left_out
 from broca.studies.study import Bench, Findings, Plan, Results
 
 THIRDS = ("lower", "middle", "upper")
@@ -54,7 +54,7 @@ class Layers:
             figures[summary_key("layers", record["site"], "enriched")] = record["enriched"]
         return Findings(
             figures=figures,
-            tables={"sets": sets, "sites": sites, "places": places},
+            tables={"left_out": left_out(material), "sets": sets, "sites": sites, "places": places},
             words=_words(material, figures, sites),
         )
 

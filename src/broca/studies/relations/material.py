@@ -85,6 +85,11 @@ class Material:
         return np.array([row[prompt.id] for prompt in prompts], dtype=int)
 
 
+def left_out(material: Material) -> list[dict[str, str]]:
+    """The relations that are not studied, a record each with the reason."""
+    return [{"relation": name, "reason": why} for name, why in material.skipped.items()]
+
+
 def matched_set(neurons: NeuronSet, name: str, seed: int) -> NeuronSet:
     """A matched random set under a name that can be a file's."""
     drawn = neurons.matched_random(seed)

@@ -19,6 +19,7 @@ from broca.errors import ScoreError
 from broca.neurons import NeuronSet
 from broca.store import summary_key
 from broca.studies.relations.figures import (
+    control_set,
     groups_with_spots,
     log_p_drop,
     mean,
@@ -26,7 +27,7 @@ from broca.studies.relations.figures import (
     other_groups,
     percent,
 )
-from broca.studies.relations.material import Material, evaluation_group, matched_set
+from broca.studies.relations.material import Material, evaluation_group, left_out
 from broca.studies.study import Bench, Findings, Plan, Results
 
 
@@ -49,7 +50,7 @@ class Pooling:
                 continue
             for name, neurons in sets.items():
                 own = [evaluation_group(name)]
-                matched = matched_set(neurons, neurons.name, material.config.seed)
+                matched = control_set(neurons, material.index, material.config.seed)
                 cells[pooling, name] = {
                     "set": neurons,
                     "own": plan.switch_off(neurons, own),
@@ -73,7 +74,7 @@ class Pooling:
         }
         return Findings(
             figures=figures,
-            tables={"relations": records, "poolings": table},
+            tables={"left_out": left_out(material), "relations": records, "poolings": table},
             words=_words(table, results.extra["skipped"]),
         )
 

@@ -26,7 +26,7 @@ from broca.estimates import rank_sum_test, wilcoxon_test
 from broca.facts import load_relations
 from broca.store import summary_key
 from broca.studies.relations.figures import NAN, mean
-from broca.studies.relations.material import Material, detection_groups, evaluation_group
+from broca.studies.relations.material import Material, detection_groups, evaluation_group, left_out
 from broca.studies.relations.texts import has_frequencies, load_frequencies
 from broca.studies.study import Bench, Findings, Outcomes, Plan, Results
 
@@ -60,7 +60,7 @@ class Resilience:
         figures = _figures(facts, relations)
         return Findings(
             figures=figures,
-            tables={"relations": relations, "bands": bands},
+            tables={"left_out": left_out(material), "relations": relations, "bands": bands},
             words=_words(facts, relations, source, figures),
         )
 

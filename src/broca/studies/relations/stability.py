@@ -19,7 +19,7 @@ from scipy import stats
 
 from broca.store import summary_key
 from broca.studies.relations.figures import mean, percent
-from broca.studies.relations.material import HALVES, Material, evaluation_group
+from broca.studies.relations.material import HALVES, Material, evaluation_group, left_out
 from broca.studies.relations.selection import half_labellings
 from broca.studies.study import Bench, Findings, Plan, Results
 
@@ -68,7 +68,9 @@ class Stability:
         records = [_record(material, results, name) for name in results.extra["cells"]]
         figures = _figures(material, records)
         return Findings(
-            figures=figures, tables={"relations": records}, words=_words(records, figures)
+            figures=figures,
+            tables={"left_out": left_out(material), "relations": records},
+            words=_words(records, figures),
         )
 
 

@@ -33,7 +33,7 @@ from broca.studies.relations.figures import (
     percent,
     spared,
 )
-from broca.studies.relations.material import Material, evaluation_group
+from broca.studies.relations.material import Material, evaluation_group, left_out
 from broca.studies.study import Bench, Findings, Plan, Results
 
 
@@ -78,7 +78,12 @@ class OtherTemplates:
         lacking = [{"wordings": w, "relation": name} for w, name in results.extra["lacking"]]
         return Findings(
             figures=_figures(table),
-            tables={"relations": records, "wordings": table, "lacking": lacking},
+            tables={
+                "left_out": left_out(material),
+                "relations": records,
+                "wordings": table,
+                "lacking": lacking,
+            },
             words=_words(table, lacking),
         )
 

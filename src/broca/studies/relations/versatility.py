@@ -26,10 +26,9 @@ from scipy import stats
 
 from broca.store import summary_key
 from broca.studies.relations.figures import NAN, adjust, log_p_drop, mean
-from broca.studies.relations.material import Material, evaluation_group
+from broca.studies.relations.material import Material, evaluation_group, left_out
 from broca.studies.study import Bench, Findings, Plan, Results
 
-ALPHA = 0.05
 N_NAMED = 3  # pairs named in the words
 
 
@@ -56,8 +55,8 @@ class Versatility:
         figures = _figures(material, pairs, membership)
         return Findings(
             figures=figures,
-            tables={"pairs": pairs, "membership": membership},
-            words=_words(pairs, membership, figures),
+            tables={"left_out": left_out(material), "pairs": pairs, "membership": membership},
+            words=_words(pairs, figures, material.config.alpha),
         )
 
 
@@ -152,7 +151,7 @@ def _figures(
     several = sum(record["neurons"] for record in membership if record["sets"] > 1)
     figures: dict[str, float | int | None] = {
         "versatility.pairs": len(pairs),
-        "versatility.pairs_above_chance": sum(p["p_holm"] < ALPHA for p in pairs),
+        "versatility.pairs_above_chance": sum(p["p_holm"] < material.config.alpha for p in pairs),
         "versatility.overlap_mean": mean(p["of_smaller"] for p in pairs),
         "versatility.overlap_chance": mean(p["expected"] / material.k for p in pairs),
         "versatility.overlap_largest": max(p["of_smaller"] for p in pairs),
@@ -170,11 +169,7 @@ def _figures(
     return figures
 
 
-def _words(
-    pairs: Sequence[dict[str, Any]],
-    membership: Sequence[dict[str, Any]],
-    figures: dict[str, Any],
-) -> list[str]:
+def _words(pairs: Sequence[dict[str, Any]], figures: dict[str, Any], alpha: float) -> list[str]:
     ranked = sorted(pairs, key=lambda pair: -pair["of_smaller"])[:N_NAMED]
     named = ", ".join(
         f"{p['a']} and {p['b']} {p['of_smaller']:.0%} "
@@ -183,7 +178,7 @@ def _words(
     )
     words = [
         f"{figures['versatility.pairs_above_chance']} of {len(pairs)} pairs share more neurons "
-        f"than chance (Holm, p < {ALPHA:g}); in the mean "
+        f"than chance (Holm, p < {alpha:g}); in the mean "
         f"{figures['versatility.overlap_mean']:.1%}, by chance "
         f"{figures['versatility.overlap_chance']:.1%}. Most: {named}.",
         f"{figures['versatility.share_of_several']:.0%} of the {figures['versatility.neurons']:,} "
