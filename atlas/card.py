@@ -68,19 +68,21 @@ def choices_table(choices: dict) -> str:
     )
 
 
+def spread(result: dict, key: str) -> str:
+    """A median over relations with the interval of the mean."""
+    low, high = result[f"{key}_interval"]
+    return f"{percent(result[f'{key}_median'])} ({percent(low)} to {percent(high)})"
+
+
 def probe_table(probe: dict) -> str:
     summary: list[list[object]] = []
     parts = []
     for name, result in probe.items():
-        low, high = result["own_drop_interval"]
         summary.append(
             [
                 name,
                 f"{result['k']} of {result['neurons']}",
-                percent(result["own_drop_median"]),
-                f"{percent(low)} to {percent(high)}",
-                percent(result["other_drop_median"]),
-                percent(result["matched_drop_median"]),
+                *(spread(result, key) for key in ("own_drop", "other_drop", "matched_drop")),
                 f"{result['significant']} of {len(result['relations'])}",
             ]
         )
@@ -100,10 +102,10 @@ def probe_table(probe: dict) -> str:
             )
         header = ["relation", "untouched", "own drop", "others", "matched random", "p (Holm)"]
         parts.append(f"### {name}\n\n{table(header, rows)}")
-    header = ["run", "k", "own, median", "mean own, 95 %", "others, median", "matched", "p < .05"]
+    header = ["run", "k", "own drop", "others", "matched random", "p < .05"]
     return (
         "Relative drop of accuracy, in percent, on 50 facts per relation not used for finding, k "
-        "chosen on detection facts. The first run is the model that ships; the others are the "
+        "chosen on detection facts: medians over relations (95 % interval of the mean). The first run is the model that ships; the others are the "
         "same training with other seeds. Sizes offered: 1, 2, 4, 8 and 12 % of the neurons.\n\n"
         + table(header, summary)
         + "\n\n"

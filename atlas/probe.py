@@ -285,21 +285,28 @@ def probe_model(folder: Path, seed: int = 0) -> dict:
         entry["p"] = round(entry["p"], 4)
         line = {key: value for key, value in entry.items() if key != "p"}
         print(f"  {name:26s} {line}", flush=True)
-    columns = {key: [e[key] for e in relations.values()] for key in ("own_drop", "matched_drop")}
     return {
         "share": share,
         "k": k,
         "neurons": probe.size,
         "facts_detection": len(split.detection),
         "facts_evaluation": len(split.evaluation),
-        "own_drop_median": round(float(np.median(columns["own_drop"])), 3),
-        "own_drop_interval": bootstrap(own, rng),
-        "other_drop_median": round(float(np.median(other)), 3),
-        "other_drop_median_floored": round(float(np.median(np.maximum(other, 0.01))), 3),
-        "matched_drop_median": round(float(np.median(columns["matched_drop"])), 3),
-        "significant": int(sum(p < 0.05 for p in adjusted)),
+        **summarise(relations, rng),
         "relations": relations,
     }
+
+
+def summarise(relations: dict[str, dict], rng: np.random.Generator) -> dict:
+    """Medians over relations, intervals of their means, and how many are significant."""
+    summary: dict = {}
+    for key in ("own_drop", "other_drop", "matched_drop"):
+        values = np.array([entry[key] for entry in relations.values()])
+        summary[f"{key}_median"] = round(float(np.median(values)), 3)
+        summary[f"{key}_interval"] = bootstrap(values, rng)
+    floored = [max(entry["other_drop"], 0.01) for entry in relations.values()]
+    summary["other_drop_median_floored"] = round(float(np.median(floored)), 3)
+    summary["significant"] = sum(entry["p_holm"] < 0.05 for entry in relations.values())
+    return summary
 
 
 def main() -> None:
