@@ -105,8 +105,8 @@ def probe_table(probe: dict) -> str:
     header = ["run", "k", "own drop", "others", "matched random", "p < .05"]
     return (
         "Relative drop of accuracy, in percent, on 50 facts per relation not used for finding, k "
-        "chosen on detection facts: medians over relations (95 % interval of the mean). The first run is the model that ships; the others are the "
-        "same training with other seeds. Sizes offered: 1, 2, 4, 8 and 12 % of the neurons.\n\n"
+        "chosen on detection facts: medians over relations (95 % interval of the mean). The "
+        "first run is the model that ships; the others are the same training with other seeds. Sizes offered: 1, 2, 4, 8 and 12 % of the neurons.\n\n"
         + table(header, summary)
         + "\n\n"
         + "\n\n".join(parts)
