@@ -381,9 +381,13 @@ class _RowWriter:
             "role": prompt.role,
             **now,
             "ids": list(answer.ids),
-            "said": describe(prompt, answer.text, answer.correct) if describe else "",
+            "said": describe(prompt, self._words(answer), answer.correct) if describe else "",
             "n_answer_tokens": self._n_tokens[prompt.id],
             "p_after": math.exp(answer.log_p),
             **{f"{name}_before": before[name] for name in BEFORE},
             "p_before": math.exp(before["log_p"]),
         }
+
+    def _words(self, answer: AnswerRow) -> str:
+        """What was said, without tokens such as the end of the text."""
+        return self.model.tokenizer.decode(list(answer.ids), skip_special_tokens=True)

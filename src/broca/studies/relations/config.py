@@ -64,7 +64,7 @@ class RelationsConfig(StudySettings):
     pooling: str = "mean"
     negatives: float = 4.0
     k: int | float | Literal["auto"] = "auto"
-    k_ladder: tuple[float, ...] = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08)
+    k_ladder: tuple[float, ...] = (0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16)
     k_other_weight: float = 1.0
     n_spot: int = 5
     n_uniform: int = 10

@@ -234,6 +234,8 @@ def _words(
             f"{len(tested)} relations (sign flips over facts, Holm, "
             f"p < {material.config.alpha:g}).",
         ]
+    if len(material.k_table) > 1 and material.k_table[-1]["chosen"]:
+        words.append("k is the largest number tried: the loss may not have reached its height.")
     spared = [d["relation"] for d in tested if not d["significant"]]
     if spared:
         words.append(f"No such loss was shown for {', '.join(spared)}.")

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from broca.errors import StudyError
+from broca.errors import FactsError, StudyError
 from broca.facts import Relation, Relations, load_relations
 from broca.facts.seeding import stable_number
 from broca.neurons import NeuronSet, ordered_sites
@@ -111,6 +111,7 @@ class Asked:
 
 def ask_facts(config: RelationsConfig, bench: Bench, relations: Relations | None = None) -> Asked:
     """Render the facts, ask the untouched model, keep what it knows (steps 1 and 2)."""
+    kinds = None if relations is None else AnswerKinds.of(relations)
     if relations is None:
         relations = load_relations(
             config.facts,
@@ -121,7 +122,7 @@ def ask_facts(config: RelationsConfig, bench: Bench, relations: Relations | None
     relations.require_several()
     detection, evaluation = relations.split(config.n_evaluation, config.seed)
     detection = Relations([_drawn(r, config.n_detection) for r in detection.values()])
-    kinds = AnswerKinds.of(relations)
+    kinds = kinds or _all_kinds(config, relations)
     prompts = {
         role: _render(part, config, role)
         for role, part in (("detection", detection), ("evaluation", evaluation))
@@ -152,6 +153,20 @@ def ask_facts(config: RelationsConfig, bench: Bench, relations: Relations | None
         notes=evaluation.subset(names).notes,
         kinds=kinds,
     )
+
+
+def _all_kinds(config: RelationsConfig, relations: Relations) -> AnswerKinds:
+    """Kinds of answers by all relations of the facts, studied or not."""
+    try:
+        everything = load_relations(
+            config.facts,
+            templates=config.templates,
+            language=config.language,
+            include_companions=True,
+        )
+    except FactsError:  # a relation nobody asked for may be unusable
+        everything = relations
+    return AnswerKinds.of(everything)
 
 
 def _drawn(relation: Relation, n: int | None) -> Relation:

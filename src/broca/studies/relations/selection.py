@@ -67,7 +67,7 @@ def choose_k(
     best = max(range(len(table)), key=lambda row: (table[row]["gain"], -row))
     for row, record in enumerate(table):
         record["chosen"] = row == best
-    return ladder[best], table
+    return int(table[best]["k"]), table
 
 
 def half_labellings(
@@ -117,11 +117,22 @@ def _lay_out(
     plan = Plan({**checked, **spots})
     trials: dict[int, dict[str, _Trial]] = {}
     for k in ladder:
+        sets = {
+            (name, found): scores[found][name].top(k, name=f"{name}.half-{found}.{k}")
+            for name, found in product(names, HALVES)
+        }
+        if trials and not all(_leaves_room(neurons) for neurons in sets.values()):
+            break  # no matched random sets of this size
         trials[k] = {name: _Trial() for name in names}
         for name, (found, tried) in product(names, (HALVES, HALVES[::-1])):
-            neurons = scores[found][name].top(k, name=f"{name}.half-{found}.{k}")
-            _try(plan, trials[k][name], neurons, name, tried, names, config.seed)
+            _try(plan, trials[k][name], sets[name, found], name, tried, names, config.seed)
     return plan, trials
+
+
+def _leaves_room(neurons: NeuronSet) -> bool:
+    """Whether every layer has room for a random set beside this one, and a third to spare."""
+    counts = neurons.counts().items()
+    return all(2.5 * n <= neurons.identity.width(site) for (site, _), n in counts)
 
 
 def _try(
