@@ -106,7 +106,8 @@ def probe_table(probe: dict) -> str:
     return (
         "Relative drop of accuracy, in percent, on 50 facts per relation not used for finding, k "
         "chosen on detection facts: medians over relations (95 % interval of the mean). The "
-        "first run is the model that ships; the others are the same training with other seeds. Sizes offered: 1, 2, 4, 8 and 12 % of the neurons.\n\n"
+        "first run is the model that ships; the others are the same training with other seeds. "
+        "Sizes offered: 1, 2, 4, 8 and 12 % of the neurons.\n\n"
         + table(header, summary)
         + "\n\n"
         + "\n\n".join(parts)
