@@ -34,6 +34,7 @@ from broca.progress import track
 from broca.studies.editing import (
     FIGURES,
     OWN,
+    RANDOM,
     STAYS,
     TAKES,
     EditCase,
@@ -75,12 +76,14 @@ def balance(summary: Mapping[str, Estimate]) -> float:
     return 2 * a * b / max(a + b, 1e-12)
 
 
-def choose(model: LanguageModel, cases: Sequence[EditCase], world: World) -> FactEditConfig:
+def choose(
+    model: LanguageModel, cases: Sequence[EditCase], world: World, keep: Path | None
+) -> FactEditConfig:
     """The settings of the grid with the best balance on these cases."""
     rows, best = [], (-1.0, FactEditConfig())
     for values in itertools.product(*GRID.values()):
         config = replace(FactEditConfig(), **dict(zip(GRID, values, strict=True)))
-        found = summarise_edits(list(judge_edits(model, cases, world, config, kinds=(OWN,))))[OWN]
+        found = summarise_edits(judge_all(model, cases, world, config, keep, (OWN,)))[OWN]
         score = balance(found)
         shown = [f"{found[name].value:.3f}" if name in found else "–" for name in FIGURES]
         rows.append([*values, f"{score:.3f}", *shown])
@@ -96,6 +99,7 @@ def judge_all(
     world: World,
     config: FactEditConfig,
     keep: Path | None,
+    kinds: Sequence[str] = (OWN, RANDOM),
 ) -> list[EditOutcome]:
     """Outcomes of all cases; those that a file keeps under the same settings are not made again."""
     key = json.dumps([model.identity.fingerprint, asdict(config)])
@@ -107,9 +111,10 @@ def judge_all(
     outcomes = []
     for case in track(cases, "Editing facts"):
         name = f"{case.fact.id} -> {case.new_object}"
-        found = [EditOutcome(case, kind, f) for kind, f in kept.get(name, {}).items()]
-        if len(found) < 2:
-            found = list(judge_edits(model, [case], world, config))
+        known = kept.get(name, {})
+        found = [EditOutcome(case, kind, known[kind]) for kind in kinds if kind in known]
+        if len(found) < len(kinds):
+            found = list(judge_edits(model, [case], world, config, kinds=kinds))
             rows = [
                 {"key": key, "case": name, "neurons": o.neurons, "figures": dict(o.figures)}
                 for o in found
@@ -135,7 +140,7 @@ def main() -> None:
     start = time.process_time()
     if options.choose:
         cases = draw_cases(model, world.relations, N_CHOOSING, seed=options.seed)
-        best = choose(model, cases, world)
+        best = choose(model, cases, world, options.keep)
         timing.print_result({"chosen": asdict(best), "cpu_seconds": time.process_time() - start})
         return
     cases = draw_cases(model, world.relations, options.facts, seed=options.seed, skip=N_CHOOSING)
