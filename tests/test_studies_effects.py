@@ -24,7 +24,7 @@ from broca.studies.relations.cumulativity import (
 from broca.studies.relations.interference import Interference
 from broca.studies.relations.versatility import Versatility, mantel_test
 from planted_words import HURT, HURTING, SHARED
-from relation_bench import K, done, prepared
+from relation_bench import K, done, planted_sets, prepared
 from tiny import tiny_model
 
 LADDER = (1, 2, 4, 6)
@@ -86,7 +86,7 @@ def test_cumulativity_is_found_where_it_was_planted():
     own = [point["own"] for point in found.tables["curve"]]
     assert own == sorted(own, reverse=True)
     assert own[-1] == 0
-    assert found.figures["cumulativity.micro"] == 1
+    assert found.figures["cumulativity.micro"] > 0.95
     assert found.figures["cumulativity.lost"] > 50
     assert found.figures["cumulativity.k_half"] == 4
     assert found.figures["cumulativity.uniform_drop_at_half"] < 0.1
@@ -99,7 +99,7 @@ def test_cumulativity_is_found_where_it_was_planted():
 
 
 def test_versatility_names_the_pair_that_shares():
-    found = done(Versatility()).found
+    found = done(Versatility(), sets=planted_sets()).found
     pairs = {(p["a"], p["b"]): p for p in found.tables["pairs"]}
     shared = pairs[SHARED]
     world = prepared().world
@@ -128,7 +128,7 @@ def test_mantel_test_equals_a_plain_one():
 
 
 def test_interference_names_the_planted_pair():
-    found = done(Interference()).found
+    found = done(Interference(), sets=planted_sets()).found
     raised = [(p["asked"], p["off"]) for p in found.tables["pairs"] if p["raised"]]
     assert raised == [(HURT, HURTING)]
     right = {(r["asked"], r["off"]) for r in found.tables["became_right"]}

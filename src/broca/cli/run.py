@@ -70,8 +70,9 @@ def show_dry_run(job) -> None:
         Column("prompt evaluations", "d"),
         Column("prompts recorded", "d"),
     )
-    rows = [(s.study, s.conditions, s.new, s.evaluations, s.recorded) for s in found.studies]
-    total = ("total", *(sum(row[i] for row in rows) for i in (1, 2, 3, 4)))
+    counts = [(s.conditions, s.new, s.evaluations, s.recorded) for s in found.studies]
+    rows = [(s.study, *each) for s, each in zip(found.studies, counts, strict=True)]
+    total = ("total", *(sum(column) for column in zip(*counts, strict=True)))
     show(as_rich(Table(columns, [*rows, total], "What would be computed")))
     show(
         f"{found.evaluations:,} prompt evaluations for {found.pairs:,} distinct pairs of prompt "

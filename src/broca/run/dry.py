@@ -213,7 +213,7 @@ def _take_time(model: LanguageModel, prompts: Sequence[Prompt]) -> tuple[float, 
     """Seconds per prompt evaluation under an intervention, and per recorded prompt."""
     asked = [prompt for prompt in prompts if prompt.answers]
     sample = asked[:: max(1, len(asked) // SAMPLE)][:SAMPLE]
-    sites = [site for site in ("gate", "up", "down") if site in model.sites]
+    sites = tuple(site for site in ("gate", "up", "down") if site in model.sites)
     neurons = uniform_random(NeuronIndex(model.identity, sites), 8, 0)
     seconds = []
     for _attempt in range(2):  # the first one warms up

@@ -55,7 +55,7 @@ def load_prose(source: str) -> list[dict[str, str]]:
         FactsError: The file is missing or malformed, or names fewer than two concepts.
     """
     keys = ("concept", "subject", "predicate", "text")
-    records = [record for _, record in _records(source, "prose.jsonl", keys)]
+    records = [dict(record) for _, record in _records(source, "prose.jsonl", keys)]
     if len({record["concept"] for record in records}) < 2:
         raise FactsError("prose needs sentences about at least two concepts", source)
     return records
