@@ -111,7 +111,7 @@ def _card(model: LanguageModel, edits: Sequence[WeightEdit], note: str) -> str:
         "",
         f"Made by broca from {model.name}{revision} (weights fingerprint "
         f"{model.identity.fingerprint}). Only value vectors were changed: columns of the down "
-        "projections, one per hidden neuron. Everything else is byte for byte the same, and so is "
+        "projections, one per hidden neuron. Every other number is the same, and so is "
         "the licence.",
         "",
         "It loads like any other model:",
@@ -133,7 +133,8 @@ def _card(model: LanguageModel, edits: Sequence[WeightEdit], note: str) -> str:
 
 def _words(model: LanguageModel, edit: WeightEdit) -> str:
     n_layers = len(set(edit.neurons.layers.tolist()))
-    where = f"{len(edit.neurons)} neurons in {n_layers} layers"
+    layers = "1 layer" if n_layers == 1 else f"{n_layers} layers"
+    where = f"{len(edit.neurons)} neurons in {layers}"
     name = f" (set {edit.neurons.name!r})" if edit.neurons.name else ""
     if not isinstance(edit, ValueVectors):
         change = "switched off" if edit.factor == 0 else f"multiplied by {edit.factor:g}"
