@@ -137,8 +137,9 @@ def _other_answers(run: StoredRun) -> list[Answer]:
         ),
         Answer(
             "Do relations stand in each other's way?",
-            f"In {negative} of {pairs} pairs",
-            "There, a relation gains when the other's neurons are off.",
+            f"{negative} of {pairs} cells are negative",
+            "There, a relation gains when the other's neurons are off. A single fact can make a "
+            "cell negative; the interference study tests pairs.",
         ),
     ]
 

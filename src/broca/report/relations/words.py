@@ -98,4 +98,5 @@ def percent(share: float | None) -> str:
 
 
 def points(share: float) -> str:
-    return f"{100 * share:+.1f} points of accuracy".replace("-", "−")
+    rounded = round(100 * share, 1) or 0.0  # no "-0.0"
+    return f"{rounded:+.1f} points of accuracy".replace("-", "−").replace("+0.0", "0.0")
