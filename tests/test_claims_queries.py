@@ -108,4 +108,3 @@ def test_rows_tell_what_was_done(run: RunFolder) -> None:
         table.column("prompt").to_pylist(), table.column("p_before").to_pylist(), strict=True
     ):
         assert before.setdefault(prompt, value) == pytest.approx(value, rel=1e-4)
-    assert run.summary["rows.computed_per_needed"] == 1.0

@@ -27,6 +27,7 @@ from broca.studies.queries.asking import in_chat, read_questions, render
 from broca.studies.queries.effect import unrelated
 from broca.studies.queries.effect_words import effect_words
 from broca.studies.queries.effects import Effects, compare, describe
+from broca.studies.study import Results
 from query_files import rows, write_rows
 from tiny import tiny_model, tiny_tokenizer
 
@@ -135,8 +136,7 @@ def made_effects(n: int = 12, seed: int = 0) -> Effects:
         (method, "suppress", kind): mean + 0.1 * rng.standard_normal(n)
         for (method, kind), mean in means.items()
     }
-    flips = {(m, "suppress"): np.zeros((n, 3)) for m in ("na-ica", "random")}
-    return Effects(tuple(map(str, range(n))), tables, tables, flips)
+    return Effects(tuple(map(str, range(n))), tables, tables)
 
 
 def test_figures_equal_the_plain_formulas() -> None:
@@ -171,6 +171,14 @@ def test_matched_sets_of_empty_sets_are_left_out() -> None:
     effects.relative["na-ica", "suppress", "matched"][3] = np.nan
     record = describe(effects, "na-ica", "suppress", seed=0, n_resamples=50, n_permutations=50)
     assert np.isfinite(record["matched"])
+
+
+def test_an_empty_set_has_no_effect() -> None:
+    effects = Effects.of(("q0", "q1"), {}, Results({}, {}), ("na-ica", "na"), ("boost",))
+    assert (effects.methods, effects.actions) == (("na-ica", "na"), ("boost",))
+    record = describe(effects, "na", "boost", seed=0, n_resamples=50, n_permutations=50)
+    assert (record["related"], record["difference"]) == (0.0, 0.0)
+    assert np.isnan(record["pcr"])
 
 
 def word_records(**pcr: float) -> list[dict[str, Any]]:

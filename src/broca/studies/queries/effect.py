@@ -84,8 +84,9 @@ class QueryEffect:
         """Related, Unrelated, PCR and their tests; neurons per query, layers, convergence."""
         places: Mapping[Key, Sequence[Condition]] = results.extra["places"]
         part: Part = results.extra["part"]
-        effects = Effects.of(part.found, places, results)
-        return effect_findings(material.config, part, effects, self.prefix, self.by)
+        config = material.config
+        effects = Effects.of(part.found, places, results, config.methods, tuple(config.actions))
+        return effect_findings(config, part, effects, self.prefix, self.by)
 
 
 def unrelated(part: Part, query: str, n: int, seed: int) -> list[str]:
@@ -107,6 +108,8 @@ def _conditions(
     config = material.config
     for method in config.methods:
         neurons = part.neurons(query, method)
+        if not len(neurons):
+            continue
         matched = [] if method == "random" else _matched(neurons, config)
         for action, factor in config.actions.items():
             labels: dict[str, Any] = {"factor": factor, "positions": "last"}
@@ -121,8 +124,8 @@ def _conditions(
 
 
 def _matched(neurons: NeuronSet, config: QueriesConfig) -> list[tuple[int, NeuronSet]]:
-    """Seeds with random sets of the same count per layer, none for an empty set."""
-    seeds = range(config.seed, config.seed + config.n_matched) if len(neurons) else ()
+    """Seeds with random sets of the same count per layer, outside the set."""
+    seeds = range(config.seed, config.seed + config.n_matched)
     return [
         (
             seed,

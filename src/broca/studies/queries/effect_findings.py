@@ -14,7 +14,7 @@ from broca.store import summary_key
 from broca.studies.queries.config import QueriesConfig
 from broca.studies.queries.effect_words import accuracy_words, convergence_words, effect_words
 from broca.studies.queries.effects import Effects, compare, describe
-from broca.studies.queries.material import Part
+from broca.studies.queries.material import Part, near_chance
 from broca.studies.queries.published import published_notes, published_pcr
 from broca.studies.study import Findings
 
@@ -80,11 +80,6 @@ def part_figures(part: Part, config: QueriesConfig, prefix: str) -> dict[str, An
         part, "attribution" if prefix == "queries" else f"{prefix}.attribution"
     )
     return figures
-
-
-def near_chance(low: float, chance: float) -> bool:
-    """Whether an accuracy's interval reaches down to guessing."""
-    return not low > chance
 
 
 def _accuracy(part: Part, config: QueriesConfig) -> list[dict[str, Any]]:
@@ -165,10 +160,10 @@ def _probabilities(part: Part, effects: Effects) -> list[dict[str, Any]]:
         keep = np.ones(len(fields), bool) if field == ALL else fields == field
         if not keep.any():
             continue
-        for method in dict.fromkeys(method for method, _ in effects.flips):
+        for method in effects.methods:
             record: dict[str, Any] = {"field": field, "method": method, "n": int(keep.sum())}
             record["untouched"] = float(p[keep].mean())
-            for action in dict.fromkeys(action for _, action in effects.flips):
+            for action in effects.actions:
                 gain = effects.absolute[method, action, "related"][keep]
                 record[action] = float((p[keep] + gain).mean())
             records.append(record)
@@ -262,7 +257,6 @@ def _queries(part: Part) -> list[dict[str, Any]]:
 
 def _with_effects(records: Sequence[dict[str, Any]], effects: Effects) -> list[dict[str, Any]]:
     place = {query: i for i, query in enumerate(effects.queries)}
-    actions = dict.fromkeys(action for _, action in effects.flips)
     return [
         {
             **record,
@@ -270,7 +264,7 @@ def _with_effects(records: Sequence[dict[str, Any]], effects: Effects) -> list[d
                 action: float(effects.relative["na-ica", action, "related"][place[record["query"]]])
                 if record["query"] in place
                 else None
-                for action in actions
+                for action in effects.actions
             },
         }
         for record in records

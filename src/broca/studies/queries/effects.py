@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,14 +40,13 @@ class Effects:
         queries: The queries that have neurons, in order.
         relative: (method, action, kind) -> mean (P' - P) / P, [query].
         absolute: The same of P' - P.
-        flips: (method, action) -> [query, (wrong to right, right to wrong, wrong before)], as
-            shares of the query's own prompts.
+
+    An empty set changes nothing: 0, without being measured. It has no matched sets: NaN.
     """
 
     queries: tuple[str, ...]
     relative: Mapping[tuple[str, str, str], np.ndarray]
     absolute: Mapping[tuple[str, str, str], np.ndarray]
-    flips: Mapping[tuple[str, str], np.ndarray]
 
     @classmethod
     def of(
@@ -54,22 +54,21 @@ class Effects:
         queries: Sequence[str],
         places: Mapping[Key, Sequence[Condition]],
         results: Results,
+        methods: Sequence[str],
+        actions: Sequence[str],
     ) -> Effects:
         """Reduce rows to one number per query."""
         number = {query: i for i, query in enumerate(queries)}
-        relative: dict[tuple[str, str, str], np.ndarray] = {}
-        absolute: dict[tuple[str, str, str], np.ndarray] = {}
-        flips: dict[tuple[str, str], np.ndarray] = {}
+        kinds = list(product(methods, actions, ("related", "unrelated")))
+        relative = {kind: np.zeros(len(queries)) for kind in kinds}
+        absolute = {kind: np.zeros(len(queries)) for kind in kinds}
         for key, conditions in places.items():
             rows = results[list(conditions)]
-            place = number[key.query]
             kind = (key.method, key.action, key.kind)
             for table, values in ((relative, relative_change(rows)), (absolute, change(rows))):
-                table.setdefault(kind, np.full(len(queries), np.nan))[place] = values.mean()
-            if key.kind == "related":
-                shares = flips.setdefault(kind[:2], np.full((len(queries), 3), np.nan))
-                shares[place] = _flip_shares(rows)
-        return cls(tuple(queries), relative, absolute, flips)
+                column = table.setdefault(kind, np.full(len(queries), np.nan))
+                column[number[key.query]] = values.mean()
+        return cls(tuple(queries), relative, absolute)
 
     def where(self, keep: np.ndarray) -> Effects:
         """The same of some queries, bool [query]."""
@@ -78,8 +77,17 @@ class Effects:
             names,
             {key: values[keep] for key, values in self.relative.items()},
             {key: values[keep] for key, values in self.absolute.items()},
-            {key: values[keep] for key, values in self.flips.items()},
         )
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods, in order."""
+        return tuple(dict.fromkeys(method for method, _, _ in self.relative))
+
+    @property
+    def actions(self) -> tuple[str, ...]:
+        """The actions, in order."""
+        return tuple(dict.fromkeys(action for _, action, _ in self.relative))
 
     def pair(self, method: str, action: str) -> tuple[np.ndarray, np.ndarray]:
         """Related and Unrelated, each [query]."""
@@ -94,11 +102,6 @@ def relative_change(rows: Outcomes) -> np.ndarray:
 def change(rows: Outcomes) -> np.ndarray:
     """P' - P per row."""
     return np.exp(rows.log_p) - np.exp(rows.log_p_before)
-
-
-def _flip_shares(rows: Outcomes) -> np.ndarray:
-    before, after = rows.correct_before.astype(bool), rows.correct.astype(bool)
-    return np.array([(~before & after).mean(), (before & ~after).mean(), (~before).mean()])
 
 
 def describe(

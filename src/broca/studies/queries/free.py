@@ -22,7 +22,7 @@ from broca.estimates import bootstrap_mean, bootstrap_paired, sign_flip_test
 from broca.scores import QuerySummary, Ranking, select_queries
 from broca.studies.queries.attributing import Attributed
 from broca.studies.queries.effects import spread
-from broca.studies.queries.material import Material, Part, QueryBench
+from broca.studies.queries.material import Material, Part, QueryBench, near_chance
 from broca.studies.study import Findings, Plan, Results
 
 FEWEST = 4  # NA-ICA compares queries
@@ -59,10 +59,13 @@ class ProxyAgainstFreeForm:
             figures["queries.free_form.converged_share"] = float(
                 np.mean([f.converged for f in prompts])
             )
+        near = near_chance(part.accuracy(seed=material.config.seed).low, part.chance())
+        caution = ["The model answers near chance: this says nothing about knowledge."]
         return Findings(
             figures,
             {"overlaps": records, "totals": totals},
-            [_words(total) for total in totals] or ["Too few queries to compare with free form."],
+            [*(_words(total) for total in totals), *(caution if near and totals else [])]
+            or ["Too few queries to compare with free form."],
         )
 
 

@@ -148,6 +148,11 @@ def _attribute(parts: Sequence[Portion], bench: QueryBench) -> dict[str, Attribu
     return found
 
 
+def near_chance(low: float, chance: float) -> bool:
+    """Whether an accuracy's interval reaches down to guessing."""
+    return not low > chance
+
+
 def own_group(query: str) -> str:
     """Name of the group of a query's own prompts."""
     return f"query/{query}"
