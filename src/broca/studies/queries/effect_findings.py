@@ -40,7 +40,7 @@ def effect_findings(
     whole = [record for record in tables["effects"] if record["field"] == ALL]
     words = [
         *accuracy_words(about["accuracy"], by),
-        *effect_words(whole, tables["paired"], about["accuracy"][0], config.alpha),
+        *effect_words(whole, tables["paired"], about["accuracy"][0], config.alpha, by),
         *convergence_words(about["convergence"], part),
     ]
     return Findings(figures, tables, words)

@@ -39,13 +39,17 @@ def accuracy_words(accuracy: Sequence[Record], by: str) -> list[str]:
 
 
 def effect_words(
-    effects: Sequence[Record], paired: Sequence[Record], accuracy: Record, alpha: float
+    effects: Sequence[Record],
+    paired: Sequence[Record],
+    accuracy: Record,
+    alpha: float,
+    by: str = "field",
 ) -> list[str]:
     """Related against Unrelated, the comparison with other methods, the paper's order."""
     words = []
     for record in effects:
         if record["method"] == "na-ica":
-            words.append(_own(record))
+            words.append(_own(record, by))
     if accuracy["near_chance"]:
         return words
     for record in effects:
@@ -56,13 +60,13 @@ def effect_words(
     return words
 
 
-def _own(record: Record) -> str:
+def _own(record: Record, by: str) -> str:
     verb = "Boosting" if record["action"] == "boost" else "Suppressing"
     pcr = record["pcr"]
     return (
         f"{verb} a query's own NA-ICA neurons changes the probability of its answer by "
-        f"{record['related']:+.0%}, and that of answers in other fields by "
-        f"{record['unrelated']:+.1%}: |Related| − |Unrelated| = {record['difference']:.3f} "
+        f"{record['related']:+.1%}, and that of answers in other {by}s by "
+        f"{record['unrelated']:+.2%}: |Related| − |Unrelated| = {record['difference']:.3f} "
         f"[{record['difference_low']:.3f}, {record['difference_high']:.3f}], "
         f"PCR {_number(pcr)} [{_number(record['pcr_low'])}, {_number(record['pcr_high'])}], "
         f"n = {record['n']} queries"

@@ -23,6 +23,10 @@ SIGN = {"boost": 1.0, "suppress": -1.0}
 """Which way an effect counts as wanted."""
 
 
+Kind = tuple[str, str, str]
+"""Method, action, and whose prompts: related, unrelated or matched."""
+
+
 class Key(NamedTuple):
     """What a condition is for: a method's set of a query, an action, and whose prompts."""
 
@@ -45,8 +49,8 @@ class Effects:
     """
 
     queries: tuple[str, ...]
-    relative: Mapping[tuple[str, str, str], np.ndarray]
-    absolute: Mapping[tuple[str, str, str], np.ndarray]
+    relative: Mapping[Kind, np.ndarray]
+    absolute: Mapping[Kind, np.ndarray]
 
     @classmethod
     def of(
@@ -59,7 +63,7 @@ class Effects:
     ) -> Effects:
         """Reduce rows to one number per query."""
         number = {query: i for i, query in enumerate(queries)}
-        kinds = list(product(methods, actions, ("related", "unrelated")))
+        kinds: list[Kind] = list(product(methods, actions, ("related", "unrelated")))
         relative = {kind: np.zeros(len(queries)) for kind in kinds}
         absolute = {kind: np.zeros(len(queries)) for kind in kinds}
         for key, conditions in places.items():
