@@ -262,7 +262,7 @@ def planted_edit(world):
     relation = relations[RELATION]
     fact = relation.facts[0]
     new = next(f.objects[0] for f in relation.facts if f.objects[0] not in fact.objects)
-    config = FactEditConfig(n_neurons=8, max_change=2.0, max_total=1.5, n_steps=20)
+    config = FactEditConfig(n_neurons=8, max_change=2.0, max_total=1.5, step_size=0.2)
     return model, relations, replace_fact(model, relations, fact, new, config), config
 
 

@@ -4,8 +4,10 @@
    summed over the fact's own paraphrases.
 2. Only their value vectors may change, each by at most a share of its own length, all together by
    at most a share of theirs.
-3. A few steps of Adam raise log P of the whole new object on the paraphrases. A second term keeps
-   what the model says after a few other prompts (Kullback-Leibler divergence from before).
+3. A few steps down the gradient, all of one length, raise log P of the whole new object on the
+   paraphrases. A second term keeps what the model says after a few other prompts
+   (Kullback-Leibler divergence from before). Adam, which moves every coordinate alike, needed
+   half as much change again for the same effect.
 4. The steps end when every paraphrase gives the new object the probability asked for; the
    iterate of lowest loss is kept.
 
@@ -45,7 +47,8 @@ class FactEditConfig:
         max_change: Length of one vector's change / its own length, at most.
         max_total: The same for all of them as one long vector.
         n_steps: Gradient steps, at most.
-        step_size: How far a value vector may move in one step / its own length.
+        step_size: Root mean square over the value vectors of how far one step moves them / their
+            own lengths.
         target: Probability of the new object in every paraphrase at which the steps end.
         locality: Weight of the term that keeps other answers; 0 leaves it out.
         n_others: Prompts of that term: other subjects, half of them of the same relation.
@@ -54,13 +57,13 @@ class FactEditConfig:
         seed: Draws the other prompts.
     """
 
-    n_neurons: int = 32
+    n_neurons: int = 16
     max_change: float = 1.0
     max_total: float = 0.7
-    n_steps: int = 15
-    step_size: float = 0.2
+    n_steps: int = 25
+    step_size: float = 0.1
     target: float = 0.8
-    locality: float = 1.0
+    locality: float = 4.0
     n_others: int = 8
     n_nodes: int = 6
     template_set: str = "finding"
@@ -353,8 +356,6 @@ def _descend(problem: _Problem, config: FactEditConfig) -> tuple[Tensor, Tensor,
     """The change of lowest loss, log P with it, and the steps made."""
     lengths = problem.lengths[:, None]
     share = torch.zeros(len(lengths), problem.rows.shape[-1], requires_grad=True)
-    # Adam moves every coordinate by about its rate, hence a vector by sqrt(d_model) times that.
-    adam = torch.optim.Adam([share], lr=config.step_size / share.shape[1] ** 0.5)
     best = (float("inf"), torch.zeros_like(share), problem.log_p_before)
     step = 0
     for step in range(config.n_steps + 1):
@@ -368,9 +369,10 @@ def _descend(problem: _Problem, config: FactEditConfig) -> tuple[Tensor, Tensor,
         reached = log_p.min().item() >= np.log(config.target)
         if step == config.n_steps or reached:
             break
-        adam.zero_grad()
-        loss.backward()
-        adam.step()
+        (slope,) = torch.autograd.grad(loss, share)
+        with torch.no_grad():
+            far = config.step_size * len(share) ** 0.5
+            share -= far * slope / slope.norm().clamp(min=1e-30)
         _bound(share, lengths, config)
     return best[1] * lengths, best[2], step
 
