@@ -17,7 +17,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/demo"),
     again: Annotated[bool, typer.Option("--again", help="Repeat a finished demo.")] = False,
 ) -> None:
-    """Find the relation neurons of the embedded model and switch them off."""
+    """Find relation neurons and query neurons of the embedded model, and switch them."""
     from broca.recipes import load_recipe
     from broca.run import execute, read_job
     from broca.store import RunFolder, is_run
