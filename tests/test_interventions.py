@@ -7,14 +7,14 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from plain import plain_factor
-from tiny import TEXTS, tiny_model, tiny_module, tiny_tokenizer
 
 from broca.errors import InterventionError, NeuronError
 from broca.interventions import Deactivate, Fix, Scale, first_layer, intervene
 from broca.model import LanguageModel
 from broca.model.check import recorded
 from broca.neurons import NeuronIndex, NeuronSet, WeightsDifferWarning, uniform_random
+from plain import plain_factor
+from tiny import TEXTS, tiny_model, tiny_module, tiny_tokenizer
 
 
 @pytest.fixture(scope="module")

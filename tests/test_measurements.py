@@ -6,8 +6,6 @@ import math
 
 import pytest
 import torch
-from plain import plain_answer, plain_factor, plain_log_p
-from tiny import TEXTS, tiny_model, tiny_tokenizer
 
 from broca.answers import answer_tokens, find_targets, measure_border
 from broca.errors import PromptError
@@ -16,6 +14,8 @@ from broca.measurements import answer_prompts
 from broca.model import LanguageModel
 from broca.neurons import NeuronIndex, NeuronSet, uniform_random
 from broca.prompts import Prompt
+from plain import plain_answer, plain_factor, plain_log_p
+from tiny import TEXTS, tiny_model, tiny_tokenizer
 
 ANSWERS = (("fox jumps over", "dog"), ("A",), ("city of the lazy",), ("B", "C", "D"))
 PROMPTS = [

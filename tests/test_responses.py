@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tiny import TEXTS, tiny_model, tiny_tokenizer
 
 from broca.errors import RunError, ScoreError
 from broca.model.check import recorded
 from broca.prompts import Prompt
 from broca.responses import POOLINGS, record_responses
+from tiny import TEXTS, tiny_model, tiny_tokenizer
 
 PROMPTS = [
     Prompt(id=f"p{n}", text=text, answers=("x",), subject_span=(0, len(text.split()[0])))
