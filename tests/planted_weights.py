@@ -60,7 +60,9 @@ class Builder:
     """Writes circuits into a model of small random noise."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
-        self.vocabulary: dict[str, int] = tokenizer.get_vocab()
+        # The tokenizer hands its words over in an order that changes from process to process.
+        words = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+        self.vocabulary: dict[str, int] = dict(words)
         config = LlamaConfig(
             vocab_size=len(self.vocabulary),
             hidden_size=D_MODEL,
@@ -80,6 +82,7 @@ class Builder:
         )
         self.module = LlamaForCausalLM(config).eval()
         self.generator = torch.Generator().manual_seed(0)
+        self.word_generator = torch.Generator().manual_seed(2)
         self._noise()
 
     def _noise(self) -> None:
@@ -112,7 +115,7 @@ class Builder:
 
     def word(self, word: str, **weights: float) -> None:
         """What a word's token, with and without space, says about itself."""
-        noise = 0.4 * torch.randn(len(NOISE), generator=self.generator)
+        noise = 0.4 * torch.randn(len(NOISE), generator=self.word_generator)
         own = dict(zip(NOISE, noise.tolist(), strict=True))
         row = self._row({"const": CONST, **weights, **own})
         for piece in (word, f" {word}"):
