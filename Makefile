@@ -46,10 +46,12 @@ docs: $(READY)  ## check that the documentation's examples run
 	$(BIN)/python -m pytest -q tests/test_public_api.py tests/test_readme.py
 
 atlas: $(READY)  ## train the embedded model again, from its facts
-	$(BIN)/python -m atlas.train --out atlas/runs/seed0 --seed 0
+	$(BIN)/python -m atlas.train --out atlas/runs/seed0 --seed 0 --export
+	$(BIN)/python -m atlas.measure --write
+	$(BIN)/python -m atlas.probe --write
 
 card: $(READY)  ## measure the embedded model through plain transformers and print its table
-	$(BIN)/python -m atlas.measure src/broca/atlas
+	$(BIN)/python -m atlas.measure
 
 clean:  ## remove what was built, keep runs
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .import_linter_cache
