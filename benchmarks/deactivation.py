@@ -78,10 +78,10 @@ def ours(model: LanguageModel, prompts: list[Prompt], sets: dict[str, NeuronSet]
 
 
 @contextmanager
-def zeroing_hooks(model: LanguageModel, neurons: NeuronSet | None) -> Iterator[None]:
+def zeroing_hooks(model: LanguageModel, neurons: NeuronSet) -> Iterator[None]:
     """What a user writes: a forward hook that zeroes columns, on each module touched."""
     with ExitStack() as stack:
-        for site, layer in neurons.counts() if neurons is not None else ():
+        for site, layer in neurons.counts():
             columns = torch.from_numpy(
                 neurons.only(site=site, layer=layer).indices.astype(np.int64)
             )
@@ -100,7 +100,8 @@ def theirs(model: LanguageModel, prompts: list[Prompt], sets: dict[str, NeuronSe
     """Answers by condition, one condition after the other, through `generate`."""
     answers = {}
     tokens = model.encode([prompt.text for prompt in prompts])
-    for name, neurons in {"untouched": None, **sets}.items():
+    nothing = NeuronSet.of([], model.identity)
+    for name, neurons in {"untouched": nothing, **sets}.items():
         with zeroing_hooks(model, neurons):
             for start in range(0, len(prompts), size):
                 batch = model.pad(tokens[start : start + size])

@@ -368,7 +368,7 @@ def _keys_values(cache: Any, n_layers: int) -> KeysValues:
         return []
     found: KeysValues = []
     for number in range(n_layers):
-        layer = cache.layers[number] if number < len(cache.layers) else None
-        ready = layer is not None and getattr(layer, "keys", None) is not None
-        found.append((layer.keys, layer.values) if ready and layer.keys.numel() else None)
+        layer: Any = cache.layers[number] if number < len(cache.layers) else None
+        keys = getattr(layer, "keys", None)
+        found.append((keys, layer.values) if keys is not None and keys.numel() else None)
     return found
