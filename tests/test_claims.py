@@ -79,6 +79,7 @@ def test_logits_are_those_of_plain_transformers(world, model):
         attention_mask=batch.attention_mask,
         position_ids=batch.position_ids,
         use_cache=False,
+        logits_to_keep=1,  # the head's product over more rows may differ in the last bit
     ).logits[:, -1]
     assert torch.equal(model.logits(batch)[:, -1], plain)
     neurons = NeuronSet.of(world.planted["river"], model.identity)
