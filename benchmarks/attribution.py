@@ -30,7 +30,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
-from captum.attr import IntegratedGradients
+from captum.attr import IntegratedGradients  # pyright: ignore[reportMissingImports]
 
 from broca.attributions import attribute_neurons, fixed_rule
 from broca.model import LanguageModel
