@@ -51,12 +51,14 @@ def alternate(
         for contestant in contestants.values():
             contestant()
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(runs):
+    for run in range(1, runs + 1):
         for name, contestant in contestants.items():
             gc.collect()
             start = clock()
             contestant()
             seconds[name].append(clock() - start)
+            # Long benchmarks show that they live, and leave something if they are broken off.
+            print(f"{name}, run {run} of {runs}: {seconds[name][-1]:.3g} s", file=sys.stderr)
     return {name: Timing(tuple(times)) for name, times in seconds.items()}
 
 
