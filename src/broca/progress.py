@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import TypeVar
@@ -18,6 +19,8 @@ from rich.progress import (
 
 T = TypeVar("T")
 
+LOG_SECONDS = 30  # between two lines of a log
+
 _showing: ContextVar[bool] = ContextVar("showing", default=False)
 
 
@@ -30,8 +33,9 @@ def track(
 ) -> Iterator[T]:
     """Yield the items and show on standard error how many are done and how long the rest takes.
 
-    Nothing is drawn where standard error is not a terminal, nor inside another bar: the outer
-    one knows better how long everything takes.
+    Where standard error is not a terminal, as in the log of a batch job, a line is written every
+    half minute instead. Inside another bar nothing is shown: the outer one knows better how long
+    everything takes.
 
     Args:
         items: What to go through.
@@ -43,10 +47,26 @@ def track(
         total = sum(weights)
     elif total is None and hasattr(items, "__len__"):
         total = len(items)  # type: ignore[arg-type]
-    console = Console(stderr=True)
-    if not console.is_terminal or _showing.get():
+    if _showing.get():
         yield from items
         return
+    console = Console(stderr=True)
+    _showing.set(True)
+    try:
+        shown = _draw if console.is_terminal else _log
+        yield from shown(console, items, description, total, weights)
+    finally:
+        _showing.set(False)
+
+
+def _draw(
+    console: Console,
+    items: Iterable[T],
+    description: str,
+    total: int | None,
+    weights: Sequence[int] | None,
+) -> Iterator[T]:
+    """A bar on a terminal."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -55,12 +75,29 @@ def track(
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    _showing.set(True)
-    try:
-        with Progress(*columns, console=console, transient=True) as progress:
-            task = progress.add_task(description, total=total)
-            for number, item in enumerate(items):
-                yield item
-                progress.advance(task, weights[number] if weights is not None else 1)
-    finally:
-        _showing.set(False)
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(description, total=total)
+        for number, item in enumerate(items):
+            yield item
+            progress.advance(task, weights[number] if weights is not None else 1)
+
+
+def _log(
+    console: Console,
+    items: Iterable[T],
+    description: str,
+    total: int | None,
+    weights: Sequence[int] | None,
+) -> Iterator[T]:
+    """A line now and then in a log."""
+    start = written = time.monotonic()
+    done = 0
+    for number, item in enumerate(items):
+        yield item
+        done += weights[number] if weights is not None else 1
+        now = time.monotonic()
+        if now - written >= LOG_SECONDS:
+            written = now
+            left = "" if not (total and done) else f", {(now - start) * (total - done) / done:.0f} s left"
+            of = "" if not total else f" of {total}"
+            console.print(f"{description}: {done}{of}{left}", highlight=False)

@@ -1,0 +1,43 @@
+"""Progress in a log: lines now and then, nothing inside another bar."""
+
+from __future__ import annotations
+
+import pytest
+
+from broca import progress
+
+
+@pytest.fixture
+def every_item(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "LOG_SECONDS", 0)
+
+
+@pytest.mark.usefixtures("every_item")
+def test_a_log_says_how_far_it_is(capsys: pytest.CaptureFixture[str]):
+    assert list(progress.track("abc", "Reading", weights=[1, 2, 5])) == ["a", "b", "c"]
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(",")[0] for line in lines] == [
+        "Reading: 1 of 8",
+        "Reading: 3 of 8",
+        "Reading: 8 of 8",
+    ]
+
+
+@pytest.mark.usefixtures("every_item")
+def test_the_inner_of_two_is_silent(capsys: pytest.CaptureFixture[str]):
+    for _ in progress.track(range(2), "Outer"):
+        list(progress.track(range(3), "Inner"))
+    assert "Inner" not in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("every_item")
+def test_a_broken_loop_leaves_the_next_one_audible(capsys: pytest.CaptureFixture[str]):
+    for _ in progress.track(range(3), "Broken"):
+        break
+    list(progress.track(range(1), "Next"))
+    assert "Next: 1 of 1" in capsys.readouterr().err
+
+
+def test_short_work_writes_nothing(capsys: pytest.CaptureFixture[str]):
+    list(progress.track(iter("abc"), "Reading"))
+    assert capsys.readouterr().err == ""
