@@ -94,6 +94,7 @@ def test_attributions_converge_and_letters_are_right(run: RunFolder) -> None:
 
 def test_rows_tell_what_was_done(run: RunFolder) -> None:
     table = run.rows.read()
+    assert table.num_rows == run.summary["rows.computed"] == run.summary["rows.needed"]
     assert set(table.column("study").to_pylist()) == {"queries.effect"}
     clean = table.filter(pc.field("intervention") == "none")
     assert clean.column("p_before").equals(clean.column("p_after"))

@@ -290,6 +290,8 @@ def test_an_interrupted_run_ends_like_an_unbroken_one(
     assert len(RunFolder.open(tmp_path / "broken").rows.finished()) > 0
     broken = execute(job, tmp_path / "broken", model=model, report=False)
     assert broken.rows.read().equals(unbroken.rows.read())
+    for run in (broken, unbroken):  # methods choose the same neurons, fields share prompts
+        assert run.summary["rows.computed"] == run.summary["rows.needed"]
     first, second = (
         QuerySets.load(run.path / "sets" / "queries.parquet") for run in (broken, unbroken)
     )

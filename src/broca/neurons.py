@@ -21,6 +21,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -404,7 +405,7 @@ class NeuronSet:
             settings={"seed": seed},
         )
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Hash of which neurons are in the set, whatever their order, scores or names."""
         text = json.dumps(sorted(self._keys()))

@@ -1,9 +1,9 @@
 """The bench of a run: measures what no study has measured yet, keeps it, and finds it again.
 
 1. All prompts of a plan are asked untouched, unless an earlier plan has asked them.
-2. Conditions no earlier plan has named are computed: interventions on the same groups of prompts
-   together, so that batches are full and the layers below the first edited one run once for
-   them (METHODS §6).
+2. Every condition asks the prompts that no earlier one has asked under the same intervention
+   (`broca.run.sharing`). Interventions on the same prompts are computed together, so that batches
+   are full and the layers below the first edited one run once for them (METHODS §6).
 3. Such a **unit** is stored whole, and skipped when it is found stored. What units there are
    follows from the plans alone, never from what happens to be stored already: a run that was
    interrupted computes the same batches, hence the same rows to the last bit.
@@ -12,12 +12,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-
-import numpy as np
-import pyarrow as pa
 
 from broca.answers import find_targets, measure_border
 from broca.engines import Engine
@@ -27,6 +24,8 @@ from broca.model import LanguageModel
 from broca.neurons import NeuronSet
 from broca.prompts import Prompt
 from broca.responses import Responses, record_responses
+from broca.run.sharing import UNTOUCHED, Share, Sharing, change_of
+from broca.run.stored_rows import StoredRows
 from broca.scores import Labelling, NeuronScores, score_expertise_many
 from broca.store import RunFolder
 from broca.studies.study import Condition, Plan, Results, key_of, make_intervention, prompts_digest
@@ -40,23 +39,21 @@ class Unit:
     """Interventions on the same prompts, computed and stored together.
 
     Attributes:
-        prompts: The prompts, of one or more groups.
-        groups: Id of each prompt -> its groups.
-        changes: Interventions by a name.
-        conditions: (name of the intervention, group) -> condition and its key.
+        prompts: The prompts.
+        changes: Interventions by name.
+        shares: (name of the intervention, id of the prompt) -> whose row it is.
         border: What stands between prompt and answer.
     """
 
     prompts: Sequence[Prompt]
-    groups: Mapping[str, Sequence[str]]
     changes: Mapping[str, Intervention | None]
-    conditions: Mapping[tuple[str, str], tuple[Condition, str]]
+    shares: Mapping[tuple[str, str], Share]
     border: str
 
     @property
     def keys(self) -> set[str]:
-        """Keys of all its conditions."""
-        return {key for _, key in self.conditions.values()}
+        """Keys of all its rows."""
+        return {share.key for share in self.shares.values()}
 
     @property
     def size(self) -> int:
@@ -102,9 +99,9 @@ class RunBench:
         self.batch_size = batch_size
         self.needed: set[tuple[str, str]] = set()
         self.declared: list[dict[str, Any]] = []
+        self.groups: dict[str, dict[str, list[str]]] = {}  # study -> group -> ids of its prompts
         self.asked: dict[str, Prompt] = {}
-        self._known: set[str] = set()  # keys any plan of this run has named
-        self._untouched: dict[str, str] = {}  # prompt -> key of the condition that asked it
+        self._sharing = Sharing()
         self._borders: dict[str, str] = {}  # language -> border
 
     def record(
@@ -134,12 +131,23 @@ class RunBench:
         """See :meth:`broca.studies.study.Bench.measure`."""
         groups = list(dict.fromkeys(condition.prompts for condition in plan.conditions))
         self._measure_borders(prompt for group in groups for prompt in plan.groups[group])
-        self._compute(study, plan, self._untouched_conditions(plan, groups))
-        keys = self._keys(plan)
-        new = {c: k for c, k in keys.items() if c.intervention != "none" and self._is_new(k)}
-        self._compute(study, plan, new)
-        self._note(study, plan, keys)
-        return self._results(plan, keys)
+        # every row has the untouched answer beside it
+        untouched = [Condition(group) for group in groups]
+        return self._measure(study, plan, [untouched, list(plan.conditions)])
+
+    def _measure(self, study: str, plan: Plan, stages: Sequence[Sequence[Condition]]) -> Results:
+        """Compute what is new of conditions, stage by stage, and find all of the plan."""
+        for conditions in stages:
+            shares = self._sharing.claim(
+                plan,
+                conditions,
+                lambda condition, prompts: self._key(
+                    condition, plan.sets.get(condition.set), prompts
+                ),
+            )
+            self._compute(study, plan, shares)
+        self._note(study, plan)
+        return self._results(plan)
 
     # -- what there is to compute ------------------------------------------------------------
 
@@ -151,184 +159,111 @@ class RunBench:
             if language not in self._borders:
                 self._borders[language] = measure_border(self.model, listed)
 
-    def _untouched_conditions(self, plan: Plan, groups: Sequence[str]) -> dict[Condition, str]:
-        """Groups with a prompt that no plan has asked untouched."""
-        new: dict[Condition, str] = {}
-        for group in groups:
-            prompts = plan.groups[group]
-            if any(prompt.id not in self._untouched for prompt in prompts):
-                key = self._key(Condition(group), None, prompts)
-                self._known.add(key)
-                self._untouched.update(dict.fromkeys((p.id for p in prompts), key))
-                new[Condition(group)] = key
-        return new
-
-    def _is_new(self, key: str) -> bool:
-        """Whether no plan has named this key; from now on one has."""
-        new = key not in self._known
-        self._known.add(key)
-        return new
-
-    def _keys(self, plan: Plan) -> dict[Condition, str]:
-        digests = {group: prompts_digest(prompts) for group, prompts in plan.groups.items()}
-        return {
-            condition: self._key(
-                condition,
-                plan.sets.get(condition.set),
-                plan.groups[condition.prompts],
-                digests[condition.prompts],
-            )
-            for condition in plan.conditions
-        }
-
     def _key(
-        self,
-        condition: Condition,
-        neurons: NeuronSet | None,
-        prompts: Sequence[Prompt],
-        digest: str = "",
+        self, condition: Condition, neurons: NeuronSet | None, prompts: Sequence[Prompt]
     ) -> str:
+        """The key of the rows of some prompts under a condition."""
         settings = {
             "model": self.model.identity.fingerprint,
             "dtype": str(self.model.dtype),
-            "borders": sorted({self._borders[prompt.language] for prompt in prompts}),
+            **self._measurement(prompts),
         }
-        return key_of(condition, neurons, digest or prompts_digest(prompts), settings)
+        return key_of(condition, neurons, prompts_digest(prompts), settings)
+
+    def _measurement(self, prompts: Sequence[Prompt]) -> dict[str, Any]:
+        """What determines the rows of prompts beside texts, intervention and model."""
+        return {"borders": sorted({self._borders[prompt.language] for prompt in prompts})}
 
     # -- computing ---------------------------------------------------------------------------
 
-    def _compute(self, study: str, plan: Plan, new: Mapping[Condition, str]) -> None:
+    def _compute(self, study: str, plan: Plan, shares: Sequence[Share]) -> None:
         finished = self.folder.rows.finished()
-        units = [unit for unit in self._units(plan, new) if not unit.keys <= finished]
+        units = [unit for unit in self._units(plan, shares) if not unit.keys <= finished]
         before = self._before(units)
         asking = Asking(self.model, self.batch_size)
         sizes = [unit.size for unit in units]
         for unit, answers in self.engine.map(asking, units, f"Measuring {study}", sizes):
             writer = _RowWriter(self.model, study, plan, unit, before)
-            rows = [row for answer in answers for row in writer.rows(answer)]
-            self.folder.rows.append(rows, unit.keys)
+            self.folder.rows.append(map(writer.row, answers), unit.keys)
 
-    def _units(self, plan: Plan, new: Mapping[Condition, str]) -> list[Unit]:
-        """Interventions on the same groups go together, as many as a unit holds."""
-        by_change: dict[str, dict[str, tuple[Condition, str]]] = {}
-        for condition, key in new.items():
-            change = _name_of(condition, plan.sets.get(condition.set))
-            by_change.setdefault(change, {})[condition.prompts] = (condition, key)
-        alike: dict[tuple[str, ...], list[str]] = {}
-        for change, conditions in by_change.items():
-            for groups in self._portions(plan, list(conditions)):
-                alike.setdefault(groups, []).append(change)
+    def _units(self, plan: Plan, shares: Sequence[Share]) -> list[Unit]:
+        """Interventions on the same prompts go together, as many as a unit holds."""
+        by_change: dict[str, list[Share]] = {}
+        for share in shares:
+            by_change.setdefault(share.change, []).append(share)
+        alike: dict[tuple[str, ...], list[list[Share]]] = {}
+        for listed in by_change.values():
+            for portion in self._portions(listed):
+                prompts = tuple(prompt.id for share in portion for prompt in share.prompts)
+                alike.setdefault(prompts, []).append(portion)
         units = []
-        for groups, changes in alike.items():
-            n_prompts = sum(len(plan.groups[group]) for group in groups)
-            step = max(1, UNIT_ROWS // max(1, n_prompts))
-            for start in range(0, len(changes), step):
-                units.append(self._unit(plan, groups, changes[start : start + step], by_change))
+        for prompts, portions in alike.items():
+            step = max(1, UNIT_ROWS // len(prompts))
+            for start in range(0, len(portions), step):
+                units.append(self._unit(plan, portions[start : start + step]))
         return units
 
-    def _portions(self, plan: Plan, groups: Sequence[str]) -> list[tuple[str, ...]]:
-        """Groups in portions of one border, none much larger than a unit."""
-        portions: list[list[str]] = []
+    def _portions(self, shares: Sequence[Share]) -> list[list[Share]]:
+        """Shares in portions of one border, none much larger than a unit."""
+        portions: list[list[Share]] = []
         state, n_prompts = "", 0
-        for group in sorted(groups, key=self._border_key(plan)):
-            size, border = len(plan.groups[group]), self._border_key(plan)(group)
+        for share in sorted(shares, key=self._border):
+            size, border = len(share.prompts), self._border(share)
             if not portions or border != state or n_prompts + size > UNIT_ROWS:
                 portions.append([])
                 state, n_prompts = border, 0
-            portions[-1].append(group)
+            portions[-1].append(share)
             n_prompts += size
-        return [tuple(portion) for portion in portions]
+        return portions
 
-    def _border_key(self, plan: Plan) -> Callable[[str], str]:
-        return lambda group: self._borders[plan.groups[group][0].language]
+    def _border(self, share: Share) -> str:
+        return self._borders[share.prompts[0].language]
 
-    def _unit(
-        self,
-        plan: Plan,
-        groups: Sequence[str],
-        changes: Sequence[str],
-        by_change: Mapping[str, Mapping[str, tuple[Condition, str]]],
-    ) -> Unit:
-        prompts: dict[str, Prompt] = {}
-        member: dict[str, list[str]] = {}
-        for group in groups:
-            for prompt in plan.groups[group]:
-                prompts[prompt.id] = prompt
-                member.setdefault(prompt.id, []).append(group)
-        conditions = {(c, g): by_change[c][g] for c in changes for g in groups}
-        interventions = {}
-        for change in changes:
-            condition, _ = by_change[change][groups[0]]
-            interventions[change] = make_intervention(condition, plan.sets.get(condition.set))
-        border = self._border_key(plan)(groups[0])
-        return Unit(list(prompts.values()), member, interventions, conditions, border)
+    def _unit(self, plan: Plan, portions: Sequence[Sequence[Share]]) -> Unit:
+        """Each portion is one intervention on the same prompts."""
+        changes, shares = {}, {}
+        for portion in portions:
+            condition = portion[0].condition
+            neurons = plan.sets.get(condition.set)
+            changes[portion[0].change] = make_intervention(condition, neurons)
+            shares |= {(share.change, p.id): share for share in portion for p in share.prompts}
+        prompts = [prompt for share in portions[0] for prompt in share.prompts]
+        return Unit(prompts, changes, shares, self._border(portions[0][0]))
 
     def _before(self, units: Sequence[Unit]) -> dict[str, dict[str, Any]]:
         """Untouched answers to the prompts of some units, those still to be asked left out."""
-        keys = {self._untouched[prompt.id] for unit in units for prompt in unit.prompts}
+        prompts = [prompt for unit in units for prompt in unit.prompts]
+        keys = set(self._sharing.keys(UNTOUCHED, prompts))
         columns = ["prompt", *BEFORE, "n_answer_tokens"]
         table = self.folder.rows.read(conditions=keys, columns=columns)
         return {row["prompt"]: row for row in table.to_pylist()}
 
     # -- giving back -------------------------------------------------------------------------
 
-    def _note(self, study: str, plan: Plan, keys: Mapping[Condition, str]) -> None:
-        for condition, key in keys.items():
-            self.declared.append({"study": study, "key": key, **condition.as_dict()})
-            self.asked |= {prompt.id: prompt for prompt in plan.groups[condition.prompts]}
-            change = _name_of(condition, plan.sets.get(condition.set))
-            apart = "" if condition.intervention == "none" else change
-            self.needed |= {(apart, prompt.id) for prompt in plan.groups[condition.prompts]}
+    def _note(self, study: str, plan: Plan) -> None:
+        for condition in plan.conditions:
+            prompts, change = plan.groups[condition.prompts], change_of(condition, plan)
+            keys = sorted(set(self._sharing.keys(change, prompts)))
+            self.declared.append({"study": study, "keys": keys, **condition.as_dict()})
+            ids = [prompt.id for prompt in prompts]
+            self.groups.setdefault(study, {})[condition.prompts] = ids
+            self.asked |= {prompt.id: prompt for prompt in prompts}
+            self.needed |= {(change, prompt) for prompt in ids}
 
-    def _results(self, plan: Plan, keys: Mapping[Condition, str]) -> Results:
-        wanted = set(keys.values()) | {
-            self._untouched[prompt.id]
-            for condition in keys
-            for prompt in plan.groups[condition.prompts]
+    def _results(self, plan: Plan) -> Results:
+        keys = {
+            condition: self._sharing.keys(
+                change_of(condition, plan), plan.groups[condition.prompts]
+            )
+            for condition in plan.conditions
         }
+        wanted = {key for listed in keys.values() for key in listed}
         table = StoredRows(self.folder.rows.read(conditions=wanted))
-        places = {}
-        for condition, key in keys.items():
-            prompts = [prompt.id for prompt in plan.groups[condition.prompts]]
-            if condition.intervention == "none":
-                places[condition] = table.places([self._untouched[p] for p in prompts], prompts)
-            else:
-                places[condition] = table.places([key] * len(prompts), prompts)
-        return Results(table.columns, places, plan.extra)
-
-
-def _name_of(condition: Condition, neurons: NeuronSet | None) -> str:
-    """A name for an intervention, equal for equal neurons."""
-    what = "" if neurons is None else neurons.digest
-    return f"{condition.intervention} {what} {condition.factor} {condition.positions}"
-
-
-class StoredRows:
-    """A table of rows as numpy columns, with the place of every (condition, prompt)."""
-
-    def __init__(self, table: pa.Table) -> None:
-        self.columns: dict[str, np.ndarray] = {
-            name: _numpy(table.column(name)) for name in table.column_names
+        places = {
+            condition: table.places(listed, [p.id for p in plan.groups[condition.prompts]])
+            for condition, listed in keys.items()
         }
-        pairs = zip(self.columns["condition"], self.columns["prompt"], strict=True)
-        self._place = {pair: place for place, pair in enumerate(pairs)}
-
-    def places(self, conditions: Sequence[str], prompts: Sequence[str]) -> np.ndarray:
-        """Row numbers of pairs of condition and prompt."""
-        pairs = zip(conditions, prompts, strict=True)
-        return np.array([self._place[pair] for pair in pairs], dtype=int)
-
-
-def _numpy(column: Any) -> np.ndarray:
-    """A column as numpy; equal texts become one object, so that memory stays small."""
-    column = column.combine_chunks()
-    if pa.types.is_string(column.type):
-        coded = column.dictionary_encode()
-        texts = np.array(coded.dictionary.to_pylist(), dtype=object)
-        return texts[coded.indices.to_numpy()] if len(coded) else np.empty(0, object)
-    if pa.types.is_nested(column.type):
-        return np.empty(0)  # generated ids are kept for readers of the files
-    return column.to_numpy(zero_copy_only=False)
+        return Results(table.columns, places, plan.extra)
 
 
 @dataclass
@@ -351,20 +286,17 @@ class _RowWriter:
         for prompt, target in zip(missing, targets, strict=True):
             self._n_tokens[prompt.id] = min(map(len, target.measured), default=0)
 
-    def rows(self, answer: AnswerRow) -> Iterator[dict[str, Any]]:
-        """The answer as a row of every condition it belongs to."""
-        for group in self.unit.groups[answer.prompt]:
-            yield self._row(answer, *self.unit.conditions[answer.condition, group])
-
-    def _row(self, answer: AnswerRow, condition: Condition, key: str) -> dict[str, Any]:
-        prompt = self._prompts[answer.prompt]
+    def row(self, answer: AnswerRow) -> dict[str, Any]:
+        """The answer as a row of the condition that asked first."""
+        share = self.unit.shares[answer.condition, answer.prompt]
+        prompt, condition = self._prompts[answer.prompt], share.condition
         neurons = self.plan.sets.get(condition.set)
         now = {name: getattr(answer, name) for name in BEFORE}
         before = now if condition.intervention == "none" else self.before[prompt.id]
         describe = self.plan.describe
         return {
             "study": self.study,
-            "condition": key,
+            "condition": share.key,
             "intervention": condition.intervention,
             "factor": condition.factor,
             "set": condition.set,

@@ -17,11 +17,12 @@ from broca.interventions import Scale
 from broca.model import LanguageModel
 from broca.neurons import NeuronSet
 from broca.prompts import ChoicePrompt, Prompt
-from broca.run.bench import RunBench, StoredRows
+from broca.run.bench import RunBench
+from broca.run.sharing import Share
 from broca.scores import QuerySets
-from broca.store import canonical_json, condition_key, replacing
+from broca.store import condition_key, replacing
 from broca.studies.queries.attributing import Attributing, Portion
-from broca.studies.study import Condition, Plan, Results, key_of, make_intervention, prompts_digest
+from broca.studies.study import Condition, Plan, Results, make_intervention
 
 UNIT_ROWS = 20_000  # rows computed between two writes to disk
 ATTRIBUTIONS = "attributions"
@@ -29,15 +30,15 @@ ATTRIBUTIONS = "attributions"
 
 @dataclass(frozen=True)
 class ChoiceUnit:
-    """Conditions computed and stored together.
+    """Shares of conditions computed and stored together.
 
     Attributes:
-        tasks: Prompts with their edits, which are named by condition key.
-        conditions: Key -> condition.
+        tasks: Prompts with their edits, which are named by the rows' key.
+        shares: Key -> share.
     """
 
     tasks: Sequence[ChoiceTask]
-    conditions: Mapping[str, Condition]
+    shares: Mapping[str, Share]
 
     @property
     def size(self) -> int:
@@ -108,74 +109,57 @@ class ChoiceBench(RunBench):
 
     def measure(self, study: str, plan: Plan) -> Results:
         """See :meth:`broca.studies.study.Bench.measure`; prompts must have their letters."""
-        digests = {
-            group: self._digest(plan.groups[group])
-            for group in dict.fromkeys(condition.prompts for condition in plan.conditions)
-        }
-        keys = {
-            condition: key_of(
-                condition,
-                plan.sets.get(condition.set),
-                digests[condition.prompts],
-                {**self._model_settings(), "measurement": "letters"},
-            )
-            for condition in plan.conditions
-        }
-        new = {key: condition for condition, key in keys.items() if self._is_new(key)}
-        self._compute_choices(study, plan, new)
-        self._note(study, plan, keys)
-        table = StoredRows(self.folder.rows.read(conditions=set(keys.values())))
-        places = {}
-        for condition, key in keys.items():
-            prompts = [prompt.id for prompt in plan.groups[condition.prompts]]
-            places[condition] = table.places([key] * len(prompts), prompts)
-        return Results(table.columns, places, plan.extra)
+        return self._measure(study, plan, [list(plan.conditions)])
 
-    def _digest(self, prompts: Sequence[Prompt]) -> str:
-        """Prompts with the tokens that are measured."""
+    def _measurement(self, prompts: Sequence[Prompt]) -> dict[str, Any]:
+        """Beside texts and model, rows are determined by the tokens that are measured."""
         known = self._known_letters()
-        targets = canonical_json([known[prompt.id].target for prompt in prompts])
-        return prompts_digest(prompts) + targets
+        return {
+            "measurement": "letters",
+            "targets": [known[prompt.id].target for prompt in prompts],
+        }
 
-    def _compute_choices(self, study: str, plan: Plan, new: Mapping[str, Condition]) -> None:
+    def _compute(self, study: str, plan: Plan, shares: Sequence[Share]) -> None:
         finished = self.folder.rows.finished()
         units = [
-            unit for unit in self._choice_units(plan, new) if not unit.conditions.keys() <= finished
+            unit for unit in self._choice_units(plan, shares) if not unit.shares.keys() <= finished
         ]
         asking = AskingChoices(self.model, self.batch_size)
         sizes = [unit.size for unit in units]
         for unit, rows in self.engine.map(asking, units, f"Measuring {study}", sizes):
-            stored = [_stored(study, row, unit.conditions[row.edit], plan.sets) for row in rows]
-            self.folder.rows.append(stored, unit.conditions.keys())
+            stored = [
+                _stored(study, row, unit.shares[row.edit].condition, plan.sets) for row in rows
+            ]
+            self.folder.rows.append(stored, unit.shares.keys())
 
-    def _choice_units(self, plan: Plan, new: Mapping[str, Condition]) -> list[ChoiceUnit]:
-        """Conditions in the order of the plan, cut by the number of rows."""
-        cuts: list[dict[str, Condition]] = [{}]
+    def _choice_units(self, plan: Plan, shares: Sequence[Share]) -> list[ChoiceUnit]:
+        """Shares in the order of the plan, cut by the number of rows."""
+        cuts: list[list[Share]] = [[]]
         n_rows = 0
-        for key, condition in new.items():
-            size = len(plan.groups[condition.prompts])
+        for share in shares:
+            size = len(share.prompts)
             if n_rows + size > UNIT_ROWS and cuts[-1]:
-                cuts.append({})
+                cuts.append([])
                 n_rows = 0
-            cuts[-1][key] = condition
+            cuts[-1].append(share)
             n_rows += size
         return [self._choice_unit(plan, cut) for cut in cuts if cut]
 
-    def _choice_unit(self, plan: Plan, conditions: Mapping[str, Condition]) -> ChoiceUnit:
+    def _choice_unit(self, plan: Plan, shares: Sequence[Share]) -> ChoiceUnit:
         known = self._known_letters()
         edits: dict[str, list[tuple[str, Scale | None]]] = {}
         prompts: dict[str, Prompt] = {}
-        for key, condition in conditions.items():
-            scale = make_intervention(condition, plan.sets.get(condition.set))
+        for share in shares:
+            scale = make_intervention(share.condition, plan.sets.get(share.condition.set))
             assert scale is None or isinstance(scale, Scale)
-            for prompt in plan.groups[condition.prompts]:
+            for prompt in share.prompts:
                 prompts[prompt.id] = prompt
-                edits.setdefault(prompt.id, []).append((key, scale))
+                edits.setdefault(prompt.id, []).append((share.key, scale))
         tasks = [
             ChoiceTask(_with_prompt(known[prompt], prompts[prompt]), listed)
             for prompt, listed in edits.items()
         ]
-        return ChoiceUnit(tasks, conditions)
+        return ChoiceUnit(tasks, {share.key: share for share in shares})
 
 
 def _with_prompt(letters: Letters, prompt: Prompt) -> Letters:

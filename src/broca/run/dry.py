@@ -26,10 +26,11 @@ from broca.prompts import Prompt
 from broca.responses import Responses, record_responses
 from broca.run.bench import RunBench
 from broca.run.job import Job
+from broca.run.sharing import Share
 from broca.scores import Labelling, NeuronScores
 from broca.store import RunFolder
 from broca.studies import load_family
-from broca.studies.study import Condition, Plan, Results
+from broca.studies.study import Plan, Results
 
 COUNTED = ("relations",)  # families all of whose work goes through the bench
 SAMPLE = 64  # prompts answered and recorded to take the time
@@ -148,11 +149,11 @@ class DryBench(RunBench):
         for prompt in prompts:
             self._borders.setdefault(prompt.language, " ")
 
-    def _compute(self, study: str, plan: Plan, new: Mapping[Condition, str]) -> None:
-        self._computed_now += len(new)
-        self._evaluations += sum(unit.size for unit in self._units(plan, new))
+    def _compute(self, study: str, plan: Plan, shares: Sequence[Share]) -> None:
+        self._computed_now += len(shares)
+        self._evaluations += sum(len(share.prompts) for share in shares)
 
-    def _results(self, plan: Plan, keys: Mapping[Condition, str]) -> Results:
+    def _results(self, plan: Plan) -> Results:
         prompts = [p for c in plan.conditions for p in plan.groups[c.prompts]]
         n, texts = len(prompts), np.full(len(prompts), "", dtype=object)
         columns: dict[str, np.ndarray] = {

@@ -72,7 +72,7 @@ def execute(
             for study in job.studies_of(name):
                 results = bench.measure(study.name, study.plan(material, bench))
                 findings[study.name] = study.summarise(material, results)
-        folder.write_json(CONDITIONS, [record for bench in benches for record in bench.declared])
+        folder.write_json(CONDITIONS, _conditions(benches))
         folder.add_prompts(prompt for bench in benches for prompt in bench.asked.values())
         folder.write_json(FINDINGS, {name: _plain(found) for name, found in findings.items()})
         folder.write_summary(_summary(folder, findings, benches, clock.seconds))
@@ -105,6 +105,14 @@ class _Clock:
     def __exit__(self, kind: object, *_: object) -> None:
         if kind is not None:
             self.store()
+
+
+def _conditions(benches: Sequence[RunBench]) -> dict[str, Any]:
+    """What was asked, and under which keys its rows are kept."""
+    return {
+        "conditions": [record for bench in benches for record in bench.declared],
+        "groups": {study: groups for bench in benches for study, groups in bench.groups.items()},
+    }
 
 
 def _plain(found: Findings) -> dict[str, Any]:

@@ -36,8 +36,8 @@ class Condition:
     """One point of a study's grid: one intervention on one group of prompts, as plain values.
 
     Attributes:
-        prompts: Name of the group of prompts. Groups of a run do not share prompts, unless the
-            same prompts shall be measured apart.
+        prompts: Name of the group of prompts. Groups may share prompts: each is asked once under
+            the same intervention.
         intervention: What is done.
         set: Name of the neuron set it is done to.
         factor: Factor of "scale", value of "fix".
