@@ -178,13 +178,15 @@ def auroc(
     scores: ArrayLike,
     positive: ArrayLike,
     *,
+    groups: Sequence[object] | np.ndarray | None = None,
     seed: int = 0,
     n_resamples: int = 2000,
     level: float = 0.95,
 ) -> Estimate:
     """Area under the ROC curve: how often a positive scores above a negative, ties half.
 
-    Positives and negatives are drawn apart, so that no resample lacks one of them.
+    Positives and negatives are drawn apart, so that no resample lacks one of them. With groups,
+    whole groups are drawn; a resample that lacks one of them could be anything from 0 to 1.
 
     Raises:
         EstimateError: No positive or no negative, or lengths differ.
@@ -195,8 +197,10 @@ def auroc(
     pos, neg = values[labels], values[~labels]
     if not len(pos) or not len(neg):
         raise EstimateError("AUROC needs at least one positive and one negative")
-    _check_bootstrap([pos], True, None, n_resamples, level)
+    _check_bootstrap([values], True, groups, n_resamples, level)
     rng = np.random.default_rng(seed)
+    if groups is not None:
+        return _grouped_auroc(values, labels, groups, n_resamples, level, rng)
     draws = []
     for rows in _draw_rows(len(values), n_resamples, rng, as_draws=True):
         picked_pos = pos[(rows[:, : len(pos)] * len(pos)).astype(np.int64)]
@@ -236,9 +240,8 @@ def _group_totals(
     table = np.stack(arrays, axis=1)
     if groups is None:
         return table, np.ones(len(table))
-    codes: dict[object, int] = {}
-    code = np.array([codes.setdefault(group, len(codes)) for group in groups])
-    totals = np.zeros((len(codes), table.shape[1]))
+    n_groups, code = _codes(groups)
+    totals = np.zeros((n_groups, table.shape[1]))
     np.add.at(totals, code, table)
     return totals, np.bincount(code).astype(float)
 
@@ -274,6 +277,38 @@ def _interval(value: float, draws: np.ndarray, n: int, level: float) -> Estimate
     low = np.quantile(np.where(undefined, -np.inf, draws), tail, method="lower")
     high = np.quantile(np.where(undefined, np.inf, draws), 1 - tail, method="higher")
     return Estimate(value, float(low), float(high), n)
+
+
+def _grouped_auroc(
+    values: np.ndarray,
+    labels: np.ndarray,
+    groups: Sequence[object] | np.ndarray,
+    n_resamples: int,
+    level: float,
+    rng: np.random.Generator,
+) -> Estimate:
+    """AUROC with groups drawn as counts: won [group of the positive, group of the negative]."""
+    sizes, code = _codes(groups)
+    pos, neg = np.eye(sizes)[code[labels]], np.eye(sizes)[code[~labels]]
+    ahead = values[labels][:, None] - values[~labels]
+    won = pos.T @ ((ahead > 0) + 0.5 * (ahead == 0)) @ neg
+    n_pos, n_neg = pos.sum(axis=0), neg.sum(axis=0)
+
+    def area(counts: np.ndarray) -> np.ndarray:
+        pairs = (counts @ n_pos) * (counts @ n_neg)
+        with np.errstate(invalid="ignore"):
+            return np.einsum("rg,rg->r", counts @ won, counts) / pairs
+
+    draws = np.concatenate([area(counts) for counts in _draw_counts(sizes, n_resamples, rng)])
+    found = _interval(float(area(np.ones((1, sizes)))[0]), draws, sizes, level)
+    return Estimate(found.value, max(found.low, 0.0), min(found.high, 1.0), sizes)
+
+
+def _codes(groups: Sequence[object] | np.ndarray) -> tuple[int, np.ndarray]:
+    """Number of groups, and the number of each observation's group."""
+    codes: dict[object, int] = {}
+    code = np.array([codes.setdefault(group, len(codes)) for group in groups])
+    return len(codes), code
 
 
 def _rank_area(pos: np.ndarray, neg: np.ndarray) -> np.ndarray:
