@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from broca.measurements import AnswerRow, answer_prompts
     from broca.model import LanguageModel, Layout, Part, TokenBatch
     from broca.neurons import ModelIdentity, Neuron, NeuronIndex, NeuronSet, uniform_random
+    from broca.prediction import NeuronPredictor, record_options
     from broca.prompts import ChoicePrompt, Prompt, render_fact_prompts, render_question_prompts
     from broca.questions import Question, build_questions, load_questions
     from broca.readout import find_firings, read_values
@@ -62,6 +63,7 @@ _HOMES = {
     "measurements": ("AnswerRow", "answer_prompts"),
     "model": ("LanguageModel", "Layout", "Part", "TokenBatch"),
     "neurons": ("ModelIdentity", "Neuron", "NeuronIndex", "NeuronSet", "uniform_random"),
+    "prediction": ("NeuronPredictor", "record_options"),
     "prompts": ("ChoicePrompt", "Prompt", "render_fact_prompts", "render_question_prompts"),
     "questions": ("Question", "build_questions", "load_questions"),
     "readout": ("find_firings", "read_values"),
@@ -96,6 +98,7 @@ __all__ = [
     "ModelIdentity",
     "Neuron",
     "NeuronIndex",
+    "NeuronPredictor",
     "NeuronScores",
     "NeuronSet",
     "Part",
@@ -123,6 +126,7 @@ __all__ = [
     "load_relations",
     "measure_border",
     "read_values",
+    "record_options",
     "record_responses",
     "render_fact_prompts",
     "render_question_prompts",
