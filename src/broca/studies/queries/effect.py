@@ -75,7 +75,7 @@ class QueryEffect:
         plan.ask([own_group(query) for query in part.questions])
         places: dict[Key, list[Condition]] = {}
         for query in part.found:
-            for key, condition in _conditions(plan, part, query, material):
+            for key, condition in set_conditions(plan, part, query, material.config):
                 places.setdefault(key, []).append(condition)
         plan.extra = {"places": places, "unrelated": others, "part": part}
         return plan
@@ -101,11 +101,20 @@ def unrelated(part: Part, query: str, n: int, seed: int) -> list[str]:
     return drawn
 
 
-def _conditions(
-    plan: Plan, part: Part, query: str, material: Material
+def set_conditions(
+    plan: Plan, part: Part, query: str, config: QueriesConfig, *, others: bool = True
 ) -> Iterator[tuple[Key, Condition]]:
-    """Every condition of one query's sets, with what it is for."""
-    config = material.config
+    """Every condition of one query's sets, with what it is for; an empty set has none.
+
+    Args:
+        plan: Takes the conditions; has the groups `own_group` and, with others, `other_group`.
+        part: The queries.
+        query: Which one.
+        config: The settings.
+        others: Also on queries of other fields.
+    """
+    groups = [own_group(query), other_group(query)] if others else [own_group(query)]
+    kinds = ("related", "unrelated")[: len(groups)]
     for method in config.methods:
         neurons = part.neurons(query, method)
         if not len(neurons):
@@ -113,9 +122,8 @@ def _conditions(
         matched = [] if method == "random" else _matched(neurons, config)
         for action, factor in config.actions.items():
             labels: dict[str, Any] = {"factor": factor, "positions": "last"}
-            groups = [own_group(query), other_group(query)]
             made = plan.intervene("scale", neurons, groups, **labels)
-            for kind, condition in zip(("related", "unrelated"), made, strict=True):
+            for kind, condition in zip(kinds, made, strict=True):
                 yield Key(method, action, kind, query), condition
             for seed, drawn in matched:
                 labels |= {"control": "matched", "seed": seed}

@@ -87,15 +87,15 @@ def _against(action: str, paired: Sequence[Record], alpha: float) -> str:
     sure = [r["method"] for r in here if r["p_holm"] < alpha]
     parts = []
     if above:
-        parts.append(f"exceeds {_listed(above)}")
+        parts.append(f"exceeds {listed(above)}")
     if rest:
-        parts.append(f"cannot be told from {_listed(rest)}")
+        parts.append(f"cannot be told from {listed(rest)}")
     if below:
-        parts.append(f"stays below {_listed(below)}")
+        parts.append(f"stays below {listed(below)}")
     return (
         f"{action.capitalize()}: by |Related| − |Unrelated|, paired over queries, NA-ICA "
         f"{'; '.join(parts)} (95 % intervals). Per-query effects differ after Holm's correction "
-        f"for {_listed(sure) if sure else 'no method'}."
+        f"for {listed(sure) if sure else 'no method'}."
     )
 
 
@@ -110,7 +110,7 @@ def _wrong_way(action: str, effects: Sequence[Record]) -> list[str]:
         return []
     lowers = "lowers" if action == "boost" else "raises"
     return [
-        f"{action.capitalize()} {lowers} the answer's probability for {_listed(against)}: absolute "
+        f"{action.capitalize()} {lowers} the answer's probability for {listed(against)}: absolute "
         "values, as in the paper, count that as an effect."
     ]
 
@@ -132,7 +132,7 @@ def _order(action: str, effects: Sequence[Record]) -> str:
         else:
             ahead = found[: found.index("na-ica")]
             text.append(
-                f"by {label} the paper's order is not reproduced: {_listed(ahead)} "
+                f"by {label} the paper's order is not reproduced: {listed(ahead)} "
                 f"{'stand' if len(ahead) > 1 else 'stands'} before NA-ICA ({', '.join(found)})"
             )
     return f"{action.capitalize()}: {'; '.join(text)}."
@@ -177,5 +177,5 @@ def _number(value: float) -> str:
     return f"{value:.2f}" if np.isfinite(value) else "undefined" if np.isnan(value) else "∞"
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

@@ -23,8 +23,20 @@ PCR = {
 PCR_OTHERS = "0.55 to 2.0"
 """PCR of random and activation, over all four settings."""
 
+# method -> percent of queries flipped: domains boost, suppress, languages boost, suppress
+FLIPS = {"na-ica": (12.6, 18.2, 16.6, 24.8), "knowledge-neurons": (1.4, 3.8, 14.3, 16.0)}
+
+# field -> accuracy of the prediction by neurons, and by prompts
+PREDICTION = {"biology": (0.96, 0.96), "chemistry": (0.67, 0.71), "geography": (0.89, 0.89)}
+
 NEURONS_PER_QUERY = {"field": 12.9, "language": 15.2}
 LAYERS = "15 to 18 and about 30 of 32; common neurons in the top layer"
+REGIONS = "10 to 15 of 32"
+REGION_DEPTH = (10.5 / 32, 15.5 / 32)
+"""Where the regions of domains lie, as shares of the layers."""
+COMMON_LAYER = "in the top layer"
+OVERLAP = {"field": (0.35, 0.49), "language": (0.02, 0.13)}
+"""Neurons that two domains or languages share, of the smaller set: lowest and highest pair."""
 SECONDS_PER_QUERY = "120 s per query on three V100"
 
 RUN_18 = "a public run of the released code on its 18 sample queries (Llama-2-7b, fp16)"
@@ -47,6 +59,23 @@ def published_pcr(by: str) -> list[dict[str, Any]]:
     return named + [
         {"method": method, "boost": PCR_OTHERS, "suppress": PCR_OTHERS}
         for method in ("activation", "random")
+    ]
+
+
+def published_flips(by: str) -> list[dict[str, Any]]:
+    """Published shares of queries flipped, by method, for domains ("field") or languages."""
+    first = 0 if by == "field" else 2
+    return [
+        {"method": method, "boost": share[first] / 100, "suppress": share[first + 1] / 100}
+        for method, share in FLIPS.items()
+    ]
+
+
+def published_prediction() -> list[dict[str, Any]]:
+    """Published accuracies of the prediction by neurons and by prompts."""
+    return [
+        {"field": field, "neurons": neurons, "prompts": prompts}
+        for field, (neurons, prompts) in PREDICTION.items()
     ]
 
 

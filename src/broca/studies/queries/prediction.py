@@ -1,0 +1,230 @@
+"""Prediction: does the most active option of a field's neurons answer its questions?
+
+Claim: a field's neurons are more active when the right option is put as the answer than with wrong
+ones, so that they predict answers about as well as asking the model. arXiv 2406.10868, section 6;
+METHODS §3, applications, 6.
+
+1. The queries of every field are halved by seed into detection and held-out queries.
+2. NA-ICA over the detection queries alone, all fields together: inverse cluster attribution,
+   common neurons and sets know nothing of held-out queries. A field's neurons are the union.
+3. Every option of every prompt is put as the answer; `broca.prediction.NeuronPredictor`, fitted on
+   the field's detection prompts, predicts its held-out ones.
+4. Accuracy on held-out prompts, mean over queries with bootstrap intervals, beside the model's own
+   letters and guessing, and beside the same with random neurons, as many per layer, outside the
+   set. Paired differences; sign flips against random neurons over queries, Holm over fields.
+5. Do the neurons tell when the model is wrong? Score of a prompt: the predictor's margin for the
+   letter the model prefers; AUROC of "the model is right", queries drawn whole.
+
+What differs from the paper: its figures are on queries whose neurons were used; held-out halves,
+random neurons, intervals and step 5 are ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from broca.choices import Letters
+from broca.errors import ScoreError
+from broca.facts.seeding import stable_number
+from broca.neurons import NeuronIndex, NeuronSet
+from broca.prediction import POOLING, NeuronPredictor, option_values, render_options
+from broca.responses import Responses
+from broca.scores import select_queries
+from broca.store import summary_key
+from broca.studies.queries.config import QueriesConfig
+from broca.studies.queries.material import Material, Part, QueryBench, own_group
+from broca.studies.queries.prediction_findings import Predicted, prediction_findings
+from broca.studies.study import Findings, Plan, Results
+
+Halves = tuple[tuple[str, ...], tuple[str, ...]]
+"""Detection and held-out queries."""
+
+
+@dataclass
+class Fields:
+    """The fields that can be predicted, and why others cannot.
+
+    Attributes:
+        halves: Field -> its queries, halved.
+        sets: Field -> its neurons, then random ones.
+        left_out: Field -> reason.
+    """
+
+    halves: dict[str, Halves] = field(default_factory=dict)
+    sets: dict[str, tuple[NeuronSet, ...]] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+class NeuronPrediction:
+    """Answers predicted from the activity of a field's neurons."""
+
+    name = "queries.prediction"
+
+    def plan(self, material: Material, bench: QueryBench) -> Plan:
+        """Held-out queries asked untouched; options of all queries put as answers and recorded.
+
+        Raises:
+            PromptError: A label is no single token after its prompt.
+        """
+        part = material.part("field", bench)
+        fields = find_fields(part, material.config)
+        held_out = [query for name in fields.sets for query in fields.halves[name][1]]
+        plan = Plan({own_group(query): part.prompts(query) for query in held_out})
+        plan.ask(plan.groups)
+        letters = [
+            one
+            for name in fields.sets
+            for query in (q for half in fields.halves[name] for q in half)
+            for one in part.letters[query]
+        ]
+        responses = None
+        if letters:
+            prompts = render_options(bench.model, letters)
+            responses = bench.record(prompts, (part.sets.site,), POOLING)
+        for neurons, *_ in fields.sets.values():
+            bench.keep_set(neurons, neurons.name)
+        plan.extra = {"part": part, "fields": fields, "letters": letters, "responses": responses}
+        return plan
+
+    def summarise(self, material: Material, results: Results) -> Findings:
+        """Accuracy and AUROC by field."""
+        extra = results.extra
+        predicted = {}
+        for name, sets in extra["fields"].sets.items():
+            predicted[name] = _predict(
+                extra["fields"].halves[name], sets, extra["letters"], extra["responses"], results
+            )
+        return prediction_findings(
+            material.config, extra["part"], predicted, extra["fields"].left_out
+        )
+
+
+# ---- the field's neurons
+
+
+def find_fields(part: Part, config: QueriesConfig) -> Fields:
+    """Halve every field and find its neurons from detection queries alone (steps 1 and 2)."""
+    found = Fields(halves=halves(part, config.seed))
+    detection = [query for half, _ in found.halves.values() for query in half]
+    for name, (_, held_out) in found.halves.items():
+        if not held_out:
+            found.left_out[name] = "one query only"
+    try:
+        sets = select_queries(
+            {query: part.attributed[query].summary for query in detection},
+            part.sets.identity,
+            site=part.sets.site,
+            config=config.scores,
+            methods=("na-ica",),
+            seed=config.seed,
+        )
+    except ScoreError as error:  # too few queries for the share u, or no neuron left
+        found.left_out = dict.fromkeys(found.halves, f"{error.what[:1].lower()}{error.what[1:]}")
+        return found
+    index = NeuronIndex(part.sets.identity, (part.sets.site,))
+    for name, (half, held_out) in found.halves.items():
+        flat = [sets.rankings["na-ica"][query].neurons for query in half]
+        union = np.unique(np.concatenate(flat))
+        if not len(union):
+            found.left_out[name] = "its detection queries keep no neuron"
+        elif held_out:
+            neurons = index.select(
+                union, name=f"prediction.{summary_key(name)}", method="na-ica union"
+            )
+            seeds = range(config.seed, config.seed + max(1, config.n_matched))
+            found.sets[name] = (neurons, *(random_like(neurons, index, seed) for seed in seeds))
+    return found
+
+
+def halves(part: Part, seed: int) -> dict[str, Halves]:
+    """Field -> its queries halved by seed and id; detection has one more of an odd number."""
+    found = {}
+    for name in part.fields:
+        own = [query for query, question in part.questions.items() if question.field == name]
+        own.sort(key=lambda query: (stable_number(seed, "prediction", query), query))
+        middle = (len(own) + 1) // 2
+        found[name] = (tuple(own[:middle]), tuple(own[middle:]))
+    return found
+
+
+def random_like(neurons: NeuronSet, index: NeuronIndex, seed: int) -> NeuronSet:
+    """Random neurons, as many per layer; outside the set where the layer has that many others."""
+    rng = np.random.default_rng([seed, 0x9ED])
+    drawn = []
+    for (site, layer), n in neurons.counts().items():
+        block = index.block_slice(site, layer)
+        every = np.arange(block.stop - block.start)
+        others = np.setdiff1d(every, neurons.only(layer=layer).indices)
+        pool = others if len(others) >= n else every
+        drawn.append(block.start + np.sort(rng.choice(pool, n, replace=False)))
+    return index.select(np.concatenate(drawn), name=f"{neurons.name}.random-{seed}")
+
+
+# ---- predicting
+
+
+def _predict(
+    split: Halves,
+    sets: Sequence[NeuronSet],
+    letters: Sequence[Letters],
+    responses: Responses,
+    results: Results,
+) -> Predicted:
+    """Predictions of one field's held-out prompts by its neurons and by random ones."""
+    detection, held_out = split
+    sides = [_rows(letters, queries) for queries in (detection, held_out)]
+    asked = [letters[place] for place, _ in sides[1]]
+    outcomes = results.where([own_group(query) for query in held_out], intervention="none")
+    said = dict(zip(outcomes.prompt, outcomes.text, strict=True))
+    chosen = np.array([one.prompt.labels.index(said[one.prompt.id]) for one in asked])
+    right = np.array([one.prompt.answer for one in asked])
+    picked, margins = [], []
+    for neurons in sets:
+        known, new = (
+            option_values(
+                responses.subset([row for _, rows in side for row in rows]),
+                neurons,
+                [len(rows) for _, rows in side],
+            )
+            for side in sides
+        )
+        width = max(known.shape[1], new.shape[1])
+        known, new = (_widened(values, width) for values in (known, new))
+        predictor = NeuronPredictor().fit(known)
+        picked.append(predictor.predict(new))
+        margins.append(predictor.margin(new, chosen))
+    return Predicted(
+        query=tuple(one.prompt.fact for one in asked),
+        n_options=np.array([len(one.prompt.labels) for one in asked]),
+        chosen=chosen,
+        right=right,
+        picked=np.stack(picked),
+        margin=np.stack(margins),
+        n_neurons=len(sets[0]),
+        n_detection=len(detection),
+    )
+
+
+def _rows(letters: Sequence[Letters], queries: Sequence[str]) -> list[tuple[int, range]]:
+    """Places of some queries' prompts among the letters, with their rows of responses."""
+    wanted = set(queries)
+    return [
+        (place, rows)
+        for place, (one, rows) in enumerate(zip(letters, _ranges(letters), strict=True))
+        if one.prompt.fact in wanted
+    ]
+
+
+def _ranges(letters: Sequence[Letters]) -> Iterator[range]:
+    start = 0
+    for one in letters:
+        yield range(start, start + len(one.prompt.labels))
+        start += len(one.prompt.labels)
+
+
+def _widened(values: np.ndarray, n_options: int) -> np.ndarray:
+    missing = n_options - values.shape[1]
+    return np.pad(values, ((0, 0), (0, missing), (0, 0)), constant_values=np.nan)
