@@ -299,6 +299,63 @@ def test_run_folders_that_cannot_be_used(broca: Broca, place: Path, finished: Pa
     refused(broca("report", tmp_path / "mine"), "no run folder")
 
 
+def test_edits_that_cannot_be_made(broca: Broca, place: Path, finished: Path, tmp_path: Path):
+    """Every refusal is told in words, and nothing is written."""
+    copy, river = tmp_path / "copy", finished / "sets" / "river.json"
+    edit = ("edit", "--model", place / "model", "--save", copy)
+    facts = ("--facts", place / "facts" / "facts.jsonl")
+    fact = planted_world().facts_of("river")[0]
+    known = f"{fact.subject} | river | "
+    refused(broca(*edit), "nothing to edit")
+    refused(broca(*edit, *facts, "--fact", f"{fact.subject} | rivr | Elbe"), "rivr", "river")
+    refused(broca(*edit, *facts, "--fact", "Nobody | river | Elbe"), "no fact about 'Nobody'")
+    refused(broca(*edit, *facts, "--fact", known + fact.objects[0].upper()), "already right")
+    refused(broca(*edit, *facts, "--fact", known), "no new fact")
+    for key, value, words in (("site", "down", "no value vector"), ("index", 9999, "lies outside")):
+        content = json.loads(river.read_text())
+        content[key][0] = value
+        (tmp_path / "set.json").write_text(json.dumps(content))
+        refused(broca(*edit, "--off", tmp_path / "set.json"), words)
+    refused(broca("edit", "--model", place / "gpt2", "--save", copy, "--off", river), "shape")
+    assert not copy.exists()
+    copy.mkdir()
+    (copy / "mine.txt").write_text("mine")
+    refused(broca(*edit, "--off", river), "not empty", "Nothing is ever overwritten")
+    assert [path.name for path in copy.iterdir()] == ["mine.txt"]
+
+
+def test_quantised_models_are_not_edited(
+    broca: Broca, place: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from broca.model import LanguageModel
+
+    load = LanguageModel.from_pretrained
+
+    def quantised(*arguments: object, **options: object) -> LanguageModel:
+        model = load(*arguments, **options)  # type: ignore[arg-type]
+        model.module.config.quantization_config = {"quant_method": "bitsandbytes"}
+        return model
+
+    monkeypatch.setattr(LanguageModel, "from_pretrained", quantised)
+    river, copy = finished / "sets" / "river.json", tmp_path / "copy"
+    edit = ("edit", "--model", place / "model", "--save", copy)
+    refused(broca(*edit, "--off", river), "quantised", "Load it without")
+    fact = planted_world().facts_of("river")[0]
+    words = ("--fact", f"{fact.subject} | river | Elbe", "--facts", place / "facts" / "facts.jsonl")
+    refused(broca(*edit, *words), "quantised")
+    assert not copy.exists()
+
+
+def test_neurons_that_do_not_exist(broca: Broca, place: Path):
+    for name, words in (
+        ("hidden:99:0", "Layers go from 0 to 4"),
+        ("hidden:0:9999", "9999"),
+        ("attic:0:0", "Unknown site"),
+        ("hidden:0", "is not a neuron"),
+    ):
+        refused(broca("neuron", name, "--model", place / "model"), words)
+
+
 def test_interrupted_run_says_how_to_resume(
     broca: Broca, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
