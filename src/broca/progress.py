@@ -98,6 +98,7 @@ def _log(
         now = time.monotonic()
         if now - written >= LOG_SECONDS:
             written = now
-            left = "" if not (total and done) else f", {(now - start) * (total - done) / done:.0f} s left"
+            rate = done / (now - start)
+            left = f", {(total - done) / rate:.0f} s left" if total and rate else ""
             of = "" if not total else f" of {total}"
             console.print(f"{description}: {done}{of}{left}", highlight=False)

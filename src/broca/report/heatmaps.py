@@ -176,7 +176,15 @@ def overlap_heatmap(
             ]
         )
     return annotated_heatmap(
-        shares, labels, labels, title=title, caption=caption, centre=None, tips=tips, name=name
+        shares,
+        labels,
+        labels,
+        title=title,
+        caption=caption,
+        centre=None,
+        text="{:.0%}".format,
+        tips=tips,
+        name=name,
     )
 
 

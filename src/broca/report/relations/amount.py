@@ -1,4 +1,4 @@
-"""Sections on how many neurons it takes, where they are, and how far to trust the finder."""
+"""Sections on how many neurons it takes, and where they are."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from broca.report.theme import WIDTH
 CUMULATIVITY = "relations.cumulativity"
 LAYERS = "relations.layers"
 ABLATION = "relations.ablation"
-STABILITY = "relations.stability"
-POOLING = "relations.pooling"
 SERIES = {"own": "own relation", "other": "other relations", "uniform": "own, random neurons off"}
 
 
@@ -234,58 +232,4 @@ def ablation_section(run: StoredRun) -> Section:
         figures=[figure],
         tables=[Table(columns, cells(sites, keys), "Means over relations", name="site-ablation")],
         notes=notes,
-    )
-
-
-def stability_section(run: StoredRun) -> Section:
-    """Halves of the facts."""
-    columns = [
-        "relation",
-        Column("facts", "d"),
-        Column("halves share", "percent"),
-        Column("halves of different relations share", "percent"),
-        Column("chance", ".2%"),
-        Column("half and whole share", "percent"),
-        Column("rank correlation", ".2f", "of the scores of all neurons between halves"),
-        Column("loss, whole", "percent"),
-        Column("loss, half", "percent"),
-    ]
-    keys = (
-        *("relation", "facts", "shared", "shared_other", "chance", "with_whole"),
-        *("rank_correlation", "drop_whole", "drop_half"),
-    )
-    return Section(
-        "Stability of the sets",
-        claim="Other facts of the same relation lead to the same neurons.",
-        text=run.words(STABILITY),
-        tables=[
-            Table(columns, cells(run.table(STABILITY, "relations"), keys), "Halves", name="halves")
-        ],
-        notes=["The paper does not report this."],
-    )
-
-
-def pooling_section(run: StoredRun) -> Section:
-    """Ways of pooling."""
-    columns = [
-        "pooling",
-        Column("mean AP of the sets", ".2f"),
-        Column("shared with the default's", "percent"),
-        *(Column(name, "percent") for name in ("own drop", "other drop", "matched random")),
-        Column("loss of log P", ".2f"),
-    ]
-    keys = ("pooling", "ap", "shared", "own_drop", "other_drop", "matched_drop", "log_p_drop")
-    return Section(
-        "Pooling compared",
-        claim="What is found depends on the tokens at which responses are read.",
-        text=run.words(POOLING),
-        tables=[
-            Table(
-                columns,
-                cells(run.table(POOLING, "poolings"), keys),
-                "Means over relations",
-                name="pooling",
-            )
-        ],
-        notes=["The paper takes the mean over all tokens, BOS included."],
     )

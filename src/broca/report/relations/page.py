@@ -10,7 +10,7 @@ from broca.report.charts import neurons_per_layer_and_site
 from broca.report.figure import Figure
 from broca.report.heatmaps import overlap_heatmap
 from broca.report.page import Answer, Section
-from broca.report.relations import amount, reach, sharing
+from broca.report.relations import amount, reach, sharing, trust
 from broca.report.relations.figures import (
     CONTROLS,
     INTER,
@@ -26,7 +26,6 @@ from broca.report.relations.figures import (
 from broca.report.relations.tables import (
     accuracy_table,
     answers_table,
-    cells,
     drops_table,
     k_table,
     sets_table,
@@ -40,7 +39,7 @@ from broca.report.relations.words import (
     points,
 )
 from broca.report.runs import Part, StoredRun
-from broca.report.tables import Column, Table
+from broca.report.tables import Table
 
 ANSWERS: dict[str, Callable[[StoredRun], Answer]] = {
     amount.CUMULATIVITY: amount.cumulativity_answer,
@@ -67,8 +66,9 @@ SECTIONS: dict[str, Callable[[StoredRun], Section]] = {
     reach.RESILIENCE: reach.resilience_section,
 }
 TRUST: dict[str, Callable[[StoredRun], Section]] = {
-    amount.STABILITY: amount.stability_section,
-    amount.POOLING: amount.pooling_section,
+    CONTROLS: trust.controls_section,
+    trust.STABILITY: trust.stability_section,
+    trust.POOLING: trust.pooling_section,
 }
 
 
@@ -91,7 +91,6 @@ def report_part(run: StoredRun) -> Part:
     part.sections += [section(run) for study, section in SECTIONS.items() if study in run.findings]
     if CONTROLS in run.findings:
         part.answers.append(_control_answer(figures))
-        part.sections.append(_controls_section(run))
     part.sections += [section(run) for study, section in TRUST.items() if study in run.findings]
     return part
 
@@ -231,8 +230,8 @@ def _sets_section(run: StoredRun) -> Section:
             counts,
             names,
             title="Neurons shared by sets",
-            caption="Number of shared neurons; colour: share of the smaller set. By chance two "
-            f"sets share {expected[0][0]:.1f} neurons."
+            caption="Share of the smaller set's neurons that is in the other; by chance two sets "
+            f"share {expected[0][0]:.1f} neurons."
             if names
             else "",
             sizes=[pairs[a, a]["count"] for a in names],
@@ -241,40 +240,7 @@ def _sets_section(run: StoredRun) -> Section:
     ]
     return Section(
         "The sets: where they are, what they share",
-        figures=figures,
+        figures=figures[:1] if sharing.VERSATILITY in run.findings else figures,
         text=place_words(places, n_layers),
         notes=overlap_notes(pairs),
-    )
-
-
-def _controls_section(run: StoredRun) -> Section:
-    shuffled = run.table(CONTROLS, "shuffled")
-    templates = run.table(CONTROLS, "templates")
-    tables = []
-    if shuffled:
-        columns = [
-            "relation",
-            Column("shuffle", "d"),
-            Column("untouched", "percent"),
-            Column("set for shuffled labels off", "percent"),
-            Column("matched random off", "percent"),
-        ]
-        keys = ("relation", "seed", "before", "shuffled", "matched")
-        tables.append(Table(columns, cells(shuffled, keys), "Shuffled labels", folded=True))
-    if templates:
-        columns = [
-            "relation",
-            Column("AP, wordings found with", ".2f"),
-            Column("AP, other wordings", ".2f"),
-            Column("chance", ".2f"),
-            Column("still in the top k", "percent"),
-        ]
-        keys = ("relation", "ap_found", "ap_other", "chance", "kept")
-        tables.append(Table(columns, cells(templates, keys), "Template control"))
-    return Section(
-        "Controls of the finder",
-        claim="Expertise belongs to the relation, not to the wording, and the pipeline "
-        "manufactures nothing.",
-        text=run.words(CONTROLS),
-        tables=tables,
     )

@@ -239,11 +239,12 @@ def resilience_section(run: StoredRun) -> Section:
         name="quarters",
     )
     p = run.summary["resilience.p_relations"]
-    here = "could not be tested" if p is None else f"p = {p:.3f}"
+    here = "could not be tested" if p is None else "p < .001" if p < 0.001 else f"p = {p:.3f}"
     return Section(
         "Resilience: facts seen often",
         claim="Facts that survive are those seen more often in training.",
         text=run.words(RESILIENCE),
+        figures=_quarters_figures(run),
         tables=[
             Table(columns, cells(run.table(RESILIENCE, "relations"), keys), "Relations"),
             quarters,
@@ -253,3 +254,31 @@ def resilience_section(run: StoredRun) -> Section:
             f"{here}."
         ],
     )
+
+
+def _quarters_figures(run: StoredRun) -> list[Figure]:
+    """Facts kept, by how often they were seen."""
+    ends = {1: " (rarest)", 4: " (most frequent)"}
+    rows = [
+        {
+            "group": f"quarter {r['quarter']}{ends.get(r['quarter'], '')}",
+            "condition": "kept with own neurons off",
+            "value": r["resilient"],
+            "low": None,
+            "high": None,
+            "n": r["facts"],
+        }
+        for r in run.table(RESILIENCE, "bands")
+    ]
+    if not rows:
+        return []
+    return [
+        bars_with_intervals(
+            rows,
+            title="Facts kept, by frequency",
+            caption="Share of the facts right before that stay right with the own neurons off, by "
+            "quarter of frequency within their relation.",
+            value_title="share kept",
+            name="kept-by-frequency",
+        )
+    ]

@@ -111,9 +111,9 @@ def _shared_notes(run: StoredRun) -> list[str]:
 def interference_section(run: StoredRun) -> Section:
     """Pairs of which one profits."""
     pairs = run.table(INTERFERENCE, "pairs")
-    names = list(dict.fromkeys(pair["asked"] for pair in pairs))
+    names = sorted({pair["asked"] for pair in pairs})
     gain = {(p["asked"], p["off"]): p for p in pairs}
-    matrix = [[gain[a, o]["log_p_gain"] if a != o else None for o in names] for a in names]
+    matrix = [[-gain[a, o]["log_p_gain"] if a != o else None for o in names] for a in names]
     raised = [
         (i, j)
         for i, a in enumerate(names)
@@ -124,9 +124,9 @@ def interference_section(run: StoredRun) -> Section:
         matrix,
         names,
         names,
-        title="Gain of log P when another relation's neurons are off",
-        caption="Mean log P after − before, evaluation facts. Red: gain; blue: loss. Framed: "
-        "significant after Holm over all pairs, and at least 0.05 nats.",
+        title="Loss of log P when another relation's neurons are off",
+        caption="Mean log P before − after, evaluation facts. Red: loss; blue: gain. Framed: a "
+        "gain that is significant after Holm over all pairs, and at least 0.05 nats.",
         row_title="asked",
         column_title="neurons off",
         limit=1.0,

@@ -167,6 +167,8 @@ def _words(sites: Sequence[dict[str, Any]]) -> list[str]:
         f"The top {sites[0]['k']:,} within one kind of projection cost the own relation: {listed}; "
         "means over relations, random neurons of the same sites beside them."
     ]
+    whole = [r for r in sites if r["k"] == r["of"]]
+    words += [f"Of {r['sites']} that is every one of the {r['of']:,} neurons." for r in whole]
     by_site = {record["sites"]: record for record in sites}
     if "gate" in by_site and "all" in by_site:
         gate, everything = by_site["gate"]["own_drop"], by_site["all"]["own_drop"]

@@ -40,6 +40,11 @@ def percent(share: float) -> str:
     return f"{share:.0%}" if np.isfinite(share) else "an undefined share"
 
 
+def p_words(p: float) -> str:
+    """A p-value in words; the smallest ones are not written as 0."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
 def drop_estimate(outcomes: Outcomes, config: RelationsConfig) -> Estimate:
     """acc_drop with a bootstrap interval over facts."""
     return bootstrap(

@@ -173,6 +173,8 @@ def _words(
             f"{figures['general.loss_asked']:.2f}. More than random in "
             f"{figures['general.relations_hurt']} of {len(records)} relations."
         )
+        if 2 * figures["general.relations_hurt"] > len(records):
+            words.append("So they are not as predictable as before: the claim does not hold here.")
         if median(r["perplexity_before"] for r in records) > 1000:
             words.append(
                 "The model hardly expects these objects in such sentences even untouched, so "

@@ -25,7 +25,7 @@ from scipy import stats
 from broca.estimates import rank_sum_test, wilcoxon_test
 from broca.facts import load_relations
 from broca.store import summary_key
-from broca.studies.relations.figures import NAN, mean
+from broca.studies.relations.figures import NAN, mean, p_words
 from broca.studies.relations.material import Material, detection_groups, evaluation_group, left_out
 from broca.studies.relations.texts import has_frequencies, load_frequencies
 from broca.studies.study import Bench, Findings, Outcomes, Plan, Results
@@ -208,10 +208,10 @@ def _words(
         f"Frequencies from {source}. Frequency of lost facts against kept ones: "
         f"{figures['resilience.difference_mean']:+.0%} in the mean over "
         f"{figures['resilience.relations']} relations "
-        f"({figures['resilience.relations_negative']} below; Wilcoxon p = "
-        f"{figures['resilience.p_relations']:.3f}).",
+        f"({figures['resilience.relations_negative']} below; Wilcoxon "
+        f"{p_words(figures['resilience.p_relations'])}).",
         f"Over {len(facts)} facts, rank of frequency within the relation: lost "
         f"{figures['resilience.rank_sensitive']:.2f}, kept "
         f"{figures['resilience.rank_resilient']:.2f} "
-        f"(rank-sum p = {figures['resilience.p_facts']:.3f}).",
+        f"(rank-sum {p_words(figures['resilience.p_facts'])}).",
     ]

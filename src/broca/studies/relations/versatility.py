@@ -25,7 +25,7 @@ import numpy as np
 from scipy import stats
 
 from broca.store import summary_key
-from broca.studies.relations.figures import NAN, adjust, log_p_drop, mean
+from broca.studies.relations.figures import NAN, adjust, log_p_drop, mean, p_words
 from broca.studies.relations.material import Material, evaluation_group, left_out
 from broca.studies.study import Bench, Findings, Plan, Results
 
@@ -189,11 +189,15 @@ def _words(pairs: Sequence[dict[str, Any]], figures: dict[str, Any], alpha: floa
         figures["versatility.overlap_with_effect_p"],
     )
     if np.isfinite(rho):
-        words.append(
-            f"Pairs that share more neurons {'hurt' if rho > 0 else 'spare'} each other more: "
-            f"rank correlation {rho:+.2f} (names permuted, p = {p:.3f}); with the share of common "
-            f"subjects {figures['versatility.overlap_with_subjects']:+.2f}."
-            if np.isfinite(figures["versatility.overlap_with_subjects"])
-            else f"Overlap and effect of pairs: rank correlation {rho:+.2f} (p = {p:.3f})."
-        )
+        words.append(_effect_words(rho, p, figures["versatility.overlap_with_subjects"], alpha))
     return words
+
+
+def _effect_words(rho: float, p: float, subjects: float, alpha: float) -> str:
+    """Whether sharing neurons goes with harm."""
+    if p < alpha:
+        claim = f"Pairs that share more neurons {'hurt' if rho > 0 else 'spare'} each other more"
+    else:
+        claim = "Sharing neurons does not tell how much two relations hurt each other"
+    common = f"; with the share of common subjects {subjects:+.2f}" if np.isfinite(subjects) else ""
+    return f"{claim}: rank correlation {rho:+.2f} (names permuted, {p_words(p)}){common}."
