@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from broca.studies.queries.common import CommonNeurons
 from broca.studies.queries.config import QueriesConfig
 from broca.studies.queries.effect import QueryEffect
+from broca.studies.queries.embedding import Embedding
 from broca.studies.queries.find import FindNeurons
+from broca.studies.queries.flips import QueryFlips
 from broca.studies.queries.free import ProxyAgainstFreeForm
+from broca.studies.queries.localisation import Localisation
 from broca.studies.queries.material import Material, Part, QueryBench
+from broca.studies.queries.overlap import Overlap
 from broca.studies.queries.parity import PublishedClusters
+from broca.studies.queries.prediction import NeuronPrediction
 
 __all__ = ["FAMILY", "Material", "Part", "QueriesConfig", "QueryBench"]
 
@@ -18,6 +24,16 @@ _STUDIES: tuple[Any, ...] = (
     FindNeurons(),
     QueryEffect("queries.effect", "field", "queries"),
     QueryEffect("queries.languages", "language", "queries.languages"),
+    Localisation("queries.localisation", "field", "queries.localisation"),
+    Localisation("queries.localisation.languages", "language", "queries.localisation.languages"),
+    Overlap("queries.overlap", "field", "queries.overlap"),
+    Overlap("queries.overlap.languages", "language", "queries.overlap.languages"),
+    Embedding("queries.embedding", "field", "queries.embedding"),
+    Embedding("queries.embedding.languages", "language", "queries.embedding.languages"),
+    CommonNeurons(),
+    QueryFlips("queries.flips", "field", "queries.flips"),
+    QueryFlips("queries.flips.languages", "language", "queries.flips.languages"),
+    NeuronPrediction(),
     ProxyAgainstFreeForm(),
     PublishedClusters(),
 )

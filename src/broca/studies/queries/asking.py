@@ -24,7 +24,23 @@ def read_questions(config: QueriesConfig, by: str) -> list[Question]:
     languages = config.languages
     if by == "field" and languages is not None:
         languages = languages[:1]
-    questions = load_questions(
+    questions = _load(config, languages)
+    if by == "field":
+        return questions
+    return _by_language(questions, config)
+
+
+def read_domains(config: QueriesConfig) -> dict[str, str]:
+    """Question id -> its field of knowledge, also where a study's fields are languages.
+
+    Raises:
+        QuestionsError: The questions cannot be read or used.
+    """
+    return {question.id: question.field for question in _load(config, config.languages)}
+
+
+def _load(config: QueriesConfig, languages: Sequence[str] | None) -> list[Question]:
+    return load_questions(
         config.questions,
         languages=languages,
         fields=config.fields,
@@ -36,9 +52,6 @@ def read_questions(config: QueriesConfig, by: str) -> list[Question]:
         redraw=config.redraw,
         seed=config.seed,
     )
-    if by == "field":
-        return questions
-    return _by_language(questions, config)
 
 
 def _by_language(questions: Sequence[Question], config: QueriesConfig) -> list[Question]:

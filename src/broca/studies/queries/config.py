@@ -47,8 +47,9 @@ class QueriesConfig:
         n_unrelated: Queries of every other field that each set is tried on.
         n_matched: Matched random sets per query and method, tried on the query's own prompts.
         n_free_form: Queries also asked without options, to compare with the proxy; 0 for none.
+        map_bins: Bins of the neuron index in the maps of "queries.localisation".
         seed: Of everything that is drawn.
-        n_permutations: Sign patterns of the permutation tests.
+        n_permutations: Sign patterns and shuffles of the permutation tests.
         n_resamples: Resamples of the bootstrap.
         alpha: Level of significance after Holm's correction.
         batch_size: Rows per pass.
@@ -88,6 +89,7 @@ class QueriesConfig:
     n_unrelated: int = 10
     n_matched: int = 5
     n_free_form: int = 24
+    map_bins: int = 64
     seed: int = 0
     n_permutations: int = 10_000
     n_resamples: int = 2000
@@ -95,7 +97,7 @@ class QueriesConfig:
     batch_size: int = 256
 
     def __post_init__(self) -> None:
-        for name in ("n_prompts", "n_unrelated", "n_resamples", "n_permutations"):
+        for name in ("n_prompts", "n_unrelated", "n_resamples", "n_permutations", "map_bins"):
             _at_least(name, getattr(self, name), 1)
         for name in ("n_matched", "n_free_form"):
             _at_least(name, getattr(self, name), 0)
