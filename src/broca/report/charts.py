@@ -162,6 +162,30 @@ def neurons_per_layer_and_site(
     return Figure(title, caption, _panels([bars], data, panels, height, WIDTH, columns=4), name)
 
 
+def layer_lines(
+    rows: Rows, *, title: str, caption: str, value_title: str, name: str = ""
+) -> Figure:
+    """A share over the layers, a line per series.
+
+    Args:
+        rows: `series`, `layer`, `value`.
+        title: The figure's title.
+        caption: How to read it.
+        value_title: What the value is.
+        name: File name of the figure.
+    """
+    data = plain_rows(rows, "series", "layer", percent=True)
+    axis = alt.Axis(tickMinStep=1, format="d", grid=False)
+    x = alt.X("layer:Q", title="layer", axis=axis, scale=alt.Scale(nice=False))
+    y = alt.Y("value:Q", title=value_title, axis=_axis(True))
+    base = alt.Chart(alt.InlineData(values=data)).encode(
+        x=x, y=y, color=_colour("series", _distinct(data, "series"))
+    )
+    line = base.mark_line(strokeWidth=2, aria=False)
+    dots = base.mark_point(filled=True, size=42, opacity=1).encode(description="tip:N")
+    return Figure(title, caption, _sized(alt.layer(line, dots), WIDTH, 240), name)
+
+
 def scatter_embedding(rows: Rows, *, title: str, caption: str, name: str = "") -> Figure:
     """Points on a plane without axes, such as queries by their neuron scores.
 

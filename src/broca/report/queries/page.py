@@ -7,6 +7,7 @@ from typing import Any
 
 from broca.report.page import Answer, Section
 from broca.report.queries import tables
+from broca.report.queries.applications import application_answers, application_sections
 from broca.report.queries.figures import (
     BY,
     EFFECT,
@@ -24,6 +25,7 @@ from broca.report.queries.figures import (
     probability_figure,
     whole,
 )
+from broca.report.queries.regions import region_answers, region_sections
 from broca.report.runs import Part, StoredRun
 
 CLAIMS = {
@@ -50,6 +52,10 @@ def report_part(run: StoredRun) -> Part:
     first = next((study for study in (EFFECT, FIND, LANGUAGES) if study in run.findings), None)
     if first:
         part.answers.append(_trust_answer(run, first))
+    part.answers += region_answers(run)
+    part.sections += region_sections(run)
+    part.answers += application_answers(run)
+    part.sections += application_sections(run)
     if FREE in run.findings:
         part.sections.append(_free_section(run))
     if PARITY in run.findings:
