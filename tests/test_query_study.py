@@ -326,6 +326,19 @@ def test_find_and_build_by_command(
     assert len((tmp_path / "recipe.jsonl").read_text().splitlines()) == 8
 
 
+def test_a_dry_run_by_command(
+    questions: Path, saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text('studies = ["queries.effect"]\nn_prompts = 1\nu = 0.9\n')
+    arguments = ["run", str(recipe), "--model", str(saved), "--set", f"questions={questions}"]
+    assert run_cli([*arguments, "--dry-run"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "8 attributed" in told  # eight questions, one prompt each
+    assert "attributing letters" in told
+    assert [path.name for path in tmp_path.iterdir()] == ["recipe.toml"]
+
+
 LONG = "cat " * 300
 
 

@@ -62,19 +62,20 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def default_rows(model: LanguageModel, n_tokens: int) -> int:
-    """Rows whose saved activations take about 1 GiB (GPU: a third of what is free).
+    """Rows whose saved activations take about 1 GiB (GPU: a third of what is free)."""
+    available = _CPU_BYTES
+    if model.device.type == "cuda":
+        available = torch.cuda.mem_get_info(model.device)[0] // 3
+    return max(model.n_layers, int(available / row_bytes(model, n_tokens)))
 
-    A row passes half of the layers on average and keeps a few dozen vectors in each.
-    """
+
+def row_bytes(model: LanguageModel, n_tokens: int) -> int:
+    """Saved activations of a row: half of the layers on average, a few dozen vectors in each."""
     d_model, d_ff = model.widths["down"], model.widths["hidden"]
     heads = getattr(model.config, "num_attention_heads", 1)
     per_layer = 24 * d_model + 8 * d_ff + 4 * heads * n_tokens
     vocabulary = model.module.get_input_embeddings().weight.shape[0]
-    bytes_per_row = 4 * (model.n_layers / 2 * per_layer + 4 * vocabulary)
-    available = _CPU_BYTES
-    if model.device.type == "cuda":
-        available = torch.cuda.mem_get_info(model.device)[0] // 3
-    return max(model.n_layers, int(available / bytes_per_row))
+    return int(4 * (model.n_layers / 2 * per_layer + 4 * vocabulary))
 
 
 def blocks(

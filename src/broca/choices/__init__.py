@@ -6,7 +6,7 @@ token's neurons scaled, many edits beside each other in one batch with the untou
 
 from __future__ import annotations
 
-from broca.choices.letters import LETTER_VARIANTS, Letters, find_letters
+from broca.choices.letters import LETTER_VARIANTS, Letters, find_letters, label_tokens
 from broca.choices.measure import ChoiceRow, ChoiceTask, check_last_tokens, measure_choices
 
 __all__ = [
@@ -16,5 +16,6 @@ __all__ = [
     "Letters",
     "check_last_tokens",
     "find_letters",
+    "label_tokens",
     "measure_choices",
 ]

@@ -63,28 +63,29 @@ def show_dry_run(job) -> None:
     from broca.run.dry import dry_run
 
     found = dry_run(job)
-    columns = (
-        "study",
-        Column("conditions", "d"),
-        Column("new", "d"),
-        Column("prompt evaluations", "d"),
-        Column("prompts recorded", "d"),
-    )
-    counts = [(s.conditions, s.new, s.evaluations, s.recorded) for s in found.studies]
-    rows = [(s.study, *each) for s, each in zip(found.studies, counts, strict=True)]
+    named = {
+        "conditions": "conditions",
+        "new": "new",
+        "evaluations": "prompt evaluations",
+        "recorded": "prompts recorded",
+        "attributed": "prompts attributed",
+    }
+    counts = [[getattr(study, name) for name in named] for study in found.studies]
+    rows = [(study.study, *each) for study, each in zip(found.studies, counts, strict=True)]
     total = ("total", *(sum(column) for column in zip(*counts, strict=True)))
+    columns = ("study", *(Column(title, "d") for title in named.values()))
     show(as_rich(Table(columns, [*rows, total], "What would be computed")))
     show(
         f"{found.evaluations:,} prompt evaluations for {found.pairs:,} distinct pairs of prompt "
-        f"and intervention; {found.recorded:,} prompts recorded."
+        f"and intervention; {found.recorded:,} prompts recorded, {found.attributed:,} attributed."
     )
+    spent = ", ".join(f"{what} {seconds / 60:.1f}" for what, seconds in found.parts.items())
     show(
-        f"About {found.seconds / 60:.1f} minutes on this machine, {found.memory_bytes / 2**30:.1f} "
-        f"GiB of memory (weights and scoring), {found.disk_bytes / 2**30:.2f} GiB of disk. "
-        "Relations the model does not know will be left out and make it less."
+        f"About {found.seconds / 60:.1f} minutes on this machine ({spent}), "
+        f"{found.memory_bytes / 2**30:.1f} GiB of memory, {found.disk_bytes / 2**30:.2f} GiB of "
+        "disk. Relations the model does not know, queries that keep no neurons, and sets that hold "
+        "the same neurons make it less."
     )
-    for name in found.left_out:
-        show(f"Studies of {name} were not counted.")
 
 
 def _options(model: str | None, facts: str | None, settings: list[str] | None) -> list[str]:

@@ -1,0 +1,218 @@
+"""Benches that count what would be measured instead of measuring it.
+
+1. Plans are taken as in a run, so that a prompt that several studies ask is counted once.
+2. Every answer counts as right. Scores, letters' probabilities and attributions are drawn: the
+   number of conditions depends on them only in that relations the model does not know, and
+   queries that keep no neurons, fall away, and in that drawn sets hardly hold the same neurons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from broca.choices import Letters, label_tokens
+from broca.engines import LocalEngine
+from broca.model import LanguageModel
+from broca.neurons import NeuronIndex, NeuronSet
+from broca.prompts import ChoicePrompt, Prompt
+from broca.responses import Responses
+from broca.run.bench import RunBench
+from broca.run.choice_bench import ChoiceBench
+from broca.run.sharing import Share
+from broca.scores import Labelling, NeuronScores, QuerySets
+from broca.store import RunFolder
+from broca.studies.queries.attributing import Portion, PromptFigures
+from broca.studies.study import Plan, Results
+
+
+@dataclass
+class Estimate:
+    """What one study would need.
+
+    Attributes:
+        study: Its name.
+        conditions: Conditions it names.
+        new: Conditions with prompts that no earlier one asks under the same intervention.
+        evaluations: Prompt evaluations these need, untouched answers included.
+        recorded: Prompts whose responses are recorded.
+        attributed: Prompts whose answers are attributed to neurons.
+    """
+
+    study: str = ""
+    conditions: int = 0
+    new: int = 0
+    evaluations: int = 0
+    recorded: int = 0
+    attributed: int = 0
+
+
+class DryBench(RunBench):
+    """A bench that counts; see the module.
+
+    Attributes:
+        studies: What each study needs, those before its plan included in it.
+        scored: Neurons × labellings × prompts.
+        recorded_values: Numbers recorded.
+        sites: Sites recorded.
+    """
+
+    def __init__(self, model: LanguageModel, batch_size: int = 64) -> None:
+        super().__init__(model, RunFolder(Path(), {}, None), LocalEngine(), batch_size)
+        self.studies: list[Estimate] = []
+        self.scored = 0
+        self.recorded_values = 0
+        self.sites: set[str] = set()
+        self._now = Estimate()
+        self._scorings = 0
+        self._seen: set[object] = set()
+
+    @property
+    def evaluations(self) -> int:
+        """Prompt evaluations of all studies."""
+        return sum(study.evaluations for study in self.studies)
+
+    def record(
+        self, prompts: Sequence[Prompt], sites: Sequence[str], pooling: str = "mean"
+    ) -> Responses:
+        """Responses without values."""
+        ids = tuple(prompt.id for prompt in prompts)
+        index = NeuronIndex(self.model.identity, tuple(sites))
+        if self._is_first((index.sites, pooling, ids)):
+            self.sites |= set(index.sites)
+            self._now.recorded += len(ids)
+            self.recorded_values += len(ids) * len(index)
+        return Responses(index, ids, pooling, key="dry")
+
+    def score(
+        self, responses: Responses, labellings: Mapping[str, Labelling]
+    ) -> dict[str, NeuronScores]:
+        """Scores at random."""
+        self._scorings += 1
+        size = len(responses.index)
+        self.scored += size * sum(int(np.sum(label.included)) for label in labellings.values())
+        return {
+            name: NeuronScores(
+                responses.index, np.random.default_rng([self._scorings, i]).random(size), "drawn"
+            )
+            for i, name in enumerate(labellings)
+        }
+
+    def keep_set(self, neurons: NeuronSet, name: str) -> None:
+        """Nothing is kept."""
+
+    def measure(self, study: str, plan: Plan) -> Results:
+        """Count what is new, answer that everything is right."""
+        results = super().measure(study, plan)
+        self._now.study, self._now.conditions = study, len(plan.conditions)
+        self.studies.append(self._now)
+        self._now = Estimate()
+        return results
+
+    def _is_first(self, key: object) -> bool:
+        """Whether something is to be computed for the first time; from now on it is known."""
+        first = key not in self._seen
+        self._seen.add(key)
+        return first
+
+    def _measure_borders(self, prompts: Any) -> None:
+        for prompt in prompts:
+            self._borders.setdefault(prompt.language, " ")
+
+    def _compute(self, study: str, plan: Plan, shares: Sequence[Share]) -> None:
+        self._now.new += len(shares)
+        self._now.evaluations += sum(len(share.prompts) for share in shares)
+
+    def _results(self, plan: Plan) -> Results:
+        prompts = [p for c in plan.conditions for p in plan.groups[c.prompts]]
+        n, texts = len(prompts), np.full(len(prompts), "", dtype=object)
+        columns: dict[str, np.ndarray] = {
+            "prompt": np.array([p.id for p in prompts], dtype=object),
+            "relation": np.array([p.relation for p in prompts], dtype=object),
+            "query": np.array([p.fact for p in prompts], dtype=object),
+            **dict.fromkeys(("correct", "correct_before"), np.ones(n, bool)),
+            **dict.fromkeys(("log_p", "log_p_before"), np.zeros(n)),
+            **dict.fromkeys(("text", "text_before", "said"), texts),
+            "n_answer_tokens": np.ones(n, int),
+        }
+        places, start = {}, 0
+        for condition in plan.conditions:
+            stop = start + len(plan.groups[condition.prompts])
+            places[condition] = np.arange(start, stop)
+            start = stop
+        return Results(columns, places, plan.extra)
+
+
+class DryChoiceBench(DryBench, ChoiceBench):
+    """The same for query studies.
+
+    Attributes:
+        portions: What would be attributed.
+    """
+
+    def __init__(self, model: LanguageModel, batch_size: int = 256) -> None:
+        super().__init__(model, batch_size)
+        self.portions: list[Portion] = []
+
+    @property
+    def letters(self) -> list[Letters]:
+        """Prompts whose letters would be found, with tokens and without probabilities."""
+        return list(self._known_letters().values())
+
+    def find_letters(self, prompts: Sequence[ChoicePrompt], variant: str) -> list[Letters]:
+        """The tokens of the letters; all answers right."""
+        known = self._known_letters()
+        new = [prompt for prompt in prompts if prompt.id not in known]
+        tokens = self.model.encode([prompt.text for prompt in new])
+        for prompt, text in zip(new, tokens, strict=True):
+            ways = label_tokens(self.model, prompt)
+            name = variant if variant in ways else next(iter(ways))
+            candidates = tuple(zip(*ways.values(), strict=True))
+            target = ways[name][prompt.answer]
+            known[prompt.id] = Letters(prompt, tuple(text), candidates, name, target, 1.0, True)
+        return super().find_letters(prompts, variant)
+
+    def attribute(self, parts: Sequence[Portion]) -> list[dict[str, Any]]:
+        """Neurons at random, some of them common to many queries."""
+        for part in parts:
+            if self._is_first(self._portion_name(part)):
+                self.portions.append(part)
+                self._now.attributed += part.size
+        return [self._draw(part) for part in parts]
+
+    def keep_query_sets(self, sets: QuerySets, name: str) -> None:
+        """Nothing is kept."""
+
+    def _draw(self, part: Portion) -> dict[str, Any]:
+        counts = {query: len(listed) for query, listed in part.queries.items()}
+        counts |= dict.fromkeys(part.free, 1)
+        rng = np.random.default_rng([len(self._seen), part.size])
+        index = NeuronIndex(self.model.identity, (part.config.site,))
+        return {query: _drawn(query, n, part, len(index), rng) for query, n in counts.items()}
+
+
+def _drawn(
+    query: str, n_prompts: int, part: Portion, n_neurons: int, rng: np.random.Generator
+) -> dict[str, Any]:
+    """What `Attributing` gives of a query: v neurons of its own, and common ones above them."""
+    v, u = part.config.v, part.config.u
+    own = np.sort(rng.choice(n_neurons, min(v, n_neurons), replace=False))
+    shared = np.flatnonzero(rng.random(min(v, n_neurons)) < (1 + u) / 2)
+    cluster = np.union1d(own, shared)
+    scores = rng.random(len(cluster)) + 4 * np.isin(cluster, shared)
+    figures = PromptFigures("", query, 1.0, 1.0, 0.0, 0.0, 0, "", False, True)
+    return {
+        "cluster": [cluster.tolist(), scores.tolist()],
+        **{
+            name: [
+                np.sort(rng.choice(n_neurons, len(own), replace=False)).tolist(),
+                rng.random(len(own)).tolist(),
+            ]
+            for name in ("knowledge", "activation")
+        },
+        "prompts": [asdict(figures)] * n_prompts,
+    }

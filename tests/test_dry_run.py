@@ -1,0 +1,130 @@
+"""The dry run: it counts what the run computes, of both families, and writes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from broca.errors import QuestionsError
+from broca.model import LanguageModel
+from broca.questions import write_questions
+from broca.run import execute, read_job
+from broca.run.dry import DryRun, dry_run
+from broca.run.job import Job
+from broca.store import RunFolder
+from planted import planted_world
+from planted_files import QUICK, write_planted_facts
+from query_files import planted_questions, rows, write_rows
+from tiny import tiny_model
+
+RELATIONS = {name: QUICK[name] for name in QUICK if name not in ("studies", "model")}
+QUERIES: dict[str, Any] = {
+    "n_prompts": 2,
+    "n_unrelated": 2,
+    "n_matched": 2,
+    "n_free_form": 4,
+    "n_resamples": 50,
+    "n_permutations": 50,
+}
+STUDIES = ["relations.intra", "relations.inter", "queries.effect", "queries.free-form"]
+
+
+def planted_model() -> LanguageModel:
+    world = planted_world()
+    return LanguageModel(world.module, world.tokenizer, name="planted")
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
+    """Both families on the planted model."""
+    place = tmp_path_factory.mktemp("planted")
+    facts = write_planted_facts(place / "facts", ("father", "ceo", "river"))
+    questions = write_questions(planted_questions(planted_world(), 4), place / "questions.jsonl")
+    return read_job(
+        {
+            "studies": STUDIES,
+            "relations": {**RELATIONS, "facts": str(facts)},
+            "queries": {**QUERIES, "questions": str(questions)},
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def run(job: Job, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    path = tmp_path_factory.mktemp("runs") / "run"
+    return execute(job, path, model=planted_model(), report=False)
+
+
+@pytest.fixture(scope="module")
+def dry(job: Job) -> DryRun:
+    return dry_run(job, planted_model())
+
+
+def test_both_families_are_counted(dry: DryRun, run: RunFolder):
+    """Drawn sets hardly hold the same neurons and every query keeps some: never less."""
+    assert 1 <= dry.pairs / run.summary["rows.needed"] < 1.5
+    assert dry.evaluations == dry.pairs
+    named = {study.study for study in dry.studies}
+    assert named == {*STUDIES, "relations.preparation"}
+    asked = {record["study"] for record in run.read_json("conditions.json")["conditions"]}
+    assert asked == named - {"queries.free-form"}  # which attributes and edits nothing
+
+
+def test_attributions_are_counted_exactly(dry: DryRun, run: RunFolder):
+    stored = [
+        len(found["prompts"])
+        for path in (run.path / "attributions").iterdir()
+        for found in run.read_json(f"attributions/{path.name}").values()
+    ]
+    assert dry.attributed == sum(stored) > 0
+    by_study = {study.study: study.attributed for study in dry.studies}
+    assert by_study["queries.free-form"] == QUERIES["n_free_form"]
+    assert by_study["relations.intra"] == 0
+
+
+def test_time_is_that_of_what_is_done(dry: DryRun):
+    """Every kind of work was really done on a sample and takes its time."""
+    assert set(dry.parts) == {
+        "answering",
+        "recording",
+        "scoring",
+        "finding letters",
+        "measuring letters",
+        "attributing letters",
+        "attributing answers in words",
+    }
+    assert all(seconds > 0 for seconds in dry.parts.values())
+    assert dry.seconds == pytest.approx(sum(dry.parts.values()))
+    assert dry.memory_bytes > sum(
+        p.numel() * p.element_size() for p in planted_model().module.parameters()
+    )
+
+
+def test_languages_and_fields_are_attributed_apart(tmp_path: Path, monkeypatch):
+    """Ids of both are the same; portions of other queries are computed anew, as in the run."""
+    monkeypatch.chdir(tmp_path)
+    listed = [{**row, "language": "de" if i % 2 else "en"} for i, row in enumerate(rows())]
+    path = write_rows(tmp_path / "questions.jsonl", listed)
+    studies = ["queries.effect", "queries.languages", "queries.parity"]
+    job = read_job({**QUERIES, "studies": studies, "questions": str(path), "u": 0.9})
+    found = dry_run(job, tiny_model("llama"))
+    real = execute(job, tmp_path / "run", model=tiny_model("llama"), report=False)
+    stored = list((real.path / "attributions").iterdir())
+    prompts = [
+        figures
+        for file in stored
+        for query in real.read_json(f"attributions/{file.name}").values()
+        for figures in query["prompts"]
+    ]
+    assert found.attributed == len(prompts)
+    assert 1 <= found.pairs / real.summary["rows.needed"] < 2
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["questions.jsonl", "run"]
+
+
+def test_mistakes_are_found(tmp_path: Path):
+    path = write_rows(tmp_path / "questions.jsonl", rows(labels=["10", "11", "12", "13"]))
+    job = read_job({**QUERIES, "studies": ["queries.effect"], "questions": str(path)})
+    with pytest.raises(QuestionsError, match="begin with the same token"):
+        dry_run(job, tiny_model("llama"))
