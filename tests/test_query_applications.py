@@ -18,6 +18,7 @@ from sklearn.metrics import roc_auc_score
 import broca
 from broca.choices import find_letters
 from broca.choices.letters import label_tokens
+from broca.cli import run_cli
 from broca.errors import EstimateError, NeuronError, PromptError, ScoreError
 from broca.estimates import auroc
 from broca.model import LanguageModel
@@ -434,8 +435,8 @@ def test_the_page_shows_both(
     for text in (
         "Knowledge editing at inference, by field",
         "Flips by method",
-        "of all, Llama-2-7B-chat",
-        "18.2",
+        "published: of all, Llama-2-7B-chat",
+        "18.2 %",
         "Prediction by neurons",
         "biology (published)",
         "Do query neurons flip answers, by field?",
@@ -456,7 +457,31 @@ def test_a_model_that_knows_nothing_is_told_apart(
     for study in ("queries.flips", "queries.prediction"):
         assert "near chance" in " ".join(done.read_json("findings.json")[study]["words"])
     assert "queries.flips.languages.na-ica.suppress.share" in done.summary
+    # asked by language too, prompts keep their field of knowledge
+    assert {prompt["field"] for prompt in done.prompts().values()} == {"field0", "field1"}
     monkeypatch.setattr(figure.vlc, "vegalite_to_svg", lambda chart: "<svg/>")
     monkeypatch.setattr(figure.Figure, "file", lambda self, kind: b"drawn")
     page = write_report([done], tmp_path / "page.html").read_text(encoding="utf-8")
     assert "This run cannot tell: near chance" in page
+
+
+def test_a_neuron_is_told_what_it_serves(
+    run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A planted field neuron: the field's queries, its relations, and its set; no other field."""
+    world = planted_world()
+    world.module.save_pretrained(tmp_path / "model")
+    world.tokenizer.save_pretrained(tmp_path / "model")
+    common = ["--model", str(tmp_path / "model"), "--run", str(run.path), "--prompts", "20"]
+    capsys.readouterr()
+    assert run_cli(["neuron", str(world.fields["place"][1]), *common]) == 0
+    said = capsys.readouterr().out
+    served = said[said.index("Sets of") :]
+    found = {line.split()[0]: line.split()[1:] for line in served.splitlines() if line.split()}
+    assert found["prediction.place"][2] == str(
+        len(NeuronSet.load(run.path / "sets" / "prediction.place.json"))
+    )
+    assert found["place"] == ["6", "6"]  # all of its field's queries
+    assert found["country"] == ["4", "4"]
+    assert found["river"] == ["2", "2"]
+    assert not {"person", "company", "product", "prediction.person"} & set(found)

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -176,10 +176,10 @@ def _draw_served(model: LanguageModel, wanted: Neuron, run: Path) -> None:
             table.add_row(*cells)
         show(f"Sets of {run} that hold it:")
         show(table)
-    if queries:
-        table = _table("queries of field", "holding it", "of", numbers=("holding it", "of"))
-        for field, (holding, total) in sorted(queries.items(), key=lambda item: -item[1][0]):
-            table.add_row(field, str(holding), str(total))
+    for kind, groups in queries.items():
+        table = _table(kind, "holding it", "of", numbers=("holding it", "of"))
+        for group, (holding, total) in sorted(groups.items(), key=lambda item: -item[1][0]):
+            table.add_row(group, str(holding), str(total))
         show(table)
 
 
@@ -210,14 +210,16 @@ def _served_sets(model: LanguageModel, wanted: Neuron, run: Path) -> list[_Serve
     return found
 
 
-def _served_queries(model: LanguageModel, wanted: Neuron, run: Path) -> dict[str, tuple[int, int]]:
-    """Per field: queries of the run whose NA-ICA neurons hold it, and queries in all."""
+def _served_queries(
+    model: LanguageModel, wanted: Neuron, run: Path
+) -> dict[str, dict[str, tuple[int, int]]]:
+    """Queries whose NA-ICA neurons hold it, and queries in all: by field, relation, language."""
     from broca.scores import QuerySets
     from broca.store import RunFolder
 
     folder = RunFolder.open(run)
-    fields = _fields(folder)
-    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    asked = {prompt["fact"]: prompt for prompt in folder.prompts().values()}
+    counts: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0, 0]))
     for path in sorted([*folder.path.glob("*.parquet"), *folder.path.glob("sets/*.parquet")]):
         try:
             sets = QuerySets.load(path)
@@ -225,12 +227,15 @@ def _served_queries(model: LanguageModel, wanted: Neuron, run: Path) -> dict[str
             continue  # another table of the run
         if sets.identity.shape != model.identity.shape or "na-ica" not in sets.methods:
             continue
+        kinds = ("language",) if path.stem == "languages" else ("field", "relation")
         for query in sets.queries:
             held = any(_same_unit(wanted, each) for each in sets.neurons(query))
-            count = counts[fields.get(query, "?")]
-            count[0], count[1] = count[0] + held, count[1] + 1
-    return {field: (held, total) for field, (held, total) in counts.items() if held}
-
-
-def _fields(folder: Any) -> dict[str, str]:
-    return {p["fact"]: p["field"] for p in folder.prompts().values() if p["field"]}
+            for kind in kinds:
+                group = asked.get(query, {}).get(kind) or "?"
+                count = counts[f"queries by {kind}"][group]
+                count[0], count[1] = count[0] + held, count[1] + 1
+    held_by = {
+        kind: {group: (held, total) for group, (held, total) in groups.items() if held}
+        for kind, groups in counts.items()
+    }
+    return {kind: groups for kind, groups in held_by.items() if groups and list(groups) != ["?"]}

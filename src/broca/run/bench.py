@@ -247,7 +247,11 @@ class RunBench:
             self.declared.append({"study": study, "keys": keys, **condition.as_dict()})
             ids = [prompt.id for prompt in prompts]
             self.groups.setdefault(study, {})[condition.prompts] = ids
-            self.asked |= {prompt.id: prompt for prompt in prompts}
+            for prompt in prompts:
+                known = self.asked.get(prompt.id)
+                # asked by language, a prompt has its language as field: that of knowledge stays
+                if known is None or known.field == known.language:
+                    self.asked[prompt.id] = prompt
             self.needed |= {(change, prompt) for prompt in ids}
 
     def _results(self, plan: Plan) -> Results:
@@ -313,13 +317,9 @@ class _RowWriter:
             "role": prompt.role,
             **now,
             "ids": list(answer.ids),
-            "said": describe(prompt, self._words(answer), answer.correct) if describe else "",
+            "said": describe(prompt, answer.text, answer.correct) if describe else "",
             "n_answer_tokens": self._n_tokens[prompt.id],
             "p_after": math.exp(answer.log_p),
             **{f"{name}_before": before[name] for name in BEFORE},
             "p_before": math.exp(before["log_p"]),
         }
-
-    def _words(self, answer: AnswerRow) -> str:
-        """What was said, without tokens such as the end of the text."""
-        return self.model.tokenizer.decode(list(answer.ids), skip_special_tokens=True)
