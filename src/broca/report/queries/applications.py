@@ -152,33 +152,30 @@ def _flips_table(run: StoredRun, study: str) -> Table:
     columns = [
         "action",
         "method",
-        Column("could flip", "d", "prompts answered wrongly (boost) or rightly (suppress)"),
-        Column("queries", "d", "queries with such prompts"),
         Column("flips", "d"),
+        Column("of", "d", "prompts answered wrongly (boost) or rightly (suppress)"),
         Column("flipped", "percent", "of the prompts that could flip"),
         Column("of all", "percent", "of all prompts, as in the paper"),
-        Column("the other way", "percent", "of all prompts"),
+        Column("published", "percent", "of all, Llama-2-7B-chat"),
         Column("matched", "percent", "matched random sets, of the prompts that could flip"),
-        Column("p, matched", "p", "sign flips over queries, own against matched sets"),
-        Column("of all, Llama-2-7B-chat", "percent", "published"),
+        Column("p", "p", "own against matched sets, sign flips over queries"),
     ]
     rows = [
         (
             record["action"],
             record["method"],
-            record["candidates"],
-            record["n"],
             record["flips"],
+            record["candidates"],
             estimate(record, "rate"),
             estimate({**record, "n": record["queries"]}, "share"),
-            record["against"],
+            published.get(record["method"], {}).get(record["action"]),
             record.get("matched"),
             record.get("p_matched"),
-            published.get(record["method"], {}).get(record["action"]),
         )
         for record in sorted(_whole(run, study), key=lambda r: r["action"])
     ]
-    return Table(columns, rows, "Flips by method", name=f"flips-{FLIPS[study]}")
+    caption = "Flips by method; published: of all, Llama-2-7B-chat"
+    return Table(columns, rows, caption, name=f"flips-{FLIPS[study]}")
 
 
 def _paired_table(run: StoredRun, study: str) -> Table:
@@ -195,7 +192,11 @@ def _paired_table(run: StoredRun, study: str) -> Table:
         for r in run.table(study, "paired")
     ]
     return Table(
-        columns, rows, "Methods compared over the same queries", name=f"flips-paired-{FLIPS[study]}"
+        columns,
+        rows,
+        "Methods compared over the same queries",
+        folded=True,
+        name=f"flips-paired-{FLIPS[study]}",
     )
 
 
@@ -208,6 +209,7 @@ def _each_table(run: StoredRun, study: str) -> Table:
         Column("flips", "d"),
         Column("flipped", "percent"),
         Column("of all", "percent"),
+        Column("the other way", "percent", "of all prompts"),
     ]
     rows = [
         (
@@ -218,9 +220,9 @@ def _each_table(run: StoredRun, study: str) -> Table:
             record["flips"],
             estimate(record, "rate"),
             estimate(record, "share"),
+            record["against"],
         )
         for record in run.table(study, "flips")
-        if record["field"] != ALL
     ]
     return Table(
         columns,

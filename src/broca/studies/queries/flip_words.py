@@ -48,9 +48,9 @@ def _own(record: Record) -> str:
         else ""
     )
     return (
-        f"{TURNS[action]} a query's own NA-ICA neurons turns {record['rate']:.1%}"
+        f"{TURNS[action]} a query's own NA-ICA neurons turns {INTO[action]} {record['rate']:.1%}"
         f"{_interval(record, 'rate')} of the {record['candidates']} prompts answered "
-        f"{ANSWERED[action]} {INTO[action]} (n = {record['n']} queries{matched}); that is "
+        f"{ANSWERED[action]} (n = {record['n']} queries{matched}); that is "
         f"{record['share']:.1%}{_interval(record, 'share')} of all {record['prompts']} prompts. "
         f"{record['against']:.1%} of them flip the other way."
     )

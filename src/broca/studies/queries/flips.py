@@ -60,12 +60,12 @@ class QueryFlips:
         """Every query asked untouched, and under its own and matched random sets."""
         part = material.part(self.by, bench)
         plan = Plan({own_group(query): part.prompts(query) for query in part.questions})
-        asked = plan.ask(own_group(query) for query in part.found)
+        plan.ask(plan.groups)
         places: dict[Key, list[Condition]] = {}
         for query in part.found:
             for key, condition in set_conditions(plan, part, query, material.config, others=False):
                 places.setdefault(key, []).append(condition)
-        plan.extra = {"part": part, "asked": asked, "places": places}
+        plan.extra = {"part": part, "places": places}
         return plan
 
     def summarise(self, material: Material, results: Results) -> Findings:
@@ -74,7 +74,7 @@ class QueryFlips:
         config = material.config
         flips = Flips.of(
             part.found,
-            [results[condition] for condition in results.extra["asked"]],
+            [results[Condition(own_group(query))] for query in part.found],
             {key: results[listed] for key, listed in results.extra["places"].items()},
             config,
         )

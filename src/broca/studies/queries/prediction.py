@@ -64,15 +64,14 @@ class NeuronPrediction:
     name = "queries.prediction"
 
     def plan(self, material: Material, bench: QueryBench) -> Plan:
-        """Held-out queries asked untouched; options of all queries put as answers and recorded.
+        """Every query asked untouched; options of all of them put as answers and recorded.
 
         Raises:
             PromptError: A label is no single token after its prompt.
         """
         part = material.part("field", bench)
         fields = find_fields(part, material.config)
-        held_out = [query for name in fields.sets for query in fields.halves[name][1]]
-        plan = Plan({own_group(query): part.prompts(query) for query in held_out})
+        plan = Plan({own_group(query): part.prompts(query) for query in part.questions})
         plan.ask(plan.groups)
         letters = [
             one
@@ -126,13 +125,18 @@ def find_fields(part: Part, config: QueriesConfig) -> Fields:
         return found
     index = NeuronIndex(part.sets.identity, (part.sets.site,))
     for name, (half, held_out) in found.halves.items():
-        flat = [sets.rankings["na-ica"][query].neurons for query in half]
-        union = np.unique(np.concatenate(flat))
+        every = np.concatenate([sets.rankings["na-ica"][query].neurons for query in half])
+        union, n_queries = np.unique(every, return_counts=True)
         if not len(union):
             found.left_out[name] = "its detection queries keep no neuron"
         elif held_out:
+            order = np.argsort(-n_queries, kind="stable")  # those of most queries first
             neurons = index.select(
-                union, name=f"prediction.{summary_key(name)}", method="na-ica union"
+                union[order],
+                n_queries[order],
+                name=f"prediction.{summary_key(name)}",
+                method="na-ica union",
+                settings={"detection_queries": len(half)},
             )
             seeds = range(config.seed, config.seed + max(1, config.n_matched))
             found.sets[name] = (neurons, *(random_like(neurons, index, seed) for seed in seeds))
