@@ -7,6 +7,7 @@ from broca.report.charts import (
     dot_intervals,
     histogram,
     ladder_lines,
+    layer_lines,
     neurons_per_layer_and_site,
     scatter_embedding,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "histogram",
     "ladder_lines",
     "layer_index_map",
+    "layer_lines",
     "neurons_per_layer_and_site",
     "overlap_heatmap",
     "save_figures",

@@ -101,9 +101,11 @@ class Overlap:
 
 
 def pooled_counts(scores: FieldScores, codes: np.ndarray) -> np.ndarray:
-    """Neurons that two fields have in common, float64 [draw, field, field]; own ones: diagonal."""
-    pooled = (scores.members(codes) @ (scores.scores > 0) > 0).astype(float)
-    return pooled @ pooled.transpose(0, 2, 1)
+    """Neurons that two fields have in common, [draw, field, field]; own ones: the diagonal."""
+    # counts are exact in float32, and twice as fast
+    has = (scores.scores > 0).astype(np.float32)
+    pooled = (scores.members(codes).astype(np.float32) @ has > 0).astype(np.float32)
+    return (pooled @ pooled.transpose(0, 2, 1)).astype(float)
 
 
 def overlaps(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
