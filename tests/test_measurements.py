@@ -63,6 +63,19 @@ def test_rows_equal_one_prompt_at_a_time(family):
                 assert row.rank == min(ranks)
 
 
+def test_texts_are_without_special_tokens():
+    """A model that ends every text says nothing; its tokens stay, and so does being wrong."""
+    model = tiny_model("gpt2", seed=8)
+    end = model.tokenizer.eos_token_id
+    with torch.no_grad():
+        model.module.transformer.ln_f.weight.zero_()
+        rows = model.module.get_output_embeddings().weight
+        model.module.transformer.ln_f.bias.copy_(10 * rows[end])
+    for row in answer_prompts(model, PROMPTS[:3], {"untouched": None}, border=" "):
+        assert row.ids == (end, end)
+        assert (row.text, row.correct) == ("", False)
+
+
 @pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "opt", "bloom", "phi3"])
 def test_shared_layers_change_nothing_in_other_families(family):
     model = tiny_model(family)

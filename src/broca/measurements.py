@@ -36,7 +36,7 @@ class AnswerRow:
         condition: Name of the condition.
         prompt: Id of the prompt.
         ids: The greedy tokens.
-        text: The same, decoded.
+        text: The same as words, without tokens such as the end of the text.
         correct: Whether they are a prefix of a right answer's tokens.
         log_p: Natural log of the probability of a right answer (their sum, if several), NaN if
             not measured.
@@ -266,7 +266,7 @@ def _rows(
             condition=name,
             prompt=prompts[owner].id,
             ids=ids,
-            text=model.tokenizer.decode(list(ids)),
+            text=model.tokenizer.decode(list(ids), skip_special_tokens=True),
             correct=targets[owner].is_correct(ids),
             log_p=_sum_of([answer.log_p[row] for row in mine]),
             rank=min(answer.rank[row] for row in mine),
