@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +126,25 @@ def test_kinds_of_answers():
     assert kind(" The seat") == "prompt repeated"
     assert kind(" ?\n") == "nothing"
     assert kind(" Zebra") == "other"
+
+
+def test_an_answer_may_be_right_in_another_language():
+    def hq(language: str, *objects: str) -> Relations:
+        facts = [
+            Fact(f"s{i}", "hq", (name,), language, f"hq/{i}") for i, name in enumerate(objects)
+        ]
+        return Relations([Relation("hq", tuple(facts), language=language)])
+
+    kinds = AnswerKinds.of(hq("en", "Munich", "Prague"), hq("de", "München", "Prag"))
+    english = Prompt("p", "The seat is?", ("Munich",), relation="hq", language="en", fact="hq/0")
+    german = replace(english, text="Der Sitz ist?", answers=("München",), language="de")
+    assert kinds.kind(english, " München", False) == "right in another language"
+    assert kinds.kind(german, " Munich", False) == "right in another language"
+    assert kinds.kind(english, " Mun", False) == "same relation"  # begins its own answer too
+    assert kinds.kind(english, " Prag", False) == "same relation"
+    assert kinds.kind(german, " München", True) == "right"
+    other = replace(english, fact="hq/1", answers=("Prague",))
+    assert kinds.kind(other, " München", False) == "same relation"
 
 
 # ---- figures against plain versions

@@ -7,7 +7,8 @@ help each other. arXiv 2502.17355, section 4.2, figure 3 and table 2.
 2. acc_drop(ri, rj) = (acc_ri − acc_ri with rj's neurons off) / acc_ri; negative: interference,
    ri profits. Own drop = acc_drop(rj, rj), other drop = mean over ri ≠ rj.
 3. What is said instead of an answer that was right before: the prompt repeated, a function word,
-   nothing, a right answer of another relation, another object of the same relation.
+   nothing, a right answer of another relation, another object of the same relation, the right one
+   in another language.
 
 What differs from the paper: drops of log P beside those of accuracy; intervals.
 """

@@ -15,6 +15,7 @@ Source: arXiv 2502.17355, sections 3 and 4.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from broca.errors import FactsError, StudyError
@@ -156,17 +157,17 @@ def ask_facts(config: RelationsConfig, bench: Bench, relations: Relations | None
 
 
 def _all_kinds(config: RelationsConfig, relations: Relations) -> AnswerKinds:
-    """Kinds of answers by all relations of the facts, studied or not."""
-    try:
-        everything = load_relations(
-            config.facts,
-            templates=config.templates,
-            language=config.language,
-            include_companions=True,
-        )
-    except FactsError:  # a relation nobody asked for may be unusable
-        everything = relations
-    return AnswerKinds.of(everything)
+    """Kinds of answers by all relations of the facts, studied or not, in all languages asked."""
+    known = {config.language: relations}
+    for language in (config.language, *config.languages):
+        with suppress(FactsError):  # a relation nobody asked for may be unusable, or a language
+            known[language] = load_relations(
+                config.facts,
+                templates=config.templates,
+                language=language,
+                include_companions=True,
+            )
+    return AnswerKinds.of(*known.values())
 
 
 def _drawn(relation: Relation, n: int | None) -> Relation:

@@ -12,6 +12,7 @@ from broca.prompts import Prompt
 KINDS = (
     "right",
     "nothing",
+    "right in another language",
     "same relation",
     "other relation",
     "function word",
@@ -38,20 +39,24 @@ class AnswerKinds:
     """Tells the kinds of answers apart by the objects of all relations.
 
     Attributes:
-        objects: Relation -> normalised objects of all its facts.
+        objects: Relation -> normalised objects of all its facts, in all languages.
+        versions: Fact id -> language -> its normalised objects.
     """
 
     objects: Mapping[str, frozenset[str]]
+    versions: Mapping[str, Mapping[str, frozenset[str]]]
 
     @classmethod
-    def of(cls, relations: Relations) -> AnswerKinds:
-        """Know the objects of these relations."""
-        return cls(
-            {
-                name: frozenset(normalise(o) for fact in relation.facts for o in fact.objects)
-                for name, relation in relations.items()
-            }
-        )
+    def of(cls, *languages: Relations) -> AnswerKinds:
+        """Know the objects of these relations, given once per language."""
+        objects: dict[str, frozenset[str]] = {}
+        versions: dict[str, dict[str, frozenset[str]]] = {}
+        for relations in languages:
+            for fact in relations.facts:
+                listed = frozenset(map(normalise, fact.objects))
+                objects[fact.relation] = objects.get(fact.relation, frozenset()) | listed
+                versions.setdefault(fact.id, {})[fact.language] = listed
+        return cls(objects, versions)
 
     def kind(self, prompt: Prompt, text: str, correct: bool) -> str:
         """One of :data:`KINDS` for an answer.
@@ -64,6 +69,8 @@ class AnswerKinds:
         said = normalise(text)
         if not said:
             return "nothing"
+        if self._elsewhere(prompt, said):
+            return "right in another language"
         if _names(said, self.objects.get(prompt.relation, ())):
             return "same relation"
         others = (o for r, o in self.objects.items() if r != prompt.relation)
@@ -72,6 +79,13 @@ class AnswerKinds:
         if all(word in FUNCTION_WORDS for word in said.split()):
             return "function word"
         return "prompt repeated" if f" {said}" in f" {normalise(prompt.text)}" else "other"
+
+    def _elsewhere(self, prompt: Prompt, said: str) -> bool:
+        """Whether an answer is right in another language than the prompt's, and not in its own."""
+        versions = self.versions.get(prompt.fact, {})
+        others = (objects for name, objects in versions.items() if name != prompt.language)
+        own = versions.get(prompt.language, frozenset())
+        return not _names(said, own) and any(_names(said, objects) for objects in others)
 
 
 def normalise(text: str) -> str:
