@@ -1,0 +1,30 @@
+"""Neurons and neuron sets: the value that every other part of broca hands on.
+
+`sites` says what a neuron is, `identity` which model it belongs to; `index` puts all neurons of a
+model in one line, `neuron_set` holds some of them, `set_file` writes them, `draw` draws controls.
+"""
+
+from __future__ import annotations
+
+from broca.neurons.digest import digest_of
+from broca.neurons.draw import uniform_random
+from broca.neurons.identity import ModelIdentity
+from broca.neurons.index import NeuronIndex
+from broca.neurons.neuron_set import NeuronSet, Overlap, WeightsDifferWarning
+from broca.neurons.set_file import FORMAT_VERSION
+from broca.neurons.sites import SITES, Neuron, check_site, ordered_sites
+
+__all__ = [
+    "FORMAT_VERSION",
+    "SITES",
+    "ModelIdentity",
+    "Neuron",
+    "NeuronIndex",
+    "NeuronSet",
+    "Overlap",
+    "WeightsDifferWarning",
+    "check_site",
+    "digest_of",
+    "ordered_sites",
+    "uniform_random",
+]

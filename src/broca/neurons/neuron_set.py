@@ -1,0 +1,278 @@
+"""Neuron sets: neurons in rank order with where they come from, and what is done with them."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from broca.errors import NeuronError
+from broca.neurons.digest import short_hash
+from broca.neurons.draw import draw_matched
+from broca.neurons.identity import ModelIdentity
+from broca.neurons.set_file import fields_of, read_content, write_set
+from broca.neurons.sites import CODES, SITES, Neuron, check_site
+
+# A gated unit i of a layer is one thing seen from three tensors.
+_UNIT_SITES = (CODES["gate"], CODES["up"], CODES["hidden"])
+
+
+class WeightsDifferWarning(UserWarning):
+    """A neuron set was found in other weights of the same shape (a sibling or an edited copy)."""
+
+
+class Overlap(NamedTuple):
+    """How much two sets share: count, share of the smaller, Jaccard, count expected by chance."""
+
+    count: int
+    of_smaller: float
+    jaccard: float
+    expected: float
+
+
+@dataclass(frozen=True, eq=False)
+class NeuronSet:
+    """Neurons of one model in rank order, with where they come from.
+
+    Attributes:
+        identity: The model in which they were found.
+        sites: Codes into :data:`SITES`, [neuron].
+        layers: [neuron].
+        indices: [neuron].
+        scores: The score that ranked each neuron (NaN where there is none), [neuron].
+        name: What the set is for, e.g. a relation.
+        method: How it was found.
+        settings: The settings of that method.
+        data_hash: Hash of the data it was found on.
+    """
+
+    identity: ModelIdentity
+    sites: np.ndarray
+    layers: np.ndarray
+    indices: np.ndarray
+    scores: np.ndarray
+    name: str = ""
+    method: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    data_hash: str = ""
+
+    def __post_init__(self) -> None:
+        lengths = {len(a) for a in (self.sites, self.layers, self.indices, self.scores)}
+        if len(lengths) != 1:
+            raise NeuronError("The arrays of a neuron set differ in length", self.name or None)
+        for code in np.unique(self.sites):
+            here = self.sites == code
+            width = self.identity.width(SITES[code])
+            if (
+                (self.layers[here] < 0).any()
+                or (self.layers[here] >= self.identity.n_layers).any()
+                or (self.indices[here] < 0).any()
+                or (self.indices[here] >= width).any()
+            ):
+                raise NeuronError(
+                    f"A neuron of site {SITES[code]!r} lies outside the model",
+                    self.name or None,
+                    f"{self.identity.id} has layers 0-{self.identity.n_layers - 1} and "
+                    f"indices 0-{width - 1} there.",
+                )
+        if len(set(self._keys())) != len(self):
+            raise NeuronError("A neuron occurs twice in one set", self.name or None)
+
+    @classmethod
+    def of(cls, neurons: Iterable[Neuron], identity: ModelIdentity, **about: Any) -> NeuronSet:
+        """Make a set of single neurons, in the order given."""
+        listed = list(neurons)
+        return cls(
+            identity,
+            np.array([CODES[check_site(n.site)] for n in listed], dtype=np.int8),
+            np.array([n.layer for n in listed], dtype=np.int32),
+            np.array([n.index for n in listed], dtype=np.int32),
+            np.full(len(listed), np.nan),
+            **about,
+        )
+
+    def _keys(self) -> list[tuple[int, int, int]]:
+        return list(
+            zip(self.sites.tolist(), self.layers.tolist(), self.indices.tolist(), strict=True)
+        )
+
+    def __len__(self) -> int:
+        return len(self.sites)
+
+    def __iter__(self) -> Iterator[Neuron]:
+        for site, layer, index in self._keys():
+            yield Neuron(SITES[site], layer, index)
+
+    def __contains__(self, neuron: object) -> bool:
+        return isinstance(neuron, tuple) and neuron in set(self)
+
+    def __repr__(self) -> str:
+        about = f" {self.name!r}" if self.name else ""
+        return f"<NeuronSet{about}: {len(self)} neurons of {self.identity.id}>"
+
+    # ---- parts of a set
+
+    def take(self, rows: np.ndarray | slice, **changes: Any) -> NeuronSet:
+        """The neurons at some ranks, in the order given."""
+        return replace(
+            self,
+            sites=self.sites[rows],
+            layers=self.layers[rows],
+            indices=self.indices[rows],
+            scores=self.scores[rows],
+            **changes,
+        )
+
+    def top(self, k: int) -> NeuronSet:
+        """The first ``k`` neurons.
+
+        Raises:
+            NeuronError: If the set has fewer.
+        """
+        return self.ranks(0, k)
+
+    def ranks(self, start: int, stop: int) -> NeuronSet:
+        """The neurons of ranks ``start`` (included) to ``stop`` (excluded)."""
+        if not 0 <= start <= stop <= len(self):
+            raise NeuronError(
+                f"Ranks {start} to {stop} do not exist",
+                self.name or None,
+                f"The set has {len(self)} neurons.",
+            )
+        return self.take(slice(start, stop))
+
+    def only(self, *, site: str | None = None, layer: int | None = None) -> NeuronSet:
+        """The neurons of one site, one layer, or both."""
+        keep = np.ones(len(self), dtype=bool)
+        if site is not None:
+            keep &= self.sites == CODES[check_site(site)]
+        if layer is not None:
+            keep &= self.layers == layer
+        return self.take(keep)
+
+    def _meet(self, other: NeuronSet, *, inside: bool) -> NeuronSet:
+        self._same_shape(other)
+        theirs = set(other._keys())
+        return self.take(np.array([(key in theirs) == inside for key in self._keys()], dtype=bool))
+
+    def __and__(self, other: NeuronSet) -> NeuronSet:
+        return self._meet(other, inside=True)
+
+    def __sub__(self, other: NeuronSet) -> NeuronSet:
+        return self._meet(other, inside=False)
+
+    def __or__(self, other: NeuronSet) -> NeuronSet:
+        new = other - self
+        both = zip(
+            (self.sites, self.layers, self.indices, self.scores),
+            (new.sites, new.layers, new.indices, new.scores),
+            strict=True,
+        )
+        sites, layers, indices, scores = (np.concatenate(pair) for pair in both)
+        return replace(self, sites=sites, layers=layers, indices=indices, scores=scores)
+
+    def _same_shape(self, other: NeuronSet) -> None:
+        if self.identity.shape != other.identity.shape:
+            raise NeuronError(
+                "Two sets come from models of different shape",
+                f"{self.identity.id} and {other.identity.id}",
+            )
+
+    # ---- figures about a set
+
+    def counts(self) -> dict[tuple[str, int], int]:
+        """Neurons per (site, layer)."""
+        pairs = Counter(zip(self.sites.tolist(), self.layers.tolist(), strict=True))
+        return {(SITES[site], layer): n for (site, layer), n in sorted(pairs.items())}
+
+    @property
+    def n_units(self) -> int:
+        """Distinct units: gate i, up i and hidden i of one layer switch the same gated unit."""
+        units = {(-1 if s in _UNIT_SITES else s, layer, i) for s, layer, i in self._keys()}
+        return len(units)
+
+    def overlap(self, other: NeuronSet) -> Overlap:
+        """Shared neurons of two sets; chance is two uniform draws over their common sites."""
+        self._same_shape(other)
+        count = len(self & other)
+        smaller, union = min(len(self), len(other)), len(self) + len(other) - count
+        sites = {SITES[code] for code in np.unique(np.concatenate([self.sites, other.sites]))}
+        total = sum(self.identity.width(site) for site in sites) * self.identity.n_layers
+        return Overlap(
+            count,
+            count / smaller if smaller else 0.0,
+            count / union if union else 0.0,
+            len(self) * len(other) / total if total else 0.0,
+        )
+
+    def matched_random(self, seed: int) -> NeuronSet:
+        """Random neurons outside the set, with the same count per site and layer.
+
+        Raises:
+            NeuronError: If a layer has too few neurons outside the set.
+        """
+        sites, layers, indices = draw_matched(self, seed)
+        return replace(
+            self,
+            sites=sites,
+            layers=layers,
+            indices=indices,
+            scores=np.full(len(self), np.nan),
+            name=f"{self.name}/matched-{seed}",
+            method="matched-random",
+            settings={"seed": seed},
+        )
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of which neurons are in the set, whatever their order, scores or names."""
+        return short_hash(json.dumps(sorted(self._keys())))
+
+    # ---- belonging and storing
+
+    def check(self, identity: ModelIdentity) -> None:
+        """Make sure that this set can be applied to a model.
+
+        Raises:
+            NeuronError: If the model has another shape.
+
+        Warns:
+            WeightsDifferWarning: If the shape is the same and the weights are not.
+        """
+        if self.identity.shape != identity.shape:
+            raise NeuronError(
+                f"The set was found in {self.identity.id}, a model of another shape",
+                self.name or None,
+                f"Find neurons in {identity.id} itself.",
+            )
+        if self.identity.fingerprint != identity.fingerprint:
+            warnings.warn(
+                f"the set {self.name!r} was found in other weights ({self.identity.id}) than "
+                f"those it is applied to ({identity.id})",
+                WeightsDifferWarning,
+                stacklevel=3,
+            )
+
+    def save(self, path: str | Path) -> Path:
+        """Write the set as JSON, beside the target first and then renamed."""
+        return write_set(self, Path(path))
+
+    @classmethod
+    def load(cls, path: str | Path) -> NeuronSet:
+        """Read a set written by :meth:`save`.
+
+        Raises:
+            NeuronError: If the file is missing, malformed or of a newer format.
+        """
+        content = read_content(Path(path))
+        try:
+            return cls(**fields_of(content))
+        except (KeyError, TypeError, ValueError) as error:
+            raise NeuronError(f"The set is malformed: {error!r}", str(path)) from error

@@ -1,0 +1,70 @@
+"""The sites of a decoder block, and one neuron.
+
+A neuron is (site, layer, index), counted from 0. The sites are the tensors of a decoder block:
+
+=========  ===========================================================  =======
+site       tensor                                                       width
+=========  ===========================================================  =======
+gate       output of the gate projection, before the activation         d_ff
+up         output of the up projection (plain MLP: its input product)   d_ff
+hidden     input of the down projection                                 d_ff
+down       output of the down projection                                d_model
+q k v o    outputs of the attention projections                         varies
+=========  ===========================================================  =======
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from broca.errors import NeuronError
+
+SITES = ("gate", "up", "hidden", "down", "q", "k", "v", "o")
+
+CODES = {site: code for code, site in enumerate(SITES)}
+"""Site -> its number in arrays."""
+
+
+class Neuron(NamedTuple):
+    """One neuron: its site, layer and index, each counted from 0."""
+
+    site: str
+    layer: int
+    index: int
+
+    def __str__(self) -> str:
+        return f"{self.site}:{self.layer}:{self.index}"
+
+    @classmethod
+    def parse(cls, text: str) -> Neuron:
+        """Read ``"hidden:17:403"``.
+
+        Raises:
+            NeuronError: If the text is not of that form or the site is unknown.
+        """
+        parts = text.strip().split(":")
+        if len(parts) != 3 or not parts[1].isdigit() or not parts[2].isdigit():
+            raise NeuronError(
+                f"{text!r} is not a neuron",
+                mend="Write it as site:layer:index, e.g. hidden:17:403.",
+            )
+        check_site(parts[0])
+        return cls(parts[0], int(parts[1]), int(parts[2]))
+
+
+def check_site(site: str) -> str:
+    """Return ``site`` unchanged if it is one of :data:`SITES`.
+
+    Raises:
+        NeuronError: If it is not.
+    """
+    if site not in CODES:
+        raise NeuronError(f"Unknown site {site!r}", mend=f"The sites are {', '.join(SITES)}.")
+    return site
+
+
+def ordered_sites(sites: Iterable[str]) -> tuple[str, ...]:
+    """The given sites without repetition, in the order of :data:`SITES`."""
+    wanted = {check_site(site) for site in sites}
+    return tuple(site for site in SITES if site in wanted)
