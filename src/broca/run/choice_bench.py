@@ -8,16 +8,18 @@ each, and units are cut so that a prompt runs once for as many edits as possible
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from broca.choices import ChoiceRow, ChoiceTask, Letters, find_letters, measure_choices
+from broca.choices.measure import WHOLE_PROMPTS
 from broca.interventions import Scale
 from broca.model import LanguageModel
 from broca.neurons import NeuronSet
 from broca.prompts import ChoicePrompt, Prompt
-from broca.run.bench import RunBench
+from broca.responses import Responses, record_responses
+from broca.run.bench import RunBench, Writing
 from broca.run.sharing import Share
 from broca.scores import QuerySets
 from broca.store import condition_key, replacing
@@ -41,6 +43,11 @@ class ChoiceUnit:
     shares: Mapping[str, Share]
 
     @property
+    def keys(self) -> set[str]:
+        """Keys of all its rows."""
+        return set(self.shares)
+
+    @property
     def size(self) -> int:
         """Number of rows."""
         return sum(len(task.edits) for task in self.tasks)
@@ -61,6 +68,19 @@ class ChoiceBench(RunBench):
     """See the module; the protocol is `broca.studies.queries.QueryBench`."""
 
     _letters: dict[str, Letters]
+
+    def record(
+        self, prompts: Sequence[Prompt], sites: Sequence[str], pooling: str = "mean"
+    ) -> Responses:
+        """Responses to whole prompts, so in smaller batches than copies of the last token."""
+        return record_responses(
+            self.model,
+            prompts,
+            sites,
+            pooling=pooling,
+            folder=self.folder.responses_path,
+            batch_size=min(self.batch_size, WHOLE_PROMPTS),
+        )
 
     # -- what query studies ask besides ------------------------------------------------------
 
@@ -119,20 +139,15 @@ class ChoiceBench(RunBench):
             "targets": [known[prompt.id].target for prompt in prompts],
         }
 
-    def _compute(self, study: str, plan: Plan, shares: Sequence[Share]) -> None:
-        finished = self.folder.rows.finished()
-        units = [
-            unit for unit in self._choice_units(plan, shares) if not unit.shares.keys() <= finished
-        ]
-        asking = AskingChoices(self.model, self.batch_size)
-        sizes = [unit.size for unit in units]
-        for unit, rows in self.engine.map(asking, units, f"Measuring {study}", sizes):
-            stored = [
-                _stored(study, row, unit.shares[row.edit].condition, plan.sets) for row in rows
-            ]
-            self.folder.rows.append(stored, unit.shares.keys())
+    def _asking(self) -> Callable[[Any], list[Any]]:
+        return AskingChoices(self.model, self.batch_size)
 
-    def _choice_units(self, plan: Plan, shares: Sequence[Share]) -> list[ChoiceUnit]:
+    def _writing(self, study: str, plan: Plan, units: Sequence[Any]) -> Writing:
+        return lambda unit, rows: (
+            _stored(study, row, unit.shares[row.edit].condition, plan.sets) for row in rows
+        )
+
+    def _units(self, plan: Plan, shares: Sequence[Share]) -> Sequence[Any]:
         """Shares in the order of the plan, cut by the number of rows."""
         cuts: list[list[Share]] = [[]]
         n_rows = 0
