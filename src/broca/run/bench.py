@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,8 @@ from broca.run.stored_rows import StoredRows
 from broca.scores import Labelling, NeuronScores, score_expertise_many
 from broca.store import RunFolder
 from broca.studies.study import Condition, Plan, Results, key_of, make_intervention, prompts_digest
+
+Writing = Callable[[Any, list[Any]], Iterable[Mapping[str, Any]]]
 
 UNIT_ROWS = 2500  # rows computed between two writes to disk
 BEFORE = ("text", "correct", "log_p", "rank")
@@ -179,14 +181,23 @@ class RunBench:
     def _compute(self, study: str, plan: Plan, shares: Sequence[Share]) -> None:
         finished = self.folder.rows.finished()
         units = [unit for unit in self._units(plan, shares) if not unit.keys <= finished]
-        before = self._before(units)
-        asking = Asking(self.model, self.batch_size)
+        asking, writing = self._asking(), self._writing(study, plan, units)
         sizes = [unit.size for unit in units]
         for unit, answers in self.engine.map(asking, units, f"Measuring {study}", sizes):
-            writer = _RowWriter(self.model, study, plan, unit, before)
-            self.folder.rows.append(map(writer.row, answers), unit.keys)
+            self.folder.rows.append(writing(unit, answers), unit.keys)
 
-    def _units(self, plan: Plan, shares: Sequence[Share]) -> list[Unit]:
+    def _asking(self) -> Callable[[Any], list[Any]]:
+        """Computes a unit."""
+        return Asking(self.model, self.batch_size)
+
+    def _writing(self, study: str, plan: Plan, units: Sequence[Any]) -> Writing:
+        """Makes stored rows of what a unit gave."""
+        before = self._before(units)
+        return lambda unit, answers: map(
+            _RowWriter(self.model, study, plan, unit, before).row, answers
+        )
+
+    def _units(self, plan: Plan, shares: Sequence[Share]) -> Sequence[Any]:
         """Interventions on the same prompts go together, as many as a unit holds."""
         by_change: dict[str, list[Share]] = {}
         for share in shares:
