@@ -245,7 +245,8 @@ def histogram(
         .encode(
             x=alt.X("start:Q", title=value_title, scale=alt.Scale(zero=False, nice=False)),
             x2="end:Q",
-            y=alt.Y("count:Q", title="how often"),
+            y=alt.Y("count:Q", title="how often", axis=alt.Axis(tickMinStep=1)),
+            y2=alt.datum(0),
             description="tip:N",
         )
     ]

@@ -90,7 +90,7 @@ def _effect_answer(run: StoredRun, study: str) -> Answer:
     accuracy = run.table(study, "accuracy")[0]
     detail = (
         f"Suppressed, a query's own neurons change P of its answer by {record['related']:+.1%}, "
-        f"those of other {BY[study]}s by {record['unrelated']:+.2%} (n = {record['n']})."
+        f"those of other {BY[study]}s by {record['unrelated']:+z.2%} (n = {record['n']})."
     )
     if accuracy["near_chance"]:
         return Answer(question, "This run cannot tell: near chance", detail)

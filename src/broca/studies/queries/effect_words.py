@@ -66,12 +66,12 @@ def _own(record: Record, by: str) -> str:
     return (
         f"{verb} a query's own NA-ICA neurons changes the probability of its answer by "
         f"{record['related']:+.1%}, and that of answers in other {by}s by "
-        f"{record['unrelated']:+.2%}: |Related| − |Unrelated| = {record['difference']:.3f} "
+        f"{record['unrelated']:+z.2%}: |Related| − |Unrelated| = {record['difference']:.3f} "
         f"[{record['difference_low']:.3f}, {record['difference_high']:.3f}], "
         f"PCR {_number(pcr)} [{_number(record['pcr_low'])}, {_number(record['pcr_high'])}], "
         f"n = {record['n']} queries"
         + (
-            f"; matched random neurons {record['matched']:+.1%} (p = {record['p_matched']:.2g})."
+            f"; matched random neurons {record['matched']:+z.1%} (p = {record['p_matched']:.2g})."
             if "p_matched" in record
             else "."
         )
