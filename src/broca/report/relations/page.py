@@ -148,10 +148,12 @@ def _control_answer(figures: Mapping[str, Any]) -> Answer:
     if beyond is None:
         return Answer("Does the method make up what it finds?", "Not tested")
     fine = abs(beyond) <= 0.05
+    low, high = (figures[f"controls.shuffled_beyond_matched_{end}"] for end in ("low", "high"))
     return Answer(
         "Does the method make up what it finds?",
         "No" if fine else "It may",
-        f"Sets found for shuffled labels cost {points(beyond)} beyond matched random sets.",
+        f"Sets found for shuffled labels cost {points(beyond)} [{100 * low:+.1f}, "
+        f"{100 * high:+.1f}] beyond matched random sets.",
         "yes" if fine else "no",
     )
 

@@ -13,7 +13,7 @@ compares with uniformly random sets only).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,10 +55,11 @@ class FinderControls:
             for name in material.names
         ]
         templates = results.extra["templates"]
+        figures = _figures(material, shuffles, templates)
         return Findings(
-            figures=_figures(material, shuffles, templates),
+            figures=figures,
             tables={"shuffled": shuffles, "templates": templates},
-            words=_words(shuffles, templates),
+            words=_words(figures, shuffles, templates),
         )
 
 
@@ -147,13 +148,19 @@ def _figures(
     return figures
 
 
-def _words(shuffles: Sequence[dict[str, Any]], templates: Sequence[dict[str, Any]]) -> list[str]:
+def _words(
+    figures: Mapping[str, Any],
+    shuffles: Sequence[dict[str, Any]],
+    templates: Sequence[dict[str, Any]],
+) -> list[str]:
     words = []
     if shuffles:
-        cost = float(np.mean([s["matched"] - s["shuffled"] for s in shuffles]))
+        cost, low, high = (
+            100 * figures[f"controls.shuffled_beyond_matched{end}"] for end in ("", "_low", "_high")
+        )
         words.append(
-            f"Sets found for shuffled labels cost {100 * cost:+.1f} points of accuracy beyond "
-            f"matched random sets (mean of {len(shuffles)} sets)."
+            f"Sets found for shuffled labels cost {cost:+.1f} [{low:+.1f}, {high:+.1f}] points of "
+            f"accuracy beyond matched random sets (mean of {len(shuffles)} sets)."
         )
     if templates:
         found, other, chance = (
