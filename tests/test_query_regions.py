@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import hypergeom
 from sklearn.metrics import silhouette_samples
 from sklearn.metrics.pairwise import cosine_distances as sklearn_cosine
 
@@ -21,8 +22,8 @@ from broca.report.runs import write_report
 from broca.run import execute, read_job
 from broca.scores import QuerySets, Ranking
 from broca.store import RunFolder
-from broca.studies.queries import QueriesConfig
-from broca.studies.queries.common import letter_record
+from broca.studies.queries import QueriesConfig, common
+from broca.studies.queries.common import letter_record, letter_words
 from broca.studies.queries.embedding import (
     Embedding,
     cosine_distances,
@@ -402,7 +403,7 @@ def test_shuffled_fields_are_not_found(planted: RunFolder, monkeypatch: pytest.M
 def test_a_model_that_knows_nothing_by_field_and_language(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    listed = [{**row, "language": "de" if i % 2 else "en"} for i, row in enumerate(rows(2, 6))]
+    listed = [{**row, "language": "de" if i // 2 % 2 else "en"} for i, row in enumerate(rows(2, 6))]
     path = write_rows(tmp_path / "questions.jsonl", listed)
     studies = ["queries.find", *STUDIES, *(f"{study}.languages" for study in STUDIES)]
     job = read_job(
@@ -488,12 +489,43 @@ def test_a_model_whose_tokens_cannot_be_read_says_so(
     assert "queries.common.letters" not in run.summary
 
 
+def neurons_with(layer: int, letters: int, n: int) -> list[dict[str, Any]]:
+    """So many neurons of a layer, the first of them with a letter."""
+    return [{"layer": layer, "letter": i < letters} for i in range(n)]
+
+
 def test_letters_are_compared_with_neurons_of_the_same_layer() -> None:
-    pool = [{"layer": 0, "letter": True}] * 5 + [{"layer": 1, "letter": False}] * 5
-    there = letter_record([{"layer": 0, "letter": True}] * 4, pool, 99, 0)
-    assert (there["letters"], there["shuffled"], there["p"]) == (1.0, 1.0, 1.0)
-    other = letter_record([{"layer": 1, "letter": True}] * 4, pool, 99, 0)
-    assert (other["letters"], other["shuffled"], other["p"]) == (1.0, 0.0, 0.01)
+    pool = neurons_with(0, 50, 50) + neurons_with(1, 0, 50)
+    there = letter_record(neurons_with(0, 4, 4), pool, 99, 0)
+    assert (there["letters"], there["random"], there["shuffled"], there["p"]) == (1, 1, 1, 1)
+    other = letter_record(neurons_with(1, 4, 4), pool, 99, 0)
+    assert (other["letters"], other["random"], other["shuffled"], other["p"]) == (1, 0, 0, 0.01)
+
+
+def test_letters_of_common_neurons_are_exchanged_with_random_ones() -> None:
+    """p equals the hypergeometric tail, whatever the pool happens to lack."""
+    found = letter_record(neurons_with(3, 1, 5), neurons_with(3, 0, 50), 20_000, 0)
+    assert found["p"] == pytest.approx(5 / 55, abs=0.01)
+    found = letter_record(neurons_with(3, 3, 6), neurons_with(3, 4, 20), 20_000, 1)
+    assert found["p"] == pytest.approx(hypergeom(26, 7, 6).sf(2), abs=0.01)
+    assert "it cannot be told" in letter_words(found, 0.05)
+
+
+def test_a_layer_without_random_neurons_tells_nothing_and_does_not_fail() -> None:
+    both = neurons_with(0, 2, 3) + neurons_with(1, 1, 2)
+    mixed = letter_record(both, neurons_with(1, 10, 40), 99, 0)
+    assert mixed["random"] == 0.25
+    alone = letter_record(both, [], 99, 0)
+    assert (alone["random"], alone["shuffled"], alone["p"]) == (None, 0.6, 1.0)
+    assert "there are none" in letter_words(alone, 0.05)
+
+
+def test_layers_that_cannot_be_told_from_an_even_spread_are_not_called_even() -> None:
+    records = neurons_with(3, 0, 2)
+    text = common._layer_words(1, records, 4, 0.4, 0.05)
+    assert "cannot be told from" in text
+    assert "no more than" not in text
+    assert "more than an even spread" in common._layer_words(2, records, 4, 0.01, 0.05)
 
 
 def test_few_queries_stay_in_a_line_and_pictures_repeat() -> None:

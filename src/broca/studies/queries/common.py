@@ -8,9 +8,10 @@ answer, not its content. arXiv 2406.10868, section 6; METHODS §3, analysis 3.
    whose logits they raise and lower most.
 3. How many of them have an option's letter as their first token, at either end: a gated neuron
    can be negative, and then speaks for its bottom tokens.
-4. The same of random neurons of the same layers, none of them common: `POOL` are read per layer
-   and sets drawn from these. And how many common neurons sit in the top layer, against one in as
-   many as there are layers (binomial test).
+4. The same of random neurons of the same layers, none of them common: `POOL` are read per layer.
+   Null: in each layer it is arbitrary which of common and random neurons are the common ones;
+   p = (permutations with as many letters + 1) / (permutations + 1). And how many common neurons
+   sit in the top layer, against one in as many as there are layers (binomial test).
 """
 
 from __future__ import annotations
@@ -94,6 +95,7 @@ class CommonNeurons:
                 record |= {name: each[name] for name in empty}
             whole = letter_record(records, said[len(records) :], config.n_permutations, config.seed)
             figures |= shuffled_figures("queries.common", whole, "letters")
+            figures["queries.common.letters.random"] = whole["random"]
             words.append(letter_words(whole, config.alpha))
         else:
             words.append(f"Their value vectors cannot be read: {results.extra['reason']}")
@@ -142,21 +144,39 @@ def as_record(readout: Readout, letters: set[int]) -> dict[str, Any]:
 def letter_record(
     records: Sequence[Mapping[str, Any]], pool: Sequence[Mapping[str, Any]], n: int, seed: int
 ) -> dict[str, Any]:
-    """Share of the neurons with a letter first, against draws from the pool, layer by layer."""
+    """Share of common neurons with a letter first, that of random ones, and the test of step 4.
+
+    Args:
+        records: The common neurons, each with its layer and whether a letter comes first.
+        pool: Random neurons of the same layers; a layer may have none.
+        n: Number of permutations.
+        seed: Of the permutations.
+    """
     rng = np.random.default_rng([seed, 3])
-    drawn = np.zeros(n)
-    for record in records:
-        layer = np.array([one["letter"] for one in pool if one["layer"] == record["layer"]], float)
-        drawn += rng.choice(layer, n)
-    share = float(np.mean([record["letter"] for record in records]))
-    test = beside(share, drawn / len(records), "greater")
-    return {"n": len(records), **test.record("letters")}
+    dealt, random, paired = np.zeros(n), 0.0, 0
+    for layer in sorted({one["layer"] for one in records}):
+        own, other = (
+            [bool(one["letter"]) for one in listed if one["layer"] == layer]
+            for listed in (records, pool)
+        )
+        letters = sum(own) + sum(other)
+        # letters among as many neurons as are common, drawn without replacement from both
+        dealt += rng.hypergeometric(letters, len(own) + len(other) - letters, len(own), n)
+        if other:
+            random, paired = random + len(own) * float(np.mean(other)), paired + len(own)
+    share = float(np.mean([one["letter"] for one in records]))
+    test = beside(share, dealt / len(records), "greater")
+    return {
+        "n": len(records),
+        "random": random / paired if paired else None,
+        **test.record("letters"),
+    }
 
 
 def _layer_words(
     top: int, records: Sequence[Mapping[str, Any]], n_layers: int, p: float, alpha: float
 ) -> str:
-    verdict = "more than" if p < alpha else "no more than"
+    verdict = "more than" if p < alpha else "which cannot be told from what"
     middle = float(np.median([record["layer"] for record in records]))
     return (
         f"{top} of {len(records)} common neurons sit in the top layer, {verdict} an even spread "
@@ -172,9 +192,11 @@ def letter_words(whole: Mapping[str, Any], alpha: float) -> str:
         if whole["p"] < alpha
         else "it cannot be told that they write the form of the answer more than others"
     )
+    random = "there are none" if whole["random"] is None else f"{whole['random']:.0%}"
     return (
         f"{whole['letters']:.0%} of the {whole['n']} common neurons have an option's letter as "
         "their first token, at the top or the bottom; of random neurons of the same layers "
+        f"{random}. Were it arbitrary which are the common ones, it would be "
         f"{whole['shuffled']:.0%} [{whole['shuffled_low']:.0%}, {whole['shuffled_high']:.0%}] "
         f"(p = {whole['p']:.2g}): {verdict}."
     )
