@@ -40,7 +40,7 @@ from broca.studies.queries.localisation import (
     share_records,
 )
 from broca.studies.queries.overlap import Overlap, overlaps, pair_records, pooled_counts
-from broca.studies.queries.shuffled import FieldScores, against_shuffled
+from broca.studies.queries.shuffled import FieldScores, against_shuffled, confounded
 from broca.studies.study import Results
 from planted import FIELD_LAYER, planted_world
 from planted_words import FIELDS
@@ -239,6 +239,18 @@ def test_languages_are_dealt_anew_among_the_versions_of_a_question_only() -> Non
     assert (freely[:, 0] == freely[:, 1]).any()
 
 
+def test_unrecognised_versions_of_questions_are_said() -> None:
+    known, unknown = (
+        FieldScores.of(
+            part_of({name: {0: 1.0} for name in names}, languages, languages), "language"
+        )
+        for names in (["a@en", "a@de", "b@en"], ["1", "2", "3"])
+        for languages in [dict(zip(names, ("en", "de", "en"), strict=True))]
+    )
+    assert confounded(known, "language") == confounded(unknown, "field") == []
+    assert "confounded with their language" in confounded(unknown, "language")[0]
+
+
 def test_without_a_difference_the_tests_seldom_reject() -> None:
     p = []
     for seed in range(40):
@@ -419,6 +431,10 @@ def test_a_model_that_knows_nothing_by_field_and_language(
     findings = run.read_json("findings.json")
     for study in studies[1:]:
         assert any("near chance" in text for text in findings[study]["words"]), study
+    assert findings["queries.localisation"]["tables"]["caution"] == [{"near_chance": True}]
+        # these ids do not say which questions are versions of one
+        confounded_here = any("confounded" in text for text in findings[study]["words"])
+        assert confounded_here == study.endswith(".languages"), study
     points = findings["queries.embedding.languages"]["tables"]["points"]
     assert {p["language"] for p in points} == {"en", "de"}
     assert {p["field"] for p in points} == {"field0", "field1"}

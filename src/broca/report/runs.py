@@ -47,6 +47,18 @@ class StoredRun:
         """Flat figures."""
         return self.folder.summary
 
+    def setting(self, family: str, name: str, default: Any = None) -> Any:
+        """A setting of a family of studies; its table in runs of several families.
+
+        Args:
+            family: "relations" or "queries".
+            name: The setting; "relations" may also be one, which is no table.
+            default: What runs have that do not name it.
+        """
+        config = self.folder.config
+        table = config.get(family)
+        return (table if isinstance(table, Mapping) else config).get(name, default)
+
     def table(self, study: str, name: str) -> list[dict[str, Any]]:
         """A table of a study's findings, empty if there is none."""
         return self.findings.get(study, {}).get("tables", {}).get(name, [])
@@ -168,9 +180,12 @@ def _subtitle(run: StoredRun) -> str:
 
 
 def _facts(run: StoredRun) -> list[tuple[str, str]]:
-    config, about = run.folder.config, run.environment
+    about = run.environment
     facts = [("model", str(about["model"])), ("weights", str(about["fingerprint"]))]
-    facts += [(key, str(config[key])) for key in ("facts", "questions", "seed") if key in config]
+    for key in ("facts", "questions", "seed"):
+        values = {str(run.setting(family, key)): None for family in _families()}
+        told = [value for value in values if value != "None"]
+        facts += [(key, ", ".join(told))] if told else []
     seconds = run.summary.get("seconds")
     if seconds is not None:
         facts.append(("time", f"{seconds:.0f} s"))

@@ -10,13 +10,20 @@ from broca.report.figure import Figure
 from broca.report.page import Answer, Section
 from broca.report.queries.figures import ALL, action_words
 from broca.report.queries.tables import estimate
+from broca.report.queries.verdicts import (
+    NEAR_CHANCE,
+    WITHIN,
+    Verdict,
+    is_as_good,
+    is_near_chance,
+    judge_more,
+)
 from broca.report.runs import StoredRun
 from broca.report.tables import Column, Table
 from broca.report.theme import WIDTH
 
 FLIPS = {"queries.flips": "field", "queries.flips.languages": "language"}
 PREDICTION = "queries.prediction"
-NEAR_CHANCE = "This run cannot tell: near chance"
 FEW = 10  # queries below which the first screen draws no conclusion
 ASKED = {"boost": "answered wrongly, turned right", "suppress": "answered rightly, turned wrong"}
 
@@ -52,35 +59,37 @@ def _flips_answer(run: StoredRun, study: str) -> Answer:
         f"{own[action]['candidates']} prompts {ASKED[action]}"
         for action in own
     )
-    if _near_chance(run, study):
+    if is_near_chance(run, study):
         return Answer(question, NEAR_CHANCE, detail)
     judged = [action for action, record in own.items() if record["n"] >= FEW]
     if not judged:
         return Answer(question, "This run cannot tell: too few prompts could flip", detail)
-    beyond = [action for action in judged if _beyond_random(run, study, action)]
+    verdicts = {action: _beyond_random(run, study, own[action]) for action in judged}
+    beyond = [action for action, verdict in verdicts.items() if verdict == "more"]
     words = {"boost": "boosted, to right ones", "suppress": "suppressed, to wrong ones"}
-    if not beyond:
-        return Answer(question, "No more than random neurons", detail, "no")
-    tone = "yes" if len(beyond) == len(own) else "mixed"
-    return Answer(question, "Yes: " + " and ".join(words[a] for a in beyond), detail, tone)
+    if beyond:
+        tone = "yes" if len(beyond) == len(own) else "mixed"
+        return Answer(question, "Yes: " + " and ".join(words[a] for a in beyond), detail, tone)
+    if "cannot be told" in verdicts.values():
+        return Answer(question, "Cannot be told from random neurons", detail)
+    if "no more" in verdicts.values():
+        return Answer(question, f"No more than random neurons, {WITHIN}", detail, "no")
+    return Answer(question, "Not compared with random neurons", detail)
 
 
-def _near_chance(run: StoredRun, study: str) -> bool:
-    return any(record["near_chance"] for record in run.table(study, "caution"))
-
-
-def _beyond_random(run: StoredRun, study: str, action: str) -> bool:
-    return any(
-        (r["gap_low"] or 0.0) > 0
-        for r in run.table(study, "paired")
-        if (r["method"], r["other"], r["action"]) == ("na-ica", "random", action)
-    )
+def _beyond_random(run: StoredRun, study: str, own: Record) -> Verdict | None:
+    """By the random method's neurons, else by matched random sets; None where there are neither."""
+    for pair in run.table(study, "paired"):
+        if (pair["method"], pair["other"], pair["action"]) == ("na-ica", "random", own["action"]):
+            return judge_more(pair, "gap")
+    p = own.get("p_matched")
+    if p is None:
+        return None
+    return "more" if p < run.setting("queries", "alpha", 0.05) else "cannot be told"
 
 
 def _prediction_answer(run: StoredRun) -> Answer:
     record = run.table(PREDICTION, "fields")[0]
-    above = (record["beyond_random_low"] or 0.0) > 0 and (record["beyond_chance_low"] or 0.0) > 0
-    as_good = (record["beyond_model_high"] or 0.0) >= 0
     told = "" if record["auroc"] is None else f"; AUROC of its margin {record['auroc']:.2f}"
     question = "Do a field's neurons predict answers?"
     detail = (
@@ -88,13 +97,23 @@ def _prediction_answer(run: StoredRun) -> Answer:
         f"{record['model']:.0%}, random neurons {record['random']:.0%}, guessing "
         f"{record['chance']:.0%}{told}."
     )
-    if _near_chance(run, PREDICTION):
+    if is_near_chance(run, PREDICTION):
         return Answer(question, NEAR_CHANCE, detail)
-    if not above:
-        return Answer(question, "No better than random neurons or guessing", detail, "no")
-    if as_good:
-        return Answer(question, "As well as the model's letters", detail, "yes")
-    return Answer(question, "Better than chance, worse than the letters", detail, "mixed")
+    rivals = {"random neurons": "beyond_random", "guessing": "beyond_chance"}
+    verdicts = {rival: judge_more(record, name) for rival, name in rivals.items()}
+    equal, open_ = (
+        " or ".join(rival for rival, verdict in verdicts.items() if verdict == wanted)
+        for wanted in ("no more", "cannot be told")
+    )
+    if equal:
+        return Answer(question, f"No better than {equal}, {WITHIN}", detail, "no")
+    if open_:
+        return Answer(question, f"Cannot be told from {open_}", detail)
+    if is_as_good(record, "beyond_model"):
+        return Answer(question, f"As well as the model's letters, {WITHIN}", detail, "yes")
+    if (record["beyond_model_high"] or 0.0) < 0:
+        return Answer(question, "Better than chance, worse than the letters", detail, "mixed")
+    return Answer(question, "Better than chance; cannot be told from the letters", detail, "mixed")
 
 
 # ---- flips

@@ -26,7 +26,7 @@ ACTION_WORDS = {"boost": "boosted (× 2)", "suppress": "suppressed (× 0)"}
 
 def action_words(run: StoredRun, action: str) -> str:
     """What an action does, with the run's own factor."""
-    factor = run.folder.config.get(action)
+    factor = run.setting("queries", action)
     words = {"boost": "boosted", "suppress": "suppressed"}[action]
     return ACTION_WORDS[action] if factor is None else f"{words} (× {factor:g})"
 
@@ -158,7 +158,7 @@ def counts_figure(run: StoredRun, study: str) -> Figure:
 def layers_figure(run: StoredRun, study: str) -> Figure:
     """In which layers the neurons lie, by method."""
     layers = run.table(study, "layers")
-    site = run.folder.config.get("site", "hidden")
+    site = run.setting("queries", "site", "hidden")
     rows = [
         {"panel": r["method"], "layer": r["layer"], "site": site, "count": r["n"]} for r in layers
     ]

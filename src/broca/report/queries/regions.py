@@ -10,6 +10,7 @@ from broca.report.figure import Figure
 from broca.report.heatmaps import annotated_heatmap, layer_index_map
 from broca.report.page import Answer, Section
 from broca.report.queries.figures import ALL
+from broca.report.queries.verdicts import NEAR_CHANCE, is_near_chance
 from broca.report.runs import StoredRun
 from broca.report.tables import Column, Table
 
@@ -42,19 +43,20 @@ def region_answers(run: StoredRun) -> list[Answer]:
     if not whole:
         return []
     record, fields = whole[0], run.table(LOCALISATION, "shares")[1:]
-    alpha = run.folder.config.get("alpha", 0.05)
+    alpha = run.setting("queries", "alpha", 0.05)
     shared = sum(each["p_holm"] < alpha for each in fields)
     regions = sum(each["p_index_holm"] < alpha for each in fields)
     found = record["p"] < alpha
-    return [
-        Answer(
-            "Do fields have places of their own?",
-            f"{shared} of {len(fields)} fields; as regions of neighbours {regions}",
-            f"The fullest 1 % of the cells hold {record['share']:.0%} of a field's score, of a "
-            f"shuffled field's {record['shuffled']:.0%} (p = {record['p']:.2g}).",
-            "yes" if found and regions == len(fields) else "mixed" if found or shared else "no",
-        )
-    ]
+    question = "Do fields have places of their own?"
+    detail = (
+        f"The fullest 1 % of the cells hold {record['share']:.0%} of a field's score, of a "
+        f"shuffled field's {record['shuffled']:.0%} (p = {record['p']:.2g})."
+    )
+    if is_near_chance(run, LOCALISATION):
+        return [Answer(question, NEAR_CHANCE, detail)]
+    answer = f"{shared} of {len(fields)} fields; as regions of neighbours {regions}"
+    tone = "mixed" if found or shared or regions else "no"
+    return [Answer(question, answer, detail, "yes" if found and regions == len(fields) else tone)]
 
 
 def _kind(study: str) -> str:
@@ -227,7 +229,7 @@ def _overlap_figure(run: StoredRun, study: str) -> Figure:
     values: list[list[float | None]] = [[None] * len(names) for _ in names]
     tips = [[name for _ in names] for name in names]
     outline = []
-    alpha = run.folder.config.get("alpha", 0.05)
+    alpha = run.setting("queries", "alpha", 0.05)
     for pair in run.table(study, "pairs"):
         a, b = place[pair["a"]], place[pair["b"]]
         values[b][a], values[a][b] = pair["overlap"], pair["shuffled"]

@@ -166,7 +166,7 @@ def _notices(run: StoredRun) -> list[str]:
     if skipped:
         listed = "; ".join(f"{record['relation']} ({record['reason']})" for record in skipped)
         notices.append(f"{len(skipped)} relations were left out: {listed}.")
-    if run.folder.config.get("detection_filter") == "none":
+    if run.setting("relations", "detection_filter") == "none":
         notices.append("Neurons were found on prompts that the model may answer wrongly.")
     return notices
 

@@ -37,6 +37,7 @@ from broca.studies.queries.shuffled import (
     against_shuffled,
     beside,
     caution,
+    confounded,
     listed,
     plan_untouched,
     shuffled_figures,
@@ -135,7 +136,9 @@ class Localisation:
                 figures[f"{start}.share.scattered{end}"] = record[key]
             figures[f"{start}.share.p_index"] = record["p_index"]
             figures[f"{start}.share.p_index_holm"] = record["p_index_holm"]
+        cautions = caution(part, config.seed)
         tables = {
+            "caution": [{"near_chance": bool(cautions)}],
             "shares": records,
             "maps": _map_records(scores, grid, maps),
             "profiles": _profile_records(scores, profiles),
@@ -145,7 +148,8 @@ class Localisation:
         words = [
             *localisation_words(records, grid, config.alpha, self.by),
             _layer_words(figures, self.prefix, grid, self.by),
-            *caution(part, config.seed),
+            *confounded(scores, self.by),
+            *cautions,
         ]
         return Findings(figures, tables, words)
 
