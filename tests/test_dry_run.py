@@ -105,7 +105,7 @@ def test_time_is_that_of_what_is_done(dry: DryRun):
 def test_languages_and_fields_are_attributed_apart(tmp_path: Path, monkeypatch):
     """Ids of both are the same; portions of other queries are computed anew, as in the run."""
     monkeypatch.chdir(tmp_path)
-    listed = [{**row, "language": "de" if i % 2 else "en"} for i, row in enumerate(rows())]
+    listed = [{**row, "language": "de" if i // 2 % 2 else "en"} for i, row in enumerate(rows())]
     path = write_rows(tmp_path / "questions.jsonl", listed)
     studies = ["queries.effect", "queries.languages", "queries.parity"]
     job = read_job({**QUERIES, "studies": studies, "questions": str(path), "u": 0.9})

@@ -82,6 +82,11 @@ class Question:
         """The right option."""
         return self.options[self.answer]
 
+    @property
+    def base(self) -> str:
+        """The id without "@" and the language: the same for versions in several languages."""
+        return self.id.removesuffix(f"@{self.language}")
+
 
 def default_labels(n_options: int, where: str) -> tuple[str, ...]:
     """A, B, C, ... for so many options."""
@@ -174,6 +179,6 @@ def choose_per_field(
         groups.setdefault((question.field, question.language), []).append(question)
     chosen: set[str] = set()
     for group in groups.values():
-        group.sort(key=lambda q: (stable_number(seed, q.id.removesuffix(f"@{q.language}")), q.id))
+        group.sort(key=lambda q: (stable_number(seed, q.base), q.id))
         chosen.update(question.id for question in group[:per_field])
     return [question for question in kept if question.id in chosen]

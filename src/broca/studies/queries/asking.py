@@ -18,6 +18,9 @@ BY = ("field", "language")
 def read_questions(config: QueriesConfig, by: str) -> list[Question]:
     """The questions of a study: by field in one language, or by language in several.
 
+    By field the language is the first one named, or else the first one there: a question and its
+    translations are no independent queries.
+
     Raises:
         QuestionsError: They cannot be read or used, or "language" finds one language only.
     """
@@ -26,7 +29,7 @@ def read_questions(config: QueriesConfig, by: str) -> list[Question]:
         languages = languages[:1]
     questions = _load(config, languages)
     if by == "field":
-        return questions
+        return [question for question in questions if question.language == questions[0].language]
     return _by_language(questions, config)
 
 
@@ -68,7 +71,7 @@ def _by_language(questions: Sequence[Question], config: QueriesConfig) -> list[Q
     kept: list[Question] = []
     for language, listed in by_language.items():
         # ids end in "@" and the language, so that all languages draw the same facts
-        listed.sort(key=lambda q: stable_number(config.seed, q.id.removesuffix(f"@{language}")))
+        listed.sort(key=lambda q: stable_number(config.seed, q.base))
         kept += [replace(q, field=language) for q in listed[: config.per_language]]
     return kept
 

@@ -20,7 +20,7 @@ class QueriesConfig:
         answer_kind: How a table gives the answer; see `broca.load_questions`.
         fields: Only these fields of knowledge; all by default.
         languages: Only these. "queries.languages" takes all of them, the other studies the
-            first one. By default what the file has; English for "atlas".
+            first one. By default those of the file in its order; English for "atlas".
         per_field: Questions per field and language at most.
         per_language: Questions per language at most in "queries.languages".
         n_options: Options of questions that have none yet.

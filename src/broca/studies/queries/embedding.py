@@ -31,6 +31,7 @@ from broca.studies.queries.shuffled import (
     add_holm,
     against_shuffled,
     caution,
+    confounded,
     listed,
     plan_untouched,
     shuffled_figures,
@@ -84,6 +85,7 @@ class Embedding:
         }
         words = [
             *embedding_words(records, within, between, config.alpha, self.by),
+            *confounded(scores, self.by),
             *caution(part, config.seed),
         ]
         return Findings(figures, tables, words)

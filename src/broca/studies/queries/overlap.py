@@ -30,6 +30,7 @@ from broca.studies.queries.shuffled import (
     add_holm,
     against_shuffled,
     caution,
+    confounded,
     listed,
     plan_untouched,
     shuffled_figures,
@@ -95,6 +96,7 @@ class Overlap:
         }
         words = [
             *overlap_words(whole, pairs, config.alpha, self.by),
+            *confounded(scores, self.by),
             *caution(part, config.seed),
         ]
         return Findings(figures, tables, words)

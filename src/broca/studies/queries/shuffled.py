@@ -104,8 +104,7 @@ def _strata(listed: Sequence[Question], by: str) -> np.ndarray:
     """Versions of one question in several languages are a stratum, all other queries another."""
     if by != "language":
         return np.zeros(len(listed), int)
-    # ids of facts end in "@" and the language
-    facts = [question.id.removesuffix(f"@{question.language}") for question in listed]
+    facts = [question.base for question in listed]
     known = {fact: i for i, fact in enumerate(sorted(set(facts)), 1)}
     return np.array([known[fact] if facts.count(fact) > 1 else 0 for fact in facts])
 
@@ -198,6 +197,17 @@ def caution(part: Part, seed: int) -> list[str]:
     if not near_chance(part.accuracy(seed=seed).low, part.chance()):
         return []
     return ["The model answers near chance: this says nothing about where knowledge lies."]
+
+
+def confounded(scores: FieldScores, by: str) -> list[str]:
+    """What must be said where languages are dealt anew over all questions."""
+    if by != "language" or scores.strata.any():
+        return []
+    return [
+        "No question was recognised as standing in several languages (ids that differ only in "
+        '"@" and the language at their end): languages were dealt anew over all questions, so '
+        "what they ask about is confounded with their language."
+    ]
 
 
 def listed(names: Sequence[str]) -> str:
