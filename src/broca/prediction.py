@@ -4,7 +4,8 @@
    the neurons' values are read at that last position (`record_options`).
 2. A neuron set's **activity** for an option is the mean of its neurons' values.
 3. Activities are normalised per option position: mean and standard deviation over the questions
-   that the predictor was fitted on, since a model's neurons may prefer "A" whatever it says.
+   that the predictor was fitted on, since a model's neurons may prefer "A" whatever it says. A
+   position that fewer than two of them have takes those of all activities at the other positions.
 4. The most active option is the prediction.
 
 Source: arXiv 2406.10868, section 6 (neuron-based prediction); METHODS §3, applications, 6. Steps 2
@@ -30,6 +31,8 @@ from broca.responses import Responses, record_responses
 
 POOLING = "last"
 BORDERS = {"bare": "", "space": " "}
+FEWEST = 2  # questions that an option position needs for a mean and scale of its own
+ROUNDING = 1e-6  # activities that differ by less, relatively, are equal in float32
 
 
 class NeuronPredictor(ClassifierMixin, BaseEstimator):
@@ -41,7 +44,7 @@ class NeuronPredictor(ClassifierMixin, BaseEstimator):
     Attributes:
         classes_: Option positions, from 0.
         mean_: Mean activity per option position, [option].
-        scale_: Standard deviation of the same; 1 where it is 0, [option].
+        scale_: Standard deviation of the same; 1 where it is 0 but for rounding, [option].
         n_features_in_: Number of neurons.
     """
 
@@ -54,17 +57,27 @@ class NeuronPredictor(ClassifierMixin, BaseEstimator):
             y: Positions of the right options, as scikit-learn has it; not needed.
 
         Raises:
-            ScoreError: X is of another shape, empty, or infinite.
+            ScoreError: X is of another shape, empty, or infinite, or no option position is in two
+                questions.
         """
         values = _checked(X)
         activity = _activity(values)
         if y is not None and len(np.asarray(y)) != len(values):
             raise ScoreError(f"{len(np.asarray(y))} right options for {len(values)} questions")
         there = ~np.isnan(activity)
-        counts = np.maximum(there.sum(axis=0), 1)
-        self.mean_ = np.where(there, activity, 0.0).sum(axis=0) / counts
-        squares = np.where(there, (activity - self.mean_) ** 2, 0.0).sum(axis=0) / counts
-        self.scale_ = np.where(squares > 0, np.sqrt(squares), 1.0)
+        known = there.sum(axis=0) >= FEWEST
+        if not known.any():
+            raise ScoreError(
+                f"No option position is in {FEWEST} of the questions to fit on",
+                f"{len(values)} questions",
+                "Activities are normalised per position: fit on more questions.",
+            )
+        self.mean_, self.scale_ = _moments(values, there)
+        if not known.all():
+            pooled = np.where(known[:, None], values, np.nan).reshape(-1, 1, values.shape[2])
+            mean, scale = _moments(pooled, ~np.isnan(_activity(pooled)))
+            self.mean_ = np.where(known, self.mean_, mean)
+            self.scale_ = np.where(known, self.scale_, scale)
         self.classes_ = np.arange(values.shape[1])
         self.n_features_in_ = values.shape[2]
         return self
@@ -120,6 +133,17 @@ def _checked(X: ArrayLike) -> np.ndarray:  # noqa: N803
     if np.isinf(values).any():
         raise ScoreError("Activities are infinite", mend="Load the model in another precision.")
     return values
+
+
+def _moments(values: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean activity and its standard deviation, each [option]; scale 1 where all are alike."""
+    counts = np.maximum(there.sum(axis=0), 1)
+    activity = _activity(values)
+    mean = np.where(there, activity, 0.0).sum(axis=0) / counts
+    squares = np.where(there, (activity - mean) ** 2, 0.0).sum(axis=0) / counts
+    size = np.where(there, np.abs(values).mean(axis=2), 0.0).sum(axis=0) / counts
+    spread = np.sqrt(squares)
+    return mean, np.where(spread > ROUNDING * size, spread, 1.0)
 
 
 def _activity(values: np.ndarray) -> np.ndarray:

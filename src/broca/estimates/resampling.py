@@ -179,6 +179,7 @@ def auroc(
     positive: ArrayLike,
     *,
     groups: Sequence[object] | np.ndarray | None = None,
+    strata: Sequence[object] | np.ndarray | None = None,
     seed: int = 0,
     n_resamples: int = 2000,
     level: float = 0.95,
@@ -186,10 +187,22 @@ def auroc(
     """Area under the ROC curve: how often a positive scores above a negative, ties half.
 
     Positives and negatives are drawn apart, so that no resample lacks one of them. With groups,
-    whole groups are drawn; a resample that lacks one of them could be anything from 0 to 1.
+    whole groups are drawn; a resample that lacks one of them could be anything from 0 to 1. With
+    strata, scores are compared within a stratum only (pairs won in all / pairs in all), and
+    groups are drawn within their stratum.
+
+    Args:
+        scores: [observation].
+        positive: Whether each is a positive, [observation].
+        groups: Label of each observation; whole groups are drawn.
+        strata: Label of each observation; needs groups, each of one stratum.
+        seed: Seed of the draws.
+        n_resamples: Number of resamples.
+        level: Coverage the interval aims at, between 0 and 1.
 
     Raises:
-        EstimateError: No positive or no negative, or lengths differ.
+        EstimateError: No positive or no negative (in any one stratum), lengths differ, or strata
+            without groups.
     """
     values, labels = finite_values(scores), np.asarray(positive, bool)
     if len(values) != len(labels):
@@ -200,7 +213,10 @@ def auroc(
     _check_bootstrap([values], True, groups, n_resamples, level)
     rng = np.random.default_rng(seed)
     if groups is not None:
-        return _grouped_auroc(values, labels, groups, n_resamples, level, rng)
+        strata = np.zeros(len(values), int) if strata is None else strata
+        return _grouped_auroc(values, labels, groups, strata, n_resamples, level, rng)
+    if strata is not None:
+        raise EstimateError("AUROC within strata needs groups", mend="Give groups too.")
     draws = []
     for rows in _draw_rows(len(values), n_resamples, rng, as_draws=True):
         picked_pos = pos[(rows[:, : len(pos)] * len(pos)).astype(np.int64)]
@@ -283,25 +299,49 @@ def _grouped_auroc(
     values: np.ndarray,
     labels: np.ndarray,
     groups: Sequence[object] | np.ndarray,
+    strata: Sequence[object] | np.ndarray,
     n_resamples: int,
     level: float,
     rng: np.random.Generator,
 ) -> Estimate:
-    """AUROC with groups drawn as counts: won [group of the positive, group of the negative]."""
-    sizes, code = _codes(groups)
-    pos, neg = np.eye(sizes)[code[labels]], np.eye(sizes)[code[~labels]]
+    """AUROC of pairs within strata, groups drawn within them."""
+    if len(strata) != len(values):
+        raise EstimateError(f"{len(strata)} strata for {len(values)} observations")
+    n_strata, stratum = _codes(strata)
+    _, group = _codes(groups)
+    drawn, whole, n_groups = np.zeros((2, n_resamples)), np.zeros((2, 1)), 0
+    for number in range(n_strata):
+        here = stratum == number
+        pairs = _group_pairs(values[here], labels[here], group[here])
+        n_groups += (n := len(pairs[1]))
+        chunks = [_count_pairs(counts, *pairs) for counts in _draw_counts(n, n_resamples, rng)]
+        drawn += np.concatenate(chunks, axis=1)
+        whole += _count_pairs(np.ones((1, n)), *pairs)
+    if not whole[1, 0]:
+        raise EstimateError("No stratum has both a positive and a negative")
+    with np.errstate(invalid="ignore"):
+        found = _interval(float(whole[0, 0] / whole[1, 0]), drawn[0] / drawn[1], n_groups, level)
+    return Estimate(found.value, max(found.low, 0.0), min(found.high, 1.0), n_groups)
+
+
+def _group_pairs(
+    values: np.ndarray, labels: np.ndarray, group: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs won [group of the positive, group of the negative]; positives, negatives [group]."""
+    n_groups, code = _codes(group)
+    pos, neg = np.eye(n_groups)[code[labels]], np.eye(n_groups)[code[~labels]]
     ahead = values[labels][:, None] - values[~labels]
     won = pos.T @ ((ahead > 0) + 0.5 * (ahead == 0)) @ neg
-    n_pos, n_neg = pos.sum(axis=0), neg.sum(axis=0)
+    return won, pos.sum(axis=0), neg.sum(axis=0)
 
-    def area(counts: np.ndarray) -> np.ndarray:
-        pairs = (counts @ n_pos) * (counts @ n_neg)
-        with np.errstate(invalid="ignore"):
-            return np.einsum("rg,rg->r", counts @ won, counts) / pairs
 
-    draws = np.concatenate([area(counts) for counts in _draw_counts(sizes, n_resamples, rng)])
-    found = _interval(float(area(np.ones((1, sizes)))[0]), draws, sizes, level)
-    return Estimate(found.value, max(found.low, 0.0), min(found.high, 1.0), sizes)
+def _count_pairs(
+    counts: np.ndarray, won: np.ndarray, n_pos: np.ndarray, n_neg: np.ndarray
+) -> np.ndarray:
+    """Pairs won, and all pairs, of groups drawn so often: [2, resample] of [resample, group]."""
+    return np.stack(
+        [np.einsum("rg,rg->r", counts @ won, counts), (counts @ n_pos) * (counts @ n_neg)]
+    )
 
 
 def _codes(groups: Sequence[object] | np.ndarray) -> tuple[int, np.ndarray]:

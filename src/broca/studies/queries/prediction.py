@@ -4,7 +4,8 @@ Claim: a field's neurons are more active when the right option is put as the ans
 ones, so that they predict answers about as well as asking the model. arXiv 2406.10868, section 6;
 METHODS §3, applications, 6.
 
-1. The queries of every field are halved by seed into detection and held-out queries.
+1. The queries of every field are halved by seed into detection and held-out queries; versions of
+   one question (ids alike but for "@language") stay in one half.
 2. NA-ICA over the detection queries alone, all fields together: inverse cluster attribution,
    common neurons and sets know nothing of held-out queries. A field's neurons are the union.
 3. Every option of every prompt is put as the answer; `broca.prediction.NeuronPredictor`, fitted on
@@ -13,7 +14,9 @@ METHODS §3, applications, 6.
    letters and guessing, and beside the same with random neurons, as many per layer, outside the
    set. Paired differences; sign flips against random neurons over queries, Holm over fields.
 5. Do the neurons tell when the model is wrong? Score of a prompt: the predictor's margin for the
-   letter the model prefers; AUROC of "the model is right", queries drawn whole.
+   letter the model prefers; AUROC of "the model is right", queries drawn whole. Over all fields
+   prompts are compared within their field only (pairs won / pairs, summed over fields; queries
+   drawn within fields): every field has its own neurons, and margins their own scale.
 
 What differs from the paper: its figures are on queries whose neurons were used; held-out halves,
 random neurons, intervals and step 5 are ours.
@@ -30,7 +33,7 @@ from broca.choices import Letters
 from broca.errors import ScoreError
 from broca.facts.seeding import stable_number
 from broca.neurons import NeuronIndex, NeuronSet
-from broca.prediction import POOLING, NeuronPredictor, option_values, render_options
+from broca.prediction import FEWEST, POOLING, NeuronPredictor, option_values, render_options
 from broca.responses import Responses
 from broca.scores import select_queries
 from broca.store import summary_key
@@ -108,9 +111,11 @@ def find_fields(part: Part, config: QueriesConfig) -> Fields:
     """Halve every field and find its neurons from detection queries alone (steps 1 and 2)."""
     found = Fields(halves=halves(part, config.seed))
     detection = [query for half, _ in found.halves.values() for query in half]
-    for name, (_, held_out) in found.halves.items():
+    for name, (half, held_out) in found.halves.items():
         if not held_out:
             found.left_out[name] = "one query only"
+        elif sum(len(part.letters[query]) for query in half) < FEWEST:
+            found.left_out[name] = "one detection prompt only"
     try:
         sets = select_queries(
             {query: part.attributed[query].summary for query in detection},
@@ -124,12 +129,12 @@ def find_fields(part: Part, config: QueriesConfig) -> Fields:
         found.left_out = dict.fromkeys(found.halves, f"{error.what[:1].lower()}{error.what[1:]}")
         return found
     index = NeuronIndex(part.sets.identity, (part.sets.site,))
-    for name, (half, held_out) in found.halves.items():
+    for name, (half, _) in found.halves.items():
         every = np.concatenate([sets.rankings["na-ica"][query].neurons for query in half])
         union, n_queries = np.unique(every, return_counts=True)
         if not len(union):
             found.left_out[name] = "its detection queries keep no neuron"
-        elif held_out:
+        elif name not in found.left_out:
             order = np.argsort(-n_queries, kind="stable")  # those of most queries first
             neurons = index.select(
                 union[order],
@@ -144,13 +149,22 @@ def find_fields(part: Part, config: QueriesConfig) -> Fields:
 
 
 def halves(part: Part, seed: int) -> dict[str, Halves]:
-    """Field -> its queries halved by seed and id; detection has one more of an odd number."""
+    """Field -> its queries halved by seed and id; detection has one more of an odd number.
+
+    Versions of one question in several languages stay together: the halves may then differ more.
+    """
     found = {}
     for name in part.fields:
         own = [query for query, question in part.questions.items() if question.field == name]
         own.sort(key=lambda query: (stable_number(seed, "prediction", query), query))
-        middle = (len(own) + 1) // 2
-        found[name] = (tuple(own[:middle]), tuple(own[middle:]))
+        versions: dict[str, list[str]] = {}
+        for query in own:
+            versions.setdefault(part.questions[query].base, []).append(query)
+        detection: list[str] = []
+        held_out: list[str] = []
+        for together in versions.values():
+            (detection if len(detection) < (len(own) + 1) // 2 else held_out).extend(together)
+        found[name] = (tuple(detection), tuple(held_out))
     return found
 
 

@@ -36,6 +36,7 @@ class Predicted:
         margin: How far the model's option is ahead by the neurons, [set, prompt].
         n_neurons: Neurons of the field.
         n_detection: Queries they were found from.
+        fields: Number of each prompt's field, where there are several.
     """
 
     query: tuple[str, ...]
@@ -46,6 +47,7 @@ class Predicted:
     margin: np.ndarray
     n_neurons: int
     n_detection: int
+    fields: np.ndarray | None = None
 
     def by_query(self, values: np.ndarray) -> np.ndarray:
         """Mean over each query's prompts, [query]."""
@@ -65,6 +67,7 @@ def together(several: Sequence[Predicted]) -> Predicted:
         *(joined(name) for name in ("n_options", "chosen", "right", "picked", "margin")),
         n_neurons=sum(one.n_neurons for one in several),
         n_detection=sum(one.n_detection for one in several),
+        fields=np.repeat(np.arange(len(several)), [len(one.query) for one in several]),
     )
 
 
@@ -129,15 +132,20 @@ def _record(field: str, one: Predicted, config: QueriesConfig) -> dict[str, Any]
 
 
 def _telling(one: Predicted, options: Mapping[str, Any]) -> dict[str, Any]:
-    """AUROC of "the model is right", of the field's neurons and of random ones; None if alike."""
+    """AUROC of "the model is right", of the field's neurons and of random ones; None if alike.
+
+    Over several fields pairs are counted within each: margins of different neurons, each on a
+    scale of its own, are not compared.
+    """
     right = one.chosen == one.right
     found: dict[str, Any] = dict.fromkeys(("auroc", "auroc_low", "auroc_high", "auroc_random"))
     margin = _finite(one.margin)
+    drawn: dict[str, Any] = {"groups": one.query, "strata": one.fields}
     try:
-        found |= spread("auroc", auroc(margin[0], right, groups=one.query, **options))
-    except EstimateError:  # all right or all wrong
+        found |= spread("auroc", auroc(margin[0], right, **drawn, **options))
+    except EstimateError:  # all right or all wrong, in every field
         return found
-    areas = [auroc(m, right, seed=0, n_resamples=1).value for m in margin[1:]]
+    areas = [auroc(m, right, **drawn, n_resamples=1).value for m in margin[1:]]
     return found | {"auroc_random": float(np.mean(areas))}
 
 
@@ -221,6 +229,11 @@ def _telling_words(records: Sequence[Mapping[str, Any]]) -> str:
     whole, fields = records[0], records[1:]
     if whole["auroc"] is None:
         all_right = whole["wrong"] == 0
+        if not all_right and whole["wrong"] < whole["prompts"]:
+            return (
+                "No field has both right and wrong answers among its held-out prompts: whether "
+                "neurons tell when the model is wrong cannot be seen."
+            )
         return (
             f"The model answers all held-out prompts {'rightly' if all_right else 'wrongly'}: "
             "whether neurons tell when it is wrong cannot be seen."
@@ -229,9 +242,9 @@ def _telling_words(records: Sequence[Mapping[str, Any]]) -> str:
     alike = [r["field"] for r in fields if r["auroc"] is None]
     text = (
         f"The neurons' margin for the model's own letter tells right answers from the "
-        f"{whole['wrong']} wrong ones with an AUROC of {whole['auroc']:.2f} "
-        f"[{whole['auroc_low']:.2f}, {whole['auroc_high']:.2f}] (random neurons "
-        f"{whole['auroc_random']:.2f}); by field the interval lies above 0.5 in "
+        f"{whole['wrong']} wrong ones with an AUROC of {whole['auroc']:.2f}"
+        f"{_bounds(whole)} (random neurons {whole['auroc_random']:.2f}), answers compared within "
+        "their field only; field by field the interval lies above 0.5 in "
         f"{len(telling)} of {len(fields) - len(alike)}"
         f"{': ' + listed(telling) if telling else ''}."
     )
@@ -240,6 +253,11 @@ def _telling_words(records: Sequence[Mapping[str, Any]]) -> str:
             f" All held-out answers are right, or all wrong, in {listed(alike)}: no AUROC there."
         )
     return text
+
+
+def _bounds(record: Mapping[str, Any]) -> str:
+    low, high = record["auroc_low"], record["auroc_high"]
+    return f" [{low:.2f}, {high:.2f}]" if low == low else ""
 
 
 def _interval(record: Mapping[str, Any], name: str) -> str:
