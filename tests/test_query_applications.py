@@ -25,7 +25,7 @@ from broca.model import LanguageModel
 from broca.neurons import Neuron, NeuronIndex, NeuronSet
 from broca.prediction import NeuronPredictor, record_options, render_options
 from broca.prompts import render_question_prompts
-from broca.questions import write_questions
+from broca.questions import Question, write_questions
 from broca.report import figure
 from broca.report.runs import write_report
 from broca.run import execute, read_job
@@ -34,7 +34,7 @@ from broca.store import RunFolder
 from broca.studies.queries import QueriesConfig
 from broca.studies.queries.effects import Key
 from broca.studies.queries.flip_words import flip_words
-from broca.studies.queries.flips import Flips, estimate_share
+from broca.studies.queries.flips import Flips, _paired, _records, estimate_share
 from broca.studies.queries.prediction import halves, random_like
 from broca.studies.queries.prediction_findings import Predicted, prediction_findings, together
 from planted import planted_world
@@ -157,6 +157,43 @@ def test_shares_that_resampling_cannot_bound_get_exact_intervals() -> None:
     assert 0.1 < some.low < some.value == 0.25 < some.high < 0.4
 
 
+def test_versions_of_a_question_are_no_further_evidence() -> None:
+    """Flips of 12 questions, and the same of three translations each: the same p, interval, n."""
+    config = QueriesConfig(methods=("na-ica", "random"), n_resamples=500, n_permutations=2000)
+    rng = np.random.default_rng(1)
+    wrong = rng.integers(0, 3, 12).astype(float)
+    table = {
+        (method, action): np.minimum(rng.binomial(2, share, 12), wrong)
+        for method, share in (("na-ica", 0.6), ("random", 0.2))
+        for action in ("boost", "suppress")
+    }
+    matched = {kind: np.full(12, 0.3) for kind in table}
+
+    def made(n: int, groups: list[int]) -> Flips:
+        tables = (table, table, matched)
+        repeated = ({kind: np.repeat(v, n) for kind, v in one.items()} for one in tables)
+        labels = np.array(groups, dtype=object)
+        return Flips(np.full(12 * n, 4.0), np.repeat(wrong, n), *repeated, groups=labels)
+
+    each, thrice = made(1, list(range(12))), made(3, [i // 3 for i in range(36)])
+    for one, three in zip(
+        [*_records("all", each, config), *_paired(each, config)],
+        [*_records("all", thrice, config), *_paired(thrice, config)],
+        strict=True,
+    ):
+        assert three["n"] == 3 * one["n"]
+        assert three["groups"] == one["groups"] == one["n"]
+        for name in ("rate_low", "rate_high", "share_low", "share_high", "p_matched"):
+            assert three.get(name) == pytest.approx(one.get(name))
+        for name in ("gap_low", "gap_high", "p", "p_holm"):
+            assert three.get(name) == pytest.approx(one.get(name))
+    none = np.zeros(36)
+    few = estimate_share(none, none + 4, config, groups=thrice.groups)
+    assert few.high == pytest.approx(1 - 0.025 ** (1 / 12))
+    words = flip_words(_records("all", thrice, config), [], 0.05, near=False)
+    assert f"versions of {(wrong > 0).sum()} questions" in words[0]
+
+
 def flip_record(**changes: Any) -> dict[str, Any]:
     record = {"method": "na-ica", "action": "boost", "queries": 40, "n": 30, "prompts": 80}
     record |= {"candidates": 50, "rate": 0.2, "rate_low": 0.1, "rate_high": 0.3}
@@ -251,6 +288,32 @@ def test_the_predictor_keeps_scikit_learns_manner() -> None:
     assert NeuronPredictor().fit(np.ones((5, 4, 2))).scale_.tolist() == [1.0] * 4
 
 
+def test_positions_too_seldom_fitted_take_the_scale_of_the_others() -> None:
+    values, _ = made_activities(40)
+    values[:, 3] += 50.0  # raw, it would win always
+    known = values[:20].copy()
+    for seen in (0, 1):
+        known[seen:, 3] = np.nan
+        predictor = NeuronPredictor().fit(known)
+        others = known[:, :3].mean(axis=2)
+        assert predictor.mean_[3] == pytest.approx(others.mean())
+        assert predictor.scale_[3] == pytest.approx(others.std())
+        np.testing.assert_allclose(predictor.mean_[:3], others.mean(axis=0))
+        np.testing.assert_allclose(predictor.scale_[:3], others.std(axis=0))
+    known[:2, 3] = values[:2, 3]
+    assert NeuronPredictor().fit(known).mean_[3] == pytest.approx(values[:2, 3].mean())
+    with pytest.raises(ScoreError, match="No option position is in 2"):
+        NeuronPredictor().fit(known[:1])
+
+
+def test_activity_that_differs_by_rounding_alone_is_constant() -> None:
+    alike = np.full((10, 4, 3), 0.1)
+    alike[:, 1] = np.linspace(0.1, 0.1 + 1e-9, 10)[:, None]
+    assert NeuronPredictor().fit(alike).scale_.tolist() == [1.0] * 4
+    small = 1e-8 * made_activities(30)[0]  # small activities that do differ
+    np.testing.assert_allclose(NeuronPredictor().fit(small).scale_, small.mean(axis=2).std(axis=0))
+
+
 # ---- options put as answers
 
 
@@ -303,7 +366,9 @@ def test_what_cannot_be_put_as_an_answer_is_refused() -> None:
 
 def made_part(n: int = 10, n_fields: int = 2) -> Any:
     listed = {
-        f"q{i}": SimpleNamespace(field=f"f{i % n_fields}", question=f"{i}?", right="yes")
+        f"q{i}": SimpleNamespace(
+            field=f"f{i % n_fields}", question=f"{i}?", right="yes", base=f"q{i}"
+        )
         for i in range(n * n_fields)
     }
     return SimpleNamespace(
@@ -322,6 +387,18 @@ def test_halves_share_no_query_and_are_drawn_by_seed() -> None:
         assert not set(detection) & set(held_out)
         assert {part.questions[q].field for q in (*detection, *held_out)} == {name}
     assert split == halves(part, 1) != halves(part, 2)
+
+
+def test_translations_of_a_question_stay_in_one_half() -> None:
+    listed = {
+        name: Question(name, "?", ("a", "b"), 0, "f", name[-2:])
+        for name in (f"fact{i}@{language}" for i in range(10) for language in ("en", "de", "fr"))
+    }
+    part: Any = SimpleNamespace(questions=listed, fields=("f",))
+    detection, held_out = halves(part, 3)["f"]
+    bases = [{listed[query].base for query in half} for half in (detection, held_out)]
+    assert [len(found) for found in bases] == [5, 5]
+    assert not bases[0] & bases[1]
 
 
 def test_neurons_of_held_out_queries_are_not_used(run: RunFolder) -> None:
@@ -425,6 +502,58 @@ def test_auroc_over_groups_equals_scikit_learn() -> None:
         auroc(scores, labels, groups=groups[:3])
 
 
+def test_auroc_within_strata_counts_no_pair_across_them() -> None:
+    rng = np.random.default_rng(3)
+    field = np.repeat([0, 1, 2], 30)
+    labels = rng.random(90) < np.array([0.9, 0.5, 0.2])[field]
+    scores = np.round(rng.standard_normal(90) + 4 * (field == 0), 1)  # fields differ, no more
+    groups = np.arange(90) // 2
+    found = auroc(scores, labels, groups=groups, strata=field, n_resamples=1500)
+    won = pairs = 0.0
+    for a, b in ((a, b) for a in range(90) for b in range(90) if field[a] == field[b]):
+        if labels[a] and not labels[b]:
+            pairs += 1
+            won += (scores[a] > scores[b]) + 0.5 * (scores[a] == scores[b])
+    assert found.value == pytest.approx(won / pairs)
+    assert found.n == 45
+    assert found.low < 0.5 < found.high
+    assert auroc(scores, labels, groups=groups).low > 0.6  # what pooling made of it
+    draws = []
+    for _ in range(400):
+        picked = [rng.integers(15 * f, 15 * f + 15, 15) for f in range(3)]
+        rows = [np.concatenate([np.flatnonzero(groups == g) for g in one]) for one in picked]
+        area = [roc_auc_score(labels[r], scores[r]) for r in rows if 0 < labels[r].sum() < 30]
+        n = [labels[r].sum() * (~labels[r]).sum() for r in rows if 0 < labels[r].sum() < 30]
+        draws.append(np.average(area, weights=n))
+    assert (found.low, found.high) == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=0.04)
+    one = auroc(scores, labels, groups=groups, strata=np.zeros(90))
+    assert one == auroc(scores, labels, groups=groups)
+    with pytest.raises(EstimateError, match="No stratum"):
+        auroc(scores, labels, groups=groups, strata=groups * 2 + labels)
+    with pytest.raises(EstimateError, match="needs groups"):
+        auroc(scores, labels, strata=field)
+
+
+def test_the_auroc_over_all_fields_compares_within_fields() -> None:
+    """Margins that say nothing within a field, but lie higher where the model is right more."""
+    sure, unsure = (made_predicted(40, hit=0.5, right=r, seed=s) for r, s in ((0.9, 4), (0.3, 5)))
+    rng = np.random.default_rng(6)
+    sure, unsure = (
+        replace(one, margin=rng.random(one.margin.shape) + lift)
+        for one, lift in ((sure, 2.0), (unsure, 0.0))
+    )
+    config = QueriesConfig(n_resamples=300, n_permutations=300)
+    found = prediction_findings(config, made_part(40), {"f0": sure, "f1": unsure}, {})
+    low, high = (found.figures[f"queries.prediction.auroc.{end}"] for end in ("low", "high"))
+    assert low < 0.5 < high
+    assert abs(found.figures["queries.prediction.auroc_random"] - 0.5) < 0.15
+    assert "within their field only" in " ".join(found.words)
+    right, wrong = (replace(sure, chosen=(sure.right + step) % 4) for step in (0, 1))
+    apart = prediction_findings(config, made_part(40), {"f0": right, "f1": wrong}, {})
+    assert apart.figures["queries.prediction.auroc"] is None
+    assert "No field has both right and wrong" in " ".join(apart.words)
+
+
 def test_the_page_shows_both(
     run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -449,7 +578,7 @@ def test_a_model_that_knows_nothing_is_told_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Tiny and random, in two languages: no conclusions, no crash, and a page."""
-    listed = [{**row, "language": "de" if i % 2 else "en"} for i, row in enumerate(rows())]
+    listed = [{**row, "language": "de" if i // 2 % 2 else "en"} for i, row in enumerate(rows(2, 8))]
     path = write_rows(tmp_path / "questions.jsonl", listed)
     studies = ["queries.flips", "queries.flips.languages", "queries.prediction"]
     options = {**SETTINGS, "n_prompts": 1, "u": 0.9, "studies": studies, "questions": str(path)}
@@ -458,7 +587,8 @@ def test_a_model_that_knows_nothing_is_told_apart(
         assert "near chance" in " ".join(done.read_json("findings.json")[study]["words"])
     assert "queries.flips.languages.na-ica.suppress.share" in done.summary
     # asked by language too, prompts keep their field of knowledge
-    assert {prompt["field"] for prompt in done.prompts().values()} == {"field0", "field1"}
+    asked = [prompt for prompt in done.prompts().values() if prompt["language"] == "en"]
+    assert {prompt["field"] for prompt in asked} == {"field0", "field1"}
     monkeypatch.setattr(figure.vlc, "vegalite_to_svg", lambda chart: "<svg/>")
     monkeypatch.setattr(figure.Figure, "file", lambda self, kind: b"drawn")
     page = write_report([done], tmp_path / "page.html").read_text(encoding="utf-8")

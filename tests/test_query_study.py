@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from broca.cli import run_cli
 from broca.engines import LocalEngine
 from broca.errors import BrocaError, PromptError, QuestionsError, RecipeError, ScoreError
 from broca.model import LanguageModel
+from broca.questions import Question
 from broca.recipes import load_recipe
 from broca.report import figure
 from broca.report.runs import write_report
@@ -27,6 +29,7 @@ from broca.studies.queries.asking import in_chat, read_questions, render
 from broca.studies.queries.effect import unrelated
 from broca.studies.queries.effect_words import effect_words
 from broca.studies.queries.effects import Effects, compare, describe
+from broca.studies.queries.material import Material, Part, check_fields
 from broca.studies.study import Results
 from query_files import rows, write_rows
 from tiny import tiny_model, tiny_tokenizer
@@ -70,7 +73,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     }
     folder = tmp_path_factory.mktemp("whole")
     path = folder / "questions.jsonl"
-    listed = [{**row, "language": "de" if i % 2 else "en"} for i, row in enumerate(rows())]
+    listed = [{**row, "language": "de" if i // 2 % 2 else "en"} for i, row in enumerate(rows())]
     job = read_job({**values, "questions": str(write_rows(path, listed))})
     return execute(job, folder / "run", model=tiny_model("llama"), report=False)
 
@@ -79,8 +82,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 
 def test_unrelated_queries_are_of_every_other_field_and_drawn_by_seed() -> None:
-    from types import SimpleNamespace
-
     listed = {f"q{i}": SimpleNamespace(field=f"f{i % 3}") for i in range(30)}
     part: Any = SimpleNamespace(questions=listed, fields=("f0", "f1", "f2"))
     drawn = unrelated(part, "q0", 4, seed=1)
@@ -102,6 +103,23 @@ def test_fields_and_languages_are_never_crossed(tmp_path: Path) -> None:
     assert [q.field for q in by_language] == ["en"] * 3 + ["de"] * 3
     with pytest.raises(QuestionsError, match="two languages"):
         read_questions(replace(config, languages=("en",)), "language")
+
+
+def test_a_file_of_several_languages_is_asked_by_field_in_its_first_one(tmp_path: Path) -> None:
+    listed = [
+        {**row, "id": f"{row['id']}@{language}", "question": f"{language} {row['question']}"}
+        | {"language": language}
+        for row in rows(2, 4)
+        for language in ("de", "en")
+    ]
+    config = QueriesConfig(questions=str(write_rows(tmp_path / "q.jsonl", listed)))
+    assert [q.id for q in read_questions(config, "field")] == [f"q{i}@de" for i in range(8)]
+    both = read_questions(config, "language")
+    assert {(q.base, q.field) for q in both} == {
+        (f"q{i}", f) for i in range(8) for f in ("de", "en")
+    }
+    named = read_questions(replace(config, languages=("en", "de")), "field")
+    assert {q.language for q in named} == {"en"}
 
 
 def test_chat_templates_are_the_tokenizers_own(questions: Path) -> None:
@@ -164,6 +182,69 @@ def test_figures_equal_the_plain_formulas() -> None:
         effects, "suppress", "na-ica", "na-ica", seed=0, n_resamples=50, n_permutations=50
     )
     assert (same["gap"], same["p"]) == (0.0, 1.0)
+
+
+def test_versions_of_a_question_are_drawn_and_flipped_together() -> None:
+    effects = made_effects(12)
+    thrice = {kind: np.repeat(values, 3) for kind, values in effects.relative.items()}
+    names = tuple(f"{query}@{language}" for query in effects.queries for language in "abc")
+    bases = tuple(name[:-2] for name in names)
+    together, apart = (Effects(names, thrice, thrice, groups) for groups in (bases, None))
+    options: dict[str, int] = {"seed": 0, "n_resamples": 400, "n_permutations": 400}
+    one, three, many = (
+        describe(e, "na-ica", "suppress", **options) for e in (effects, together, apart)
+    )
+    assert (one["n"], one["groups"], three["n"], three["groups"]) == (12, 12, 36, 12)
+    for name, value in one.items():
+        if isinstance(value, float):
+            assert three[name] == pytest.approx(value), name
+    assert many["related_high"] - many["related_low"] < 0.8 * (
+        one["related_high"] - one["related_low"]
+    )
+    assert many["p_matched"] != one["p_matched"]
+    pair = ("suppress", "na-ica", "random")
+    first, both = (compare(e, *pair, **options) for e in (effects, together))
+    assert [both[k] for k in ("gap_low", "gap_high", "p")] == pytest.approx(
+        [first[k] for k in ("gap_low", "gap_high", "p")]
+    )
+    keep = np.arange(36) % 3 == 0
+    assert describe(together.where(keep), "na-ica", "suppress", **options) == one
+    said = effect_words([three], [], {"near_chance": True}, 0.05, "language")
+    assert "n = 36 queries, versions of 12 questions" in said[0]
+
+
+def test_the_accuracy_counts_versions_of_a_question_once() -> None:
+    languages = ("en", "de", "fr")
+    right = {f"q{i}@{one}": i % 3 > 0 for i in range(12) for one in languages}
+    questions = {name: Question(name, "?", ("a", "b"), 0, name[-2:], name[-2:]) for name in right}
+    letters: Any = {name: [SimpleNamespace(correct=value)] for name, value in right.items()}
+    nothing: Any = None
+    part = Part("languages", questions, letters, {}, nothing)
+    found, single = part.accuracy(), part.accuracy([name for name in right if "en" in name])
+    assert (found.n, single.n) == (12, 12)
+    assert (found.low, found.high) == pytest.approx((single.low, single.high))
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        (("C", "D", "C++", "C#"), r"'C' and 'C\+\+' have the same name in figures"),
+        (("a b", "a_b"), "'a b' and 'a_b'"),
+        (("art", "all"), "cannot be called 'all'"),
+    ],
+)
+def test_fields_whose_figures_would_collide_are_refused(fields: tuple[str, ...], said: str) -> None:
+    with pytest.raises(QuestionsError, match=said):
+        check_fields(fields)
+    check_fields(["law", "law", "law-2", "law 3", "數學"])
+
+
+def test_a_part_of_colliding_fields_is_not_made(tmp_path: Path) -> None:
+    listed = [{**row, "field": ("C++", "C#")[i % 2]} for i, row in enumerate(rows())]
+    path = write_rows(tmp_path / "questions.jsonl", listed)
+    bench: Any = SimpleNamespace(model=tiny_model("gpt2"))
+    with pytest.raises(QuestionsError, match="same name in figures"):
+        Material(QueriesConfig(questions=str(path))).part("field", bench)
 
 
 def test_matched_sets_of_empty_sets_are_left_out() -> None:
@@ -383,8 +464,6 @@ def test_mistakes_end_in_words_and_code_2(
 
 def test_broken_probabilities_and_empty_clusters_are_refused(questions: Path) -> None:
     import torch
-
-    from broca.studies.queries.material import Material
 
     model = tiny_model("gpt2", seed=5)
 

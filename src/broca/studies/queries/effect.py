@@ -16,6 +16,9 @@ section 5; METHODS §3, Effect, and §7.
    |Related| - |Unrelated|; sign flips over queries of the difference of per-query effects, Holm
    over methods.
 
+By language, versions of one question (ids alike but for "@language") are no independent queries:
+they are drawn, and flipped, together.
+
 What differs from the paper: intervals, tests, matched sets; queries without neurons are left out.
 Fields are domains ("queries.effect") or languages ("queries.languages"), never their product.
 """
@@ -85,7 +88,14 @@ class QueryEffect:
         places: Mapping[Key, Sequence[Condition]] = results.extra["places"]
         part: Part = results.extra["part"]
         config = material.config
-        effects = Effects.of(part.found, places, results, config.methods, tuple(config.actions))
+        effects = Effects.of(
+            part.found,
+            places,
+            results,
+            config.methods,
+            tuple(config.actions),
+            part.bases(part.found),
+        )
         return effect_findings(config, part, effects, self.prefix, self.by)
 
 

@@ -69,7 +69,7 @@ def _own(record: Record, by: str) -> str:
         f"{record['unrelated']:+z.2%}: |Related| − |Unrelated| = {record['difference']:.3f} "
         f"[{record['difference_low']:.3f}, {record['difference_high']:.3f}], "
         f"PCR {_number(pcr)} [{_number(record['pcr_low'])}, {_number(record['pcr_high'])}], "
-        f"n = {record['n']} queries"
+        f"n = {counted(record['n'], record.get('groups'))}"
         + (
             f"; matched random neurons {record['matched']:+z.1%} (p = {record['p_matched']:.2g})."
             if "p_matched" in record
@@ -175,6 +175,11 @@ def _finite(value: float) -> float:
 
 def _number(value: float) -> str:
     return f"{value:.2f}" if np.isfinite(value) else "undefined" if np.isnan(value) else "∞"
+
+
+def counted(n: int, groups: int | None) -> str:
+    """Number of queries, and of groups of them where versions of a question go together."""
+    return f"{n} queries" + (f", versions of {groups} questions" if groups not in (None, n) else "")
 
 
 def listed(names: Sequence[str]) -> str:

@@ -44,6 +44,8 @@ class Effects:
         queries: The queries that have neurons, in order.
         relative: (method, action, kind) -> mean (P' - P) / P, [query].
         absolute: The same of P' - P.
+        groups: Base ids of the queries: versions of one question are drawn and flipped together;
+            None: every query for itself.
 
     An empty set changes nothing: 0, without being measured. It has no matched sets: NaN.
     """
@@ -51,6 +53,7 @@ class Effects:
     queries: tuple[str, ...]
     relative: Mapping[Kind, np.ndarray]
     absolute: Mapping[Kind, np.ndarray]
+    groups: tuple[str, ...] | None = None
 
     @classmethod
     def of(
@@ -60,6 +63,7 @@ class Effects:
         results: Results,
         methods: Sequence[str],
         actions: Sequence[str],
+        groups: Sequence[str] | None = None,
     ) -> Effects:
         """Reduce rows to one number per query."""
         number = {query: i for i, query in enumerate(queries)}
@@ -72,16 +76,22 @@ class Effects:
             for table, values in ((relative, relative_change(rows)), (absolute, change(rows))):
                 column = table.setdefault(kind, np.full(len(queries), np.nan))
                 column[number[key.query]] = values.mean()
-        return cls(tuple(queries), relative, absolute)
+        labels = None if groups is None else tuple(groups)
+        return cls(tuple(queries), relative, absolute, labels)
 
     def where(self, keep: np.ndarray) -> Effects:
         """The same of some queries, bool [query]."""
-        names = tuple(q for q, wanted in zip(self.queries, keep, strict=True) if wanted)
         return Effects(
-            names,
+            tuple(np.array(self.queries, object)[keep]),
             {key: values[keep] for key, values in self.relative.items()},
             {key: values[keep] for key, values in self.absolute.items()},
+            tuple(np.array(self.units, object)[keep]),
         )
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """Label of each query's group."""
+        return self.queries if self.groups is None else self.groups
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -113,11 +123,13 @@ def describe(
 ) -> dict[str, Any]:
     """Related, Unrelated, their difference and PCR of one method, and its test (steps 2 to 4)."""
     related, unrelated = effects.pair(method, action)
-    options: dict[str, Any] = {"seed": seed, "n_resamples": n_resamples}
+    units = np.array(effects.units, dtype=object)
+    options: dict[str, Any] = {"seed": seed, "n_resamples": n_resamples, "groups": units}
     record = {
         "method": method,
         "action": action,
         "n": len(related),
+        "groups": len(set(units)),
         **spread("related", bootstrap_mean(related, **options)),
         **spread("unrelated", bootstrap_mean(unrelated, **options)),
         **spread("difference", bootstrap(absolute_gap, related, unrelated, **options)),
@@ -131,7 +143,9 @@ def describe(
         drawn = np.isfinite(matched)  # an empty set has no matched ones
         beyond = SIGN[action] * (related - matched)[drawn]
         record["matched"] = float(matched[drawn].mean())
-        record["p_matched"] = sign_flip_test(beyond, seed=seed, n_permutations=n_permutations)
+        record["p_matched"] = sign_flip_test(
+            group_sums(beyond, units[drawn]), seed=seed, n_permutations=n_permutations
+        )
     return record
 
 
@@ -153,6 +167,7 @@ def compare(
         b,
         c,
         d,
+        groups=effects.units,
         seed=seed,
         n_resamples=n_resamples,
     )
@@ -161,11 +176,27 @@ def compare(
         "method": other,
         "action": action,
         "n": len(a),
+        "groups": len(set(effects.units)),
         **spread("gap", gap),
         "p": sign_flip_test(
-            wanted, seed=seed, n_permutations=n_permutations, alternative="two-sided"
+            group_sums(wanted, effects.units),
+            seed=seed,
+            n_permutations=n_permutations,
+            alternative="two-sided",
         ),
     }
+
+
+def group_sums(values: np.ndarray, groups: Sequence[object] | np.ndarray) -> np.ndarray:
+    """Sum over each group, [group], in the order in which groups come.
+
+    A sign flip of these flips all of a group at once; without groups of several they are the
+    values themselves.
+    """
+    number = {group: i for i, group in enumerate(dict.fromkeys(groups))}
+    sums = np.zeros(len(number))
+    np.add.at(sums, [number[group] for group in groups], values)
+    return sums
 
 
 def spread(name: str, estimate: Estimate) -> dict[str, float]:

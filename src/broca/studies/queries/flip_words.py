@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from broca.studies.queries.effect_words import listed
+from broca.studies.queries.effect_words import counted, listed
 
 Record = Mapping[str, Any]
 FEWEST = 10  # queries below which a rate says little
@@ -50,7 +50,7 @@ def _own(record: Record) -> str:
     return (
         f"{TURNS[action]} a query's own NA-ICA neurons turns {INTO[action]} {record['rate']:.1%}"
         f"{_interval(record, 'rate')} of the {record['candidates']} prompts answered "
-        f"{ANSWERED[action]} (n = {record['n']} queries{matched}); that is "
+        f"{ANSWERED[action]} (n = {counted(record['n'], record.get('groups'))}{matched}); that is "
         f"{record['share']:.1%}{_interval(record, 'share')} of all {record['prompts']} prompts. "
         f"{record['against']:.1%} of them flip the other way."
     )
@@ -58,11 +58,12 @@ def _own(record: Record) -> str:
 
 def _enough(record: Record) -> list[str]:
     """What to say where too few prompts could flip; nothing where there are enough."""
-    if record["n"] >= FEWEST:
+    if record.get("groups", record["n"]) >= FEWEST:
         return []
-    action = record["action"]
+    action, groups = record["action"], record.get("groups", record["n"])
+    versions = f" ({groups} questions)" if groups != record["n"] else ""
     return [
-        f"Only {record['n']} of {record['queries']} queries have a prompt answered "
+        f"Only {record['n']} of {record['queries']} queries{versions} have a prompt answered "
         f"{ANSWERED[action]}: too few to tell methods apart by what "
         f"{TURNS[action].lower()} turns {INTO[action]}."
     ]

@@ -15,6 +15,13 @@ wrong, more often than other methods' neurons and random ones. arXiv 2406.10868,
 4. NA-ICA against every method, and every method against random: paired bootstrap over the same
    queries; sign flips over queries, Holm over the pairs of an action. Own against matched random
    sets likewise, one-sided.
+5. By language, versions of one question (ids alike but for "@language") are no independent
+   queries: in steps 3 and 4 they are drawn, and flipped, together.
+
+The test against matched sets compares one flip of the own set with a mean over few matched ones.
+Under the null both flip alike, but the difference is then skewed, not symmetric: where `n_matched`
+is small and matched sets flip 90 % or more of what could flip, the one-sided p is too small
+(anti-conservative). Where matched sets flip little it errs on the safe side.
 
 What differs from the paper: denominators, intervals, tests, flips the other way; queries without
 neurons are left out, and a method that finds none for a query flips nothing there.
@@ -33,7 +40,7 @@ from broca.store import summary_key
 from broca.studies.queries import published
 from broca.studies.queries.config import QueriesConfig
 from broca.studies.queries.effect import set_conditions
-from broca.studies.queries.effects import Key, spread
+from broca.studies.queries.effects import Key, group_sums, spread
 from broca.studies.queries.flip_words import flip_words
 from broca.studies.queries.material import Material, Part, QueryBench, near_chance, own_group
 from broca.studies.study import Condition, Findings, Outcomes, Plan, Results
@@ -77,6 +84,7 @@ class QueryFlips:
             [results[Condition(own_group(query))] for query in part.found],
             {key: results[listed] for key, listed in results.extra["places"].items()},
             config,
+            part.bases(part.found),
         )
         fields = np.array([part.questions[query].field for query in part.found], dtype=object)
         records = []
@@ -113,6 +121,7 @@ class Flips:
         against: (method, action) -> flips the other way, [query].
         matched: (method, action) -> wanted flips of matched random sets, mean over these; NaN for
             queries where the method has no neurons.
+        groups: Label of each query's group, drawn and flipped as a whole, [query].
     """
 
     prompts: np.ndarray
@@ -120,6 +129,7 @@ class Flips:
     wanted: Mapping[Kind, np.ndarray]
     against: Mapping[Kind, np.ndarray]
     matched: Mapping[Kind, np.ndarray]
+    groups: np.ndarray
 
     @classmethod
     def of(
@@ -128,6 +138,7 @@ class Flips:
         untouched: Sequence[Outcomes],
         edited: Mapping[Key, Outcomes],
         config: QueriesConfig,
+        groups: Sequence[str] | None = None,
     ) -> Flips:
         """Count rows.
 
@@ -136,6 +147,7 @@ class Flips:
             untouched: Their prompts with the model untouched, in the same order.
             edited: Rows of all sets of a kind.
             config: Methods and actions.
+            groups: Base ids of the queries; by default every query is a group of its own.
         """
         number = {query: i for i, query in enumerate(queries)}
         kinds = [(method, action) for method in config.methods for action in config.actions]
@@ -152,7 +164,8 @@ class Flips:
             else:
                 wanted[kind][place], against[kind][place] = here.sum(), there.sum()
         wrong = np.array([np.count_nonzero(~rows.correct) for rows in untouched], float)
-        return cls(sizes, wrong, wanted, against, matched)
+        labels = np.array(queries if groups is None else groups, dtype=object)
+        return cls(sizes, wrong, wanted, against, matched, labels)
 
     def where(self, keep: np.ndarray) -> Flips:
         """The same of some queries, bool [query]."""
@@ -163,6 +176,7 @@ class Flips:
                 {kind: counts[keep] for kind, counts in table.items()}
                 for table in (self.wanted, self.against, self.matched)
             ),
+            self.groups[keep],
         )
 
     def candidates(self, action: str) -> np.ndarray:
@@ -186,21 +200,28 @@ def _records(field: str, flips: Flips, config: QueriesConfig) -> list[dict[str, 
             "queries": len(could),
             "prompts": int(flips.prompts.sum()),
             "n": int(with_some.sum()),
+            "groups": len(set(flips.groups[with_some])),
+            "query_groups": len(set(flips.groups)),
             "candidates": int(could.sum()),
             "flips": int(wanted.sum()),
             "against": float(flips.against[method, action].sum() / flips.prompts.sum()),
             **dict.fromkeys(("rate", "rate_low", "rate_high")),
-            **spread("share", estimate_share(wanted, flips.prompts, config)),
+            **spread("share", estimate_share(wanted, flips.prompts, config, groups=flips.groups)),
         }
         if with_some.any():
-            rate = estimate_share(wanted[with_some], could[with_some], config)
+            groups = flips.groups[with_some]
+            rate = estimate_share(wanted[with_some], could[with_some], config, groups=groups)
             record |= spread("rate", rate)
         records.append(record | _against_matched(flips, method, action, config))
     return records
 
 
 def estimate_share(
-    flips: np.ndarray, prompts: np.ndarray, config: QueriesConfig, level: float = 0.95
+    flips: np.ndarray,
+    prompts: np.ndarray,
+    config: QueriesConfig,
+    level: float = 0.95,
+    groups: np.ndarray | None = None,
 ) -> Estimate:
     """Flips / prompts over queries, with an interval that is open to what was not seen (step 3).
 
@@ -209,9 +230,16 @@ def estimate_share(
         prompts: Prompts of each query, at least one, [query].
         config: Seed and number of resamples.
         level: Coverage the interval aims at.
+        groups: Label of each query's group, drawn as a whole; every query for itself if None.
     """
     found = bootstrap(
-        _ratio, flips, prompts, seed=config.seed, n_resamples=config.n_resamples, level=level
+        _ratio,
+        flips,
+        prompts,
+        groups=groups,
+        seed=config.seed,
+        n_resamples=config.n_resamples,
+        level=level,
     )
     unseen = 1 - ((1 - level) / 2) ** (1 / found.n)
     if found.value == 0:
@@ -232,7 +260,11 @@ def _against_matched(
     beyond = (flips.wanted[method, action] - matched)[drawn]
     return {
         "matched": float(matched[drawn].sum() / could[drawn].sum()),
-        "p_matched": sign_flip_test(beyond, seed=config.seed, n_permutations=config.n_permutations),
+        "p_matched": sign_flip_test(
+            group_sums(beyond, flips.groups[drawn]),
+            seed=config.seed,
+            n_permutations=config.n_permutations,
+        ),
     }
 
 
@@ -259,16 +291,19 @@ def _pair(
     flips: Flips, action: str, first: str, other: str, some: np.ndarray, config: QueriesConfig
 ) -> dict[str, Any]:
     beyond = flips.wanted[first, action] - flips.wanted[other, action]
+    groups = flips.groups[some]
     options: dict[str, Any] = {"seed": config.seed, "n_resamples": config.n_resamples}
+    options["groups"] = groups
     gap = bootstrap(_ratio, beyond[some], flips.candidates(action)[some], **options)
     return {
         "action": action,
         "method": first,
         "other": other,
         "n": int(some.sum()),
+        "groups": len(set(groups)),
         **spread("gap", gap),
         "p": sign_flip_test(
-            beyond[some],
+            group_sums(beyond[some], groups),
             seed=config.seed,
             n_permutations=config.n_permutations,
             alternative="two-sided",

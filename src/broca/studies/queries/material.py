@@ -7,22 +7,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 
 from broca.choices import Letters
+from broca.errors import QuestionsError
 from broca.estimates import Estimate, bootstrap_mean
 from broca.neurons import NeuronSet
 from broca.prompts import ChoicePrompt, Prompt
 from broca.questions import Question
 from broca.scores import QuerySets, select_queries
+from broca.store import summary_key
 from broca.studies.queries.asking import free_form, read_questions, render
 from broca.studies.queries.attributing import Attributed, Portion, portions, read_attributed
 from broca.studies.queries.config import QueriesConfig
 from broca.studies.study import Bench
+
+ALL = "all"
+"""What stands for all fields together in tables; it names no field."""
 
 
 class QueryBench(Bench, Protocol):
@@ -77,11 +82,15 @@ class Part:
         """A query's neurons by a method."""
         return self.sets.neurons(query, method)
 
+    def bases(self, queries: Sequence[str]) -> tuple[str, ...]:
+        """Base ids: versions of one question in several languages are no independent queries."""
+        return tuple(self.questions[query].base for query in queries)
+
     def accuracy(self, queries: Sequence[str] | None = None, seed: int = 0) -> Estimate:
         """Share of prompts answered by their right letter, with its interval over queries."""
         chosen = list(self.questions if queries is None else queries)
         right = [np.mean([one.correct for one in self.letters[query]]) for query in chosen]
-        return bootstrap_mean(np.array(right, float), seed=seed)
+        return bootstrap_mean(np.array(right, float), groups=self.bases(chosen), seed=seed)
 
     def chance(self, queries: Sequence[str] | None = None) -> float:
         """What guessing letters would reach."""
@@ -122,6 +131,7 @@ class Material:
 
 def _make_part(config: QueriesConfig, by: str, bench: QueryBench) -> Part:
     questions = {question.id: question for question in read_questions(config, by)}
+    check_fields(question.field for question in questions.values())
     prompts = render(list(questions.values()), config, bench.model.tokenizer)
     flat = [prompt for listed in prompts.values() for prompt in listed]
     letters: dict[str, list[Letters]] = {}
@@ -139,6 +149,27 @@ def _make_part(config: QueriesConfig, by: str, bench: QueryBench) -> Part:
     name = "queries" if by == "field" else "languages"
     bench.keep_query_sets(sets, name)
     return Part(name, questions, letters, attributed, sets)
+
+
+def check_fields(fields: Iterable[str]) -> None:
+    """Refuse fields whose figures would have the same names.
+
+    Raises:
+        QuestionsError: Two fields differ in signs only, or one is called as all of them are.
+    """
+    known: dict[str, str] = {}
+    for name in fields:
+        key = summary_key(name)
+        if key == ALL or known.setdefault(key, name) != name:
+            raise QuestionsError(
+                f"a field cannot be called {name!r}"
+                if key == ALL
+                else f"the fields {known[key]!r} and {name!r} have the same name in figures",
+                key,
+                "Signs other than letters, digits, _ and - become _: rename one in the questions"
+                if key != ALL
+                else "That stands for all fields together: rename it in the questions",
+            )
 
 
 def _attribute(parts: Sequence[Portion], bench: QueryBench) -> dict[str, Attributed]:
