@@ -6,6 +6,8 @@ The plain twin asks each condition by itself, prompt by prompt, whatever has bee
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 
 from broca.choices import ChoiceTask, measure_choices
 from broca.engines import LocalEngine
+from broca.errors import StudyError
 from broca.interventions import Scale
 from broca.measurements import answer_prompts
 from broca.neurons import NeuronIndex, NeuronSet, uniform_random
@@ -193,3 +196,50 @@ def test_only_equal_changes_are_shared():
         ("other", 6),
     ]
     assert sharing.keys(change_of(same, plan), plan.groups["a"]) == ["one"] * 6
+
+
+def test_another_text_under_the_same_id_is_refused(tmp_path: Path):
+    """Answers, labels and texts; field and role may differ from study to study."""
+    first = choice_prompts()[0]
+    others = [
+        {"text": "something else?\nA. cat\nB. dog\nAnswer:"},
+        {"answers": ("B",), "answer": 1},
+        {"labels": ("B", "A")},
+    ]
+    for changes in others:
+        sharing, twin = Sharing(), replace(first, **changes)
+        for group in ([first], [twin]):
+            plan = Plan({"a": group})
+            asking = partial(sharing.claim, plan, plan.ask(["a"]), lambda *_: "key")
+            if group == [first]:
+                assert asking()
+            else:
+                with pytest.raises(StudyError, match=r"same id \(prompt p0\)"):
+                    asking()
+        bench = make_bench("letters", tmp_path / str(changes), Counting())
+        assert isinstance(bench, ChoiceBench)
+        with bench.folder, pytest.raises(StudyError, match="same id"):
+            bench.find_letters([first, twin], "auto")
+    elsewhere = Plan({"a": [first, replace(first, field="music", role="spot")]})
+    assert len(Sharing().claim(elsewhere, elsewhere.ask(["a"]), lambda *_: "key")) == 1
+
+
+def test_languages_of_different_borders_are_not_asked_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    borders = {"en": " ", "zh": "", "de": " "}
+    monkeypatch.setattr(
+        bench_module, "measure_border", lambda model, listed: borders[listed[0].language]
+    )
+    prompts = plain_prompts()[:3]
+    german, chinese = (replace(prompts[1], language=name) for name in ("de", "zh"))
+    for second, refused in ((german, False), (chinese, True)):
+        bench = make_bench("answers", tmp_path / second.language, Counting())
+        plan = Plan({"mixed": [prompts[0], second]})
+        plan.ask(["mixed"])
+        with bench.folder:
+            if refused:
+                with pytest.raises(StudyError, match="'mixed': en, zh"):
+                    bench.measure("study", plan)
+            else:
+                assert len(bench.measure("study", plan).where(["mixed"])) == 2

@@ -18,6 +18,7 @@ from typing import Any
 
 from broca.answers import find_targets, measure_border
 from broca.engines import Engine
+from broca.errors import StudyError
 from broca.interventions import Intervention
 from broca.measurements import AnswerRow, answer_prompts
 from broca.model import LanguageModel
@@ -228,7 +229,20 @@ class RunBench:
         return portions
 
     def _border(self, share: Share) -> str:
-        return self._borders[share.prompts[0].language]
+        """The one border of a share's prompts.
+
+        Raises:
+            StudyError: They are of languages with different borders.
+        """
+        borders = {self._borders[prompt.language] for prompt in share.prompts}
+        if len(borders) > 1:
+            languages = sorted({prompt.language for prompt in share.prompts})
+            raise StudyError(
+                "a group holds prompts of languages with different borders before the answer",
+                f"group {share.condition.prompts!r}: {', '.join(languages)}",
+                "Ask every language in a group of its own",
+            )
+        return borders.pop()
 
     def _unit(self, plan: Plan, portions: Sequence[Sequence[Share]]) -> Unit:
         """Each portion is one intervention on the same prompts."""

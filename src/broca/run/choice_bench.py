@@ -20,7 +20,7 @@ from broca.neurons import NeuronSet
 from broca.prompts import ChoicePrompt, Prompt
 from broca.responses import Responses, record_responses
 from broca.run.bench import RunBench, Writing
-from broca.run.sharing import Share
+from broca.run.sharing import SamePrompts, Share
 from broca.scores import QuerySets
 from broca.store import condition_key, replacing
 from broca.studies.queries.attributing import Attributing, Portion
@@ -68,6 +68,7 @@ class ChoiceBench(RunBench):
     """See the module; the protocol is `broca.studies.queries.QueryBench`."""
 
     _letters: dict[str, Letters]
+    _same_letters: SamePrompts
 
     def record(
         self, prompts: Sequence[Prompt], sites: Sequence[str], pooling: str = "mean"
@@ -85,8 +86,13 @@ class ChoiceBench(RunBench):
     # -- what query studies ask besides ------------------------------------------------------
 
     def find_letters(self, prompts: Sequence[ChoicePrompt], variant: str) -> list[Letters]:
-        """See :class:`broca.studies.queries.QueryBench`."""
+        """See :class:`broca.studies.queries.QueryBench`.
+
+        Raises:
+            StudyError: Two different prompts have the same id.
+        """
         known = self._known_letters()
+        self._same_letters.check(prompts)
         new = [prompt for prompt in prompts if prompt.id not in known]
         for letters in find_letters(self.model, new, variant=variant):
             known[letters.prompt.id] = letters
@@ -120,6 +126,7 @@ class ChoiceBench(RunBench):
     def _known_letters(self) -> dict[str, Letters]:
         if not hasattr(self, "_letters"):
             self._letters = {}
+            self._same_letters = SamePrompts()
         return self._letters
 
     def _model_settings(self) -> dict[str, str]:

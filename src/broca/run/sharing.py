@@ -6,6 +6,8 @@
    has asked under the same intervention, its **share**; the rows of the others are found with the
    conditions that asked them.
 
+Rows are found by the ids of prompts: an id that comes again must ask the same.
+
 So shares follow from the plans alone, never from what happens to be stored: an interrupted run
 computes the same batches as an unbroken one.
 """
@@ -13,9 +15,10 @@ computes the same batches as an unbroken one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from broca.prompts import Prompt
+from broca.errors import StudyError
+from broca.prompts import ChoicePrompt, Prompt
 from broca.studies.study import Condition, Plan
 
 KeyOf = Callable[[Condition, Sequence[Prompt]], str]
@@ -38,11 +41,40 @@ class Share:
     key: str
 
 
+@dataclass(frozen=True)
+class SamePrompts:
+    """What is asked under each id, so that no prompt is given another one's rows."""
+
+    _asked: dict[str, tuple[object, ...]] = field(default_factory=dict)
+
+    def check(self, prompts: Iterable[Prompt]) -> None:
+        """Remember what prompts ask; field and role may differ from study to study.
+
+        Raises:
+            StudyError: An id asks something else than before.
+        """
+        for prompt in prompts:
+            asks = _asks(prompt)
+            if self._asked.setdefault(prompt.id, asks) != asks:
+                raise StudyError(
+                    "two different prompts have the same id",
+                    f"prompt {prompt.id}",
+                    "Give every fact and question an id of its own",
+                )
+
+
+def _asks(prompt: Prompt) -> tuple[object, ...]:
+    """All that determines a prompt's rows."""
+    about = (prompt.text, prompt.answers, prompt.language)
+    return (*about, prompt.labels, prompt.answer) if isinstance(prompt, ChoicePrompt) else about
+
+
 class Sharing:
     """Which rows there are, or will be, and under which key each is kept."""
 
     def __init__(self) -> None:
         self._keys: dict[tuple[str, str], str] = {}
+        self._same = SamePrompts()
 
     def claim(self, plan: Plan, conditions: Iterable[Condition], key_of: KeyOf) -> list[Share]:
         """The shares of conditions of a plan; those that add nothing have none.
@@ -51,9 +83,15 @@ class Sharing:
             plan: Names groups of prompts and neuron sets.
             conditions: In order.
             key_of: Gives the key of the rows of some prompts under a condition.
+
+        Raises:
+            StudyError: An id asks something else than before.
         """
         shares = []
-        for condition in conditions:
+        listed = list(conditions)
+        for group in dict.fromkeys(condition.prompts for condition in listed):
+            self._same.check(plan.groups[group])
+        for condition in listed:
             change = change_of(condition, plan)
             asked = {prompt.id: prompt for prompt in plan.groups[condition.prompts]}
             new = tuple(p for name, p in asked.items() if (change, name) not in self._keys)
