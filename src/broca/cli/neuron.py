@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,9 +16,10 @@ from broca.errors import BrocaError
 
 if TYPE_CHECKING:
     from broca.model import LanguageModel
-    from broca.neurons import Neuron
+    from broca.neurons import ModelIdentity, Neuron
     from broca.prompts import Prompt
     from broca.readout import Firing
+    from broca.scores import QuerySets
 
 
 def neuron(
@@ -200,7 +202,7 @@ def _served_sets(model: LanguageModel, wanted: Neuron, run: Path) -> list[_Serve
     found = []
     for name in folder.set_names():
         neurons = NeuronSet.load(folder.set_path(name))
-        neurons.check(model.identity)
+        _check_model(neurons.identity, model, folder.set_path(name))
         if "random" in neurons.method:
             continue
         for rank, each in enumerate(neurons):
@@ -210,22 +212,72 @@ def _served_sets(model: LanguageModel, wanted: Neuron, run: Path) -> list[_Serve
     return found
 
 
+def _query_sets(model: LanguageModel, path: Path) -> QuerySets | None:
+    """The query sets of a file, None where it is another table.
+
+    Raises:
+        NeuronError: They were found in a model of another shape.
+        ScoreError: The file is damaged.
+
+    Warns:
+        WeightsDifferWarning: They were found in other weights of the same shape.
+    """
+    from broca.errors import ScoreError
+    from broca.scores import QuerySets
+
+    if not _may_hold_query_sets(path):
+        return None
+    try:
+        sets = QuerySets.load(path)
+    except BrocaError as error:
+        raise ScoreError("Damaged query sets", str(path), "Run the study again.") from error
+    _check_model(sets.identity, model, path)
+    return sets
+
+
+def _may_hold_query_sets(path: Path) -> bool:
+    """Whether a table says that it holds query sets, or cannot be read at all."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return b"broca.query-sets" in (pq.read_schema(path).metadata or {}).get(b"broca", b"")
+    except (OSError, pa.ArrowException):
+        return True
+
+
+def _check_model(identity: ModelIdentity, model: LanguageModel, path: Path) -> None:
+    """Refuse sets of a model of another shape, warn of those of other weights."""
+    from broca.errors import NeuronError
+    from broca.neurons import WeightsDifferWarning
+
+    if identity.shape != model.identity.shape:
+        raise NeuronError(
+            f"The run studied {identity.id}, a model of another shape than {model.identity.id}",
+            str(path),
+            f"Pass --model {identity.id}.",
+        )
+    if identity.fingerprint != model.identity.fingerprint:
+        warnings.warn(
+            f"what {path} holds was found in other weights ({identity.id}) than those that are "
+            f"shown ({model.identity.id})",
+            WeightsDifferWarning,
+            stacklevel=2,
+        )
+
+
 def _served_queries(
     model: LanguageModel, wanted: Neuron, run: Path
 ) -> dict[str, dict[str, tuple[int, int]]]:
     """Queries whose NA-ICA neurons hold it, and queries in all: by field, relation, language."""
-    from broca.scores import QuerySets
     from broca.store import RunFolder
 
     folder = RunFolder.open(run)
     asked = {prompt["fact"]: prompt for prompt in folder.prompts().values()}
     counts: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0, 0]))
     for path in sorted([*folder.path.glob("*.parquet"), *folder.path.glob("sets/*.parquet")]):
-        try:
-            sets = QuerySets.load(path)
-        except BrocaError:
-            continue  # another table of the run
-        if sets.identity.shape != model.identity.shape or "na-ica" not in sets.methods:
+        sets = _query_sets(model, path)
+        if sets is None or "na-ica" not in sets.methods:
             continue
         kinds = ("language",) if path.stem == "languages" else ("field", "relation")
         for query in sets.queries:
