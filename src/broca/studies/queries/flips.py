@@ -176,7 +176,7 @@ class Flips:
                 {kind: counts[keep] for kind, counts in table.items()}
                 for table in (self.wanted, self.against, self.matched)
             ),
-            self.groups[keep],
+            groups=self.groups[keep],
         )
 
     def candidates(self, action: str) -> np.ndarray:
