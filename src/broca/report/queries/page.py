@@ -103,7 +103,7 @@ def _effect_answer(run: StoredRun, study: str) -> Answer:
     others = sum(r["action"] == "suppress" for r in run.table(study, "paired"))
     return Answer(
         question,
-        "Yes" if above else "No",
+        "Yes" if above else "Not shown",
         f"{detail} NA-ICA exceeds {len(beyond)} of {others} other methods"
         f"{': ' + ', '.join(beyond) if beyond else ''}.",
         "yes" if above and len(beyond) == others else "mixed" if above else "no",
