@@ -76,9 +76,14 @@ def test_killed_at_ten_moments(tmp_path: Path):
     moments = sorted(rng.randint(3, _files(whole) - 10) for _ in range(N_KILLS))
     delays = [rng.uniform(0, 0.5) for _ in moments]
     print("files written, seconds after:", list(zip(moments, delays, strict=True)))
-    alive = [_kill_beyond(killed, n, delay) for n, delay in zip(moments, delays, strict=True)]
+    alive = [
+        # A sitting is killed after it has itself written something, never while it still loads.
+        _kill_beyond(killed, max(n, _files(killed) + 1), delay)
+        for n, delay in zip(moments, delays, strict=True)
+    ]
     assert sum(alive) >= N_KILLS // 2, "hardly any kill hit a living run"
-    _finish(killed)
+    if not (killed / "manifest.json").exists():
+        _finish(killed)
     for name in RunFolder.open(whole).set_names():
         sets = [(out / "sets" / f"{name}.json").read_bytes() for out in (whole, killed)]
         assert sets[0] == sets[1], name

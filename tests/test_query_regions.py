@@ -23,7 +23,7 @@ from broca.run import execute, read_job
 from broca.scores import QuerySets, Ranking
 from broca.store import RunFolder
 from broca.studies.queries import QueriesConfig, common
-from broca.studies.queries.common import letter_record, letter_words
+from broca.studies.queries.common_neurons import letter_record, letter_words
 from broca.studies.queries.embedding import (
     Embedding,
     cosine_distances,

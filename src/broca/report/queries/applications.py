@@ -8,7 +8,7 @@ from typing import Any
 from broca.report.charts import dot_intervals
 from broca.report.figure import Figure
 from broca.report.page import Answer, Section
-from broca.report.queries.figures import ALL, action_words
+from broca.report.queries.figures import ALL, action_words, point
 from broca.report.queries.tables import estimate
 from broca.report.queries.verdicts import (
     NEAR_CHANCE,
@@ -146,10 +146,7 @@ def _flips_figure(run: StoredRun, study: str) -> Figure:
             "panel": f"{action_words(run, record['action'])}: {ASKED[record['action']]}",
             "group": record["method"],
             "condition": label,
-            "value": record[name],
-            "low": record[f"{name}_low"],
-            "high": record[f"{name}_high"],
-            "n": record["n"],
+            **point(record, name),
         }
         for record in _whole(run, study)
         for name, label in (("rate", "of those that could flip"), ("share", "of all"))
@@ -280,10 +277,7 @@ def _accuracy_figure(run: StoredRun) -> Figure:
         {
             "group": record["field"],
             "condition": label,
-            "value": record[name],
-            "low": record.get(f"{name}_low"),
-            "high": record.get(f"{name}_high"),
-            "n": record["n"],
+            **point(record, name),
         }
         for record in run.table(PREDICTION, "fields")
         for name, label in (
@@ -309,10 +303,7 @@ def _auroc_figure(run: StoredRun) -> Figure:
         {
             "group": record["field"],
             "condition": label,
-            "value": record[name],
-            "low": record.get(f"{name}_low"),
-            "high": record.get(f"{name}_high"),
-            "n": record["n"],
+            **point(record, name),
         }
         for record in run.table(PREDICTION, "fields")
         for name, label in (("auroc", "the field's neurons"), ("auroc_random", "random neurons"))

@@ -36,11 +36,12 @@ def whole(run: StoredRun, study: str) -> list[dict[str, Any]]:
     return [record for record in run.table(study, "effects") if record["field"] == ALL]
 
 
-def _point(record: Mapping[str, Any], name: str) -> dict[str, Any]:
+def point(record: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A value of a record as charts read it, with its interval where there is one."""
     return {
         "value": record[name],
-        "low": record[f"{name}_low"],
-        "high": record[f"{name}_high"],
+        "low": record.get(f"{name}_low"),
+        "high": record.get(f"{name}_high"),
         "n": record["n"],
     }
 
@@ -52,7 +53,7 @@ def effect_figure(run: StoredRun, study: str) -> Figure:
             "panel": action_words(run, record["action"]),
             "group": record["method"],
             "condition": kind,
-            **_point(record, kind),
+            **point(record, kind),
         }
         for record in whole(run, study)
         for kind in ("related", "unrelated")
@@ -77,7 +78,7 @@ def difference_figure(run: StoredRun, study: str, narrow: bool = False) -> Figur
         {
             "group": record["method"],
             "condition": action_words(run, record["action"]),
-            **_point(record, "difference"),
+            **point(record, "difference"),
         }
         for record in shown
     ]
@@ -100,7 +101,7 @@ def fields_figure(run: StoredRun, study: str) -> Figure:
             "panel": action_words(run, record["action"]),
             "group": record["field"],
             "condition": kind,
-            **_point(record, kind),
+            **point(record, kind),
         }
         for record in run.table(study, "effects")
         if record["method"] == "na-ica" and record["field"] != ALL
@@ -124,10 +125,7 @@ def probability_figure(run: StoredRun, study: str) -> Figure:
         {
             "group": record["field"],
             "condition": condition if condition == "untouched" else action_words(run, condition),
-            "value": record[condition],
-            "low": None,
-            "high": None,
-            "n": record["n"],
+            **point(record, condition),
         }
         for record in run.table(study, "probabilities")
         if record["method"] == "na-ica"

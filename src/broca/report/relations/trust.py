@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from broca.report.charts import bars_with_intervals, dot_intervals
 from broca.report.figure import Figure
 from broca.report.page import Section
@@ -49,15 +52,31 @@ def _shuffled_figure(run: StoredRun) -> Figure:
     )
 
 
-def _bars(records, key: str, words: dict[str, str], **texts: str) -> Figure:
-    """Bars of several figures of each record."""
+def _bars(
+    records: Sequence[Mapping[str, Any]],
+    key: str,
+    words: Mapping[str, str],
+    *,
+    title: str,
+    caption: str,
+    value_title: str,
+    name: str,
+) -> Figure:
+    """Bars of several figures of each record, without intervals."""
     rows = [
-        {"group": record[key], "condition": words[name], "value": record[name]}
+        {
+            "group": record[key],
+            "condition": condition,
+            "value": record[figure],
+            "low": None,
+            "high": None,
+        }
         for record in records
-        for name in words
+        for figure, condition in words.items()
     ]
-    rows = [{**row, "low": None, "high": None} for row in rows]
-    return bars_with_intervals(rows, **texts)  # type: ignore[arg-type]
+    return bars_with_intervals(
+        rows, title=title, caption=caption, value_title=value_title, name=name
+    )
 
 
 def controls_section(run: StoredRun) -> Section:

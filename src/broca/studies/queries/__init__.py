@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from broca.studies.queries.common import CommonNeurons
+from broca.studies.queries.common_neurons import CommonNeurons
 from broca.studies.queries.config import QueriesConfig
 from broca.studies.queries.effect import QueryEffect
 from broca.studies.queries.embedding import Embedding

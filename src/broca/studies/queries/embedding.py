@@ -15,7 +15,6 @@ Claim: queries of one field use similar neurons, and lie apart from those of oth
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,49 +23,26 @@ from broca.store import summary_key
 from broca.studies.queries.asking import read_domains
 from broca.studies.queries.config import QueriesConfig
 from broca.studies.queries.localisation import ALL
-from broca.studies.queries.material import Material, Part, QueryBench
+from broca.studies.queries.material import Part
 from broca.studies.queries.shuffled import (
-    TOO_FEW,
     FieldScores,
+    ShuffledStudy,
     add_holm,
     against_shuffled,
-    caution,
-    confounded,
     listed,
-    plan_untouched,
     shuffled_figures,
 )
-from broca.studies.study import Findings, Plan, Results
+from broca.studies.study import Findings
 
 PERPLEXITY = 30  # at most; scikit-learn's own value
 FEWEST = 5  # queries of a picture
 
 
-@dataclass(frozen=True)
-class Embedding:
-    """The embedding study, by field of knowledge or by language.
+class Embedding(ShuffledStudy):
+    """The embedding study."""
 
-    Attributes:
-        name: As recipes name it.
-        by: "field" or "language".
-        prefix: Of its figures.
-    """
-
-    name: str
-    by: str
-    prefix: str
-
-    def plan(self, material: Material, bench: QueryBench) -> Plan:
-        """Every query asked untouched."""
-        return plan_untouched(material, bench, self.by)
-
-    def summarise(self, material: Material, results: Results) -> Findings:
+    def compare(self, part: Part, scores: FieldScores, config: QueriesConfig) -> Findings:
         """The picture's points, and the separation in the full space."""
-        part: Part = results.extra["part"]
-        config = material.config
-        scores = FieldScores.of(part, self.by)
-        if len(scores.fields) < 2:
-            return Findings({}, {}, [TOO_FEW])
         distances = cosine_distances(scores.scores)
         records = separation_records(scores, distances, config.n_permutations, config.seed)
         within, between = cosines(scores, distances)
@@ -83,11 +59,7 @@ class Embedding:
             "separation": records,
             "points": _points(part, scores, config, self.by),
         }
-        words = [
-            *embedding_words(records, within, between, config.alpha, self.by),
-            *confounded(scores, self.by),
-            *caution(part, config.seed),
-        ]
+        words = embedding_words(records, within, between, config.alpha, self.by)
         return Findings(figures, tables, words)
 
 

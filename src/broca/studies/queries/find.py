@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from broca.studies.queries.effect_findings import part_figures, part_tables
 from broca.studies.queries.effect_words import accuracy_words, convergence_words
-from broca.studies.queries.material import Material, Part, QueryBench, own_group
+from broca.studies.queries.material import Material, Part, QueryBench, ask_untouched
 from broca.studies.study import Findings, Plan, Results
 
 
@@ -20,10 +20,7 @@ class FindNeurons:
     def plan(self, material: Material, bench: QueryBench) -> Plan:
         """Every query asked untouched."""
         part = material.part("field", bench)
-        plan = Plan({own_group(query): part.prompts(query) for query in part.questions})
-        plan.ask(plan.groups)
-        plan.extra = {"part": part}
-        return plan
+        return ask_untouched(part)
 
     def summarise(self, material: Material, results: Results) -> Findings:
         """Accuracy, neurons per query, layers, convergence."""

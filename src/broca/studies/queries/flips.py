@@ -42,7 +42,14 @@ from broca.studies.queries.config import QueriesConfig
 from broca.studies.queries.effect import set_conditions
 from broca.studies.queries.effects import Key, group_sums, spread
 from broca.studies.queries.flip_words import flip_words
-from broca.studies.queries.material import Material, Part, QueryBench, near_chance, own_group
+from broca.studies.queries.material import (
+    Material,
+    Part,
+    QueryBench,
+    ask_untouched,
+    near_chance,
+    own_group,
+)
 from broca.studies.study import Condition, Findings, Outcomes, Plan, Results
 
 ALL = "all"
@@ -66,8 +73,7 @@ class QueryFlips:
     def plan(self, material: Material, bench: QueryBench) -> Plan:
         """Every query asked untouched, and under its own and matched random sets."""
         part = material.part(self.by, bench)
-        plan = Plan({own_group(query): part.prompts(query) for query in part.questions})
-        plan.ask(plan.groups)
+        plan = ask_untouched(part)
         places: dict[Key, list[Condition]] = {}
         for query in part.found:
             for key, condition in set_conditions(plan, part, query, material.config, others=False):

@@ -29,20 +29,19 @@ import numpy as np
 
 from broca.store import summary_key
 from broca.studies.queries import published
-from broca.studies.queries.material import Material, Part, QueryBench
+from broca.studies.queries.config import QueriesConfig
+from broca.studies.queries.material import Part
 from broca.studies.queries.shuffled import (
-    TOO_FEW,
     FieldScores,
+    ShuffledStudy,
     add_holm,
     against_shuffled,
     beside,
     caution,
-    confounded,
     listed,
-    plan_untouched,
     shuffled_figures,
 )
-from broca.studies.study import Findings, Plan, Results
+from broca.studies.study import Findings
 
 SHARE_OF_CELLS = 0.01
 ALL = "all"
@@ -90,31 +89,11 @@ class Grid:
         return top / maps.sum(axis=-1)
 
 
-@dataclass(frozen=True)
-class Localisation:
-    """The localisation study, by field of knowledge or by language.
+class Localisation(ShuffledStudy):
+    """The localisation study."""
 
-    Attributes:
-        name: As recipes name it.
-        by: "field" or "language".
-        prefix: Of its figures.
-    """
-
-    name: str
-    by: str
-    prefix: str
-
-    def plan(self, material: Material, bench: QueryBench) -> Plan:
-        """Every query asked untouched."""
-        return plan_untouched(material, bench, self.by)
-
-    def summarise(self, material: Material, results: Results) -> Findings:
+    def compare(self, part: Part, scores: FieldScores, config: QueriesConfig) -> Findings:
         """Maps, layer profiles, and how localised each field is."""
-        part: Part = results.extra["part"]
-        config = material.config
-        scores = FieldScores.of(part, self.by)
-        if len(scores.fields) < 2:
-            return Findings({}, {}, [TOO_FEW])
         grid = Grid.of(part, config.map_bins)
         maps = field_maps(scores, grid)
         records = share_records(scores, grid, config.n_permutations, config.seed)
@@ -136,9 +115,8 @@ class Localisation:
                 figures[f"{start}.share.scattered{end}"] = record[key]
             figures[f"{start}.share.p_index"] = record["p_index"]
             figures[f"{start}.share.p_index_holm"] = record["p_index_holm"]
-        cautions = caution(part, config.seed)
         tables = {
-            "caution": [{"near_chance": bool(cautions)}],
+            "caution": [{"near_chance": bool(caution(part, config.seed))}],
             "shares": records,
             "maps": _map_records(scores, grid, maps),
             "profiles": _profile_records(scores, profiles),
@@ -148,8 +126,6 @@ class Localisation:
         words = [
             *localisation_words(records, grid, config.alpha, self.by),
             _layer_words(figures, self.prefix, grid, self.by),
-            *confounded(scores, self.by),
-            *cautions,
         ]
         return Findings(figures, tables, words)
 

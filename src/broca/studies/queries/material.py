@@ -24,7 +24,7 @@ from broca.store import summary_key
 from broca.studies.queries.asking import free_form, read_questions, render
 from broca.studies.queries.attributing import Attributed, Portion, portions, read_attributed
 from broca.studies.queries.config import QueriesConfig
-from broca.studies.study import Bench
+from broca.studies.study import Bench, Plan
 
 ALL = "all"
 """What stands for all fields together in tables; it names no field."""
@@ -187,6 +187,14 @@ def near_chance(low: float, chance: float) -> bool:
 def own_group(query: str) -> str:
     """Name of the group of a query's own prompts."""
     return f"query/{query}"
+
+
+def ask_untouched(part: Part) -> Plan:
+    """Every query of a part asked untouched; nothing is edited."""
+    plan = Plan({own_group(query): part.prompts(query) for query in part.questions})
+    plan.ask(plan.groups)
+    plan.extra = {"part": part}
+    return plan
 
 
 def other_group(query: str) -> str:

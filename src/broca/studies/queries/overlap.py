@@ -16,53 +16,30 @@ queries drawn twice make smaller sets, so it would not hold what it says.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from broca.store import summary_key
 from broca.studies.queries import published
-from broca.studies.queries.material import Material, Part, QueryBench
+from broca.studies.queries.config import QueriesConfig
+from broca.studies.queries.material import Part
 from broca.studies.queries.shuffled import (
-    TOO_FEW,
     FieldScores,
+    ShuffledStudy,
     add_holm,
     against_shuffled,
-    caution,
-    confounded,
     listed,
-    plan_untouched,
     shuffled_figures,
 )
-from broca.studies.study import Findings, Plan, Results
+from broca.studies.study import Findings
 
 
-@dataclass(frozen=True)
-class Overlap:
-    """The overlap study, by field of knowledge or by language.
+class Overlap(ShuffledStudy):
+    """The overlap study."""
 
-    Attributes:
-        name: As recipes name it.
-        by: "field" or "language".
-        prefix: Of its figures.
-    """
-
-    name: str
-    by: str
-    prefix: str
-
-    def plan(self, material: Material, bench: QueryBench) -> Plan:
-        """Every query asked untouched."""
-        return plan_untouched(material, bench, self.by)
-
-    def summarise(self, material: Material, results: Results) -> Findings:
+    def compare(self, part: Part, scores: FieldScores, config: QueriesConfig) -> Findings:
         """The matrix, against shuffled fields."""
-        part: Part = results.extra["part"]
-        config = material.config
-        scores = FieldScores.of(part, self.by)
-        if len(scores.fields) < 2:
-            return Findings({}, {}, [TOO_FEW])
         n_neurons = part.sets.identity.n_layers * part.sets.identity.width(part.sets.site)
         whole, pairs = pair_records(scores, n_neurons, config.n_permutations, config.seed)
         sizes = pooled_counts(scores, scores.codes[None])[0].diagonal()
@@ -94,11 +71,7 @@ class Overlap:
                 }
             ],
         }
-        words = [
-            *overlap_words(whole, pairs, config.alpha, self.by),
-            *confounded(scores, self.by),
-            *caution(part, config.seed),
-        ]
+        words = overlap_words(whole, pairs, config.alpha, self.by)
         return Findings(figures, tables, words)
 
 

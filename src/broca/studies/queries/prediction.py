@@ -38,7 +38,7 @@ from broca.responses import Responses
 from broca.scores import select_queries
 from broca.store import summary_key
 from broca.studies.queries.config import QueriesConfig
-from broca.studies.queries.material import Material, Part, QueryBench, own_group
+from broca.studies.queries.material import Material, Part, QueryBench, ask_untouched, own_group
 from broca.studies.queries.prediction_findings import Predicted, prediction_findings
 from broca.studies.study import Findings, Plan, Results
 
@@ -74,8 +74,7 @@ class NeuronPrediction:
         """
         part = material.part("field", bench)
         fields = find_fields(part, material.config)
-        plan = Plan({own_group(query): part.prompts(query) for query in part.questions})
-        plan.ask(plan.groups)
+        plan = ask_untouched(part)
         letters = [
             one
             for name in fields.sets

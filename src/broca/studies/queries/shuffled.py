@@ -13,7 +13,7 @@ field does: queries of one field may also share a relation or a wording.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -21,8 +21,9 @@ import numpy as np
 
 from broca.estimates import Alternative, holm, random_sets_test
 from broca.questions import Question, require_several_fields
-from broca.studies.queries.material import Material, Part, QueryBench, near_chance, own_group
-from broca.studies.study import Plan
+from broca.studies.queries.config import QueriesConfig
+from broca.studies.queries.material import Material, Part, QueryBench, ask_untouched, near_chance
+from broca.studies.study import Findings, Plan, Results
 
 Statistic = Callable[[np.ndarray], np.ndarray]
 """Fields of the queries by number, int [draw, query], to values [draw, value]."""
@@ -40,10 +41,40 @@ def plan_untouched(material: Material, bench: QueryBench, by: str) -> Plan:
     """
     part = material.part(by, bench)
     require_several_fields(list(part.questions.values()))
-    plan = Plan({own_group(query): part.prompts(query) for query in part.questions})
-    plan.ask(plan.groups)
-    plan.extra = {"part": part}
-    return plan
+    return ask_untouched(part)
+
+
+@dataclass(frozen=True)
+class ShuffledStudy:
+    """A study of fields against shuffled fields, by field of knowledge or by language.
+
+    Attributes:
+        name: As recipes name it.
+        by: "field" or "language".
+        prefix: Of its figures.
+    """
+
+    name: str
+    by: str
+    prefix: str
+
+    def plan(self, material: Material, bench: QueryBench) -> Plan:
+        """Every query asked untouched."""
+        return plan_untouched(material, bench, self.by)
+
+    def summarise(self, material: Material, results: Results) -> Findings:
+        """What the study finds, with what must be said beside it."""
+        part: Part = results.extra["part"]
+        scores = FieldScores.of(part, self.by)
+        if len(scores.fields) < 2:
+            return Findings({}, {}, [TOO_FEW])
+        found = self.compare(part, scores, material.config)
+        said = [*confounded(scores, self.by), *caution(part, material.config.seed)]
+        return replace(found, words=[*found.words, *said])
+
+    def compare(self, part: Part, scores: FieldScores, config: QueriesConfig) -> Findings:
+        """The fields against shuffled ones; every study its own."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, eq=False)
