@@ -11,19 +11,14 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 import pytest
-from sklearn.base import clone
-from sklearn.exceptions import NotFittedError
-from sklearn.metrics import roc_auc_score
 
-import broca
 from broca.choices import find_letters
 from broca.choices.letters import label_tokens
 from broca.cli import run_cli
-from broca.errors import EstimateError, NeuronError, PromptError, ScoreError
-from broca.estimates import auroc
+from broca.errors import NeuronError, PromptError, ScoreError
 from broca.model import LanguageModel
 from broca.neurons import Neuron, NeuronIndex, NeuronSet
-from broca.prediction import NeuronPredictor, record_options, render_options
+from broca.prediction import record_options, render_options
 from broca.prompts import render_question_prompts
 from broca.questions import Question, write_questions
 from broca.report import figure
@@ -32,9 +27,6 @@ from broca.run import execute, read_job
 from broca.scores import QuerySets
 from broca.store import RunFolder
 from broca.studies.queries import QueriesConfig
-from broca.studies.queries.effects import Key
-from broca.studies.queries.flip_words import flip_words
-from broca.studies.queries.flips import Flips, _paired, _records, estimate_share
 from broca.studies.queries.prediction import halves, random_like
 from broca.studies.queries.prediction_findings import Predicted, prediction_findings, together
 from planted import planted_world
@@ -111,207 +103,6 @@ def test_suppressing_own_neurons_flips_right_answers_and_random_ones_do_not(run:
     words = run.read_json("findings.json")["queries.flips"]["words"]
     assert any("No prompt is answered wrongly" in text for text in words)  # it knows all of them
     assert any("More than random neurons: na-ica" in text for text in words)
-
-
-class _Rows(SimpleNamespace):
-    def __len__(self) -> int:
-        return len(self.correct)
-
-
-def rows_of(before: str, after: str) -> Any:
-    """Outcomes, "+" for right and "-" for wrong."""
-    made = {"correct_before": before, "correct": after}
-    return _Rows(**{name: np.array([sign == "+" for sign in text]) for name, text in made.items()})
-
-
-def test_both_actions_flip_their_own_way() -> None:
-    config = QueriesConfig(methods=("na-ica", "random"))
-    untouched = [rows_of("+--", "+--"), rows_of("++-", "++-")]
-    edited = {
-        Key("na-ica", "boost", "related", "a"): rows_of("+--", "-+-"),
-        Key("na-ica", "suppress", "related", "a"): rows_of("+--", "---"),
-        Key("na-ica", "suppress", "related", "b"): rows_of("++-", "--+"),
-        Key("na-ica", "suppress", "matched", "b"): rows_of("++-++-", "++--+-"),
-    }
-    flips = Flips.of(("a", "b"), untouched, edited, config)
-    assert flips.candidates("boost").tolist() == [2, 1]
-    assert flips.candidates("suppress").tolist() == [1, 2]
-    assert flips.wanted["na-ica", "boost"].tolist() == [1, 0]
-    assert flips.against["na-ica", "boost"].tolist() == [1, 0]
-    assert flips.wanted["na-ica", "suppress"].tolist() == [1, 2]
-    assert flips.against["na-ica", "suppress"].tolist() == [0, 1]
-    matched = flips.matched["na-ica", "suppress"]
-    assert np.isnan(matched[0])  # no neurons, no matched ones
-    assert matched[1] == 0.5  # one flip over two draws
-    assert flips.wanted["random", "boost"].tolist() == [0, 0]  # no neurons, no flips
-
-
-def test_shares_that_resampling_cannot_bound_get_exact_intervals() -> None:
-    config = QueriesConfig(n_resamples=200)
-    two = np.full(40, 2.0)
-    none, every = (estimate_share(flips, two, config) for flips in (np.zeros(40), two))
-    assert (none.value, none.low) == (0.0, 0.0)
-    assert none.high == pytest.approx(1 - 0.025 ** (1 / 40))
-    assert (every.low, every.high) == (pytest.approx(0.025 ** (1 / 40)), 1.0)
-    some = estimate_share(np.repeat([0.0, 1.0], 20), two, config)
-    assert 0.1 < some.low < some.value == 0.25 < some.high < 0.4
-
-
-def test_versions_of_a_question_are_no_further_evidence() -> None:
-    """Flips of 12 questions, and the same of three translations each: the same p, interval, n."""
-    config = QueriesConfig(methods=("na-ica", "random"), n_resamples=500, n_permutations=2000)
-    rng = np.random.default_rng(1)
-    wrong = rng.integers(0, 3, 12).astype(float)
-    table = {
-        (method, action): np.minimum(rng.binomial(2, share, 12), wrong)
-        for method, share in (("na-ica", 0.6), ("random", 0.2))
-        for action in ("boost", "suppress")
-    }
-    matched = {kind: np.full(12, 0.3) for kind in table}
-
-    def made(n: int, groups: list[int]) -> Flips:
-        tables = (table, table, matched)
-        repeated = ({kind: np.repeat(v, n) for kind, v in one.items()} for one in tables)
-        labels = np.array(groups, dtype=object)
-        return Flips(np.full(12 * n, 4.0), np.repeat(wrong, n), *repeated, groups=labels)
-
-    each, thrice = made(1, list(range(12))), made(3, [i // 3 for i in range(36)])
-    for one, three in zip(
-        [*_records("all", each, config), *_paired(each, config)],
-        [*_records("all", thrice, config), *_paired(thrice, config)],
-        strict=True,
-    ):
-        assert three["n"] == 3 * one["n"]
-        assert three["groups"] == one["groups"] == one["n"]
-        for name in ("rate_low", "rate_high", "share_low", "share_high", "p_matched"):
-            assert three.get(name) == pytest.approx(one.get(name))
-        for name in ("gap_low", "gap_high", "p", "p_holm"):
-            assert three.get(name) == pytest.approx(one.get(name))
-    none = np.zeros(36)
-    few = estimate_share(none, none + 4, config, groups=thrice.groups)
-    assert few.high == pytest.approx(1 - 0.025 ** (1 / 12))
-    words = flip_words(_records("all", thrice, config), [], 0.05, near=False)
-    assert f"versions of {(wrong > 0).sum()} questions" in words[0]
-
-
-def flip_record(**changes: Any) -> dict[str, Any]:
-    record = {"method": "na-ica", "action": "boost", "queries": 40, "n": 30, "prompts": 80}
-    record |= {"candidates": 50, "rate": 0.2, "rate_low": 0.1, "rate_high": 0.3}
-    record |= {"share": 0.12, "share_low": 0.1, "share_high": 0.2, "against": 0.0}
-    return record | changes
-
-
-def test_words_say_when_there_are_too_few_wrong_answers() -> None:
-    pair = {"action": "boost", "method": "na-ica", "other": "random", "p_holm": 0.01}
-    paired = [pair | {"gap_low": 0.1, "gap_high": 0.3}]
-    enough = flip_words([flip_record()], paired, 0.05, near=False)
-    assert "flips more than random" in enough[-1]
-    few = flip_words([flip_record(n=4)], paired, 0.05, near=False)
-    assert "Only 4 of 40 queries" in few[-1]
-    none = flip_words([flip_record(n=0, candidates=0, rate=None)], [], 0.05, near=False)
-    assert "No prompt is answered wrongly" in none[0]
-    near = flip_words([flip_record()], paired, 0.05, near=True)
-    assert "near chance" in near[0]
-    assert not any("more than random" in text for text in near)
-
-
-# ---- the predictor
-
-
-def plain_prediction(known: np.ndarray, new: np.ndarray) -> list[int]:
-    """Steps 2 to 4 of `broca.prediction`, number by number."""
-    n_options = known.shape[1]
-    means, deviations = [], []
-    for option in range(n_options):
-        seen = [sum(row) / len(row) for row in known[:, option] if not np.isnan(row[0])]
-        mean = sum(seen) / len(seen)
-        means.append(mean)
-        deviations.append((sum((x - mean) ** 2 for x in seen) / len(seen)) ** 0.5)
-    found = []
-    for question in new:
-        best, place = -np.inf, 0
-        for option in range(n_options):
-            z = (sum(question[option]) / len(question[option]) - means[option]) / deviations[option]
-            if z > best:
-                best, place = z, option
-        found.append(place)
-    return found
-
-
-def made_activities(
-    n: int = 200, *, lift: float = 1.0, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Neurons that prefer some positions and, by `lift`, the right option."""
-    rng = np.random.default_rng(seed)
-    values = rng.standard_normal((n, 4, 6)) + np.array([0.0, 8.0, -3.0, 2.0])[:, None]
-    right = rng.integers(0, 4, n)
-    values[np.arange(n), right] += lift
-    return values, right
-
-
-def test_the_predictor_equals_a_plain_loop() -> None:
-    values, _ = made_activities(60)
-    values[5, 3] = values[40, 3] = np.nan  # questions of three options
-    predictor = NeuronPredictor().fit(values[:30])
-    assert predictor.predict(values[30:]).tolist() == plain_prediction(values[:30], values[30:])
-    z = predictor.decision_function(values)
-    assert z[5, 3] == z[40, 3] == -np.inf
-    assert predictor.margin(values, predictor.predict(values)).min() >= 0
-
-
-def test_the_right_option_is_found_and_noise_is_at_chance() -> None:
-    values, right = made_activities(600, lift=3.0)
-    predictor = NeuronPredictor().fit(values[:300], right[:300])
-    assert predictor.score(values[300:], right[300:]) > 0.95
-    assert (values[300:].mean(2).argmax(1) == 1).mean() > 0.8  # not without normalising
-    values, right = made_activities(4000, lift=0.0)
-    predictor = NeuronPredictor().fit(values[:2000])
-    assert abs(predictor.score(values[2000:], right[2000:]) - 0.25) < 0.04
-
-
-def test_the_predictor_keeps_scikit_learns_manner() -> None:
-    values, right = made_activities(20)
-    assert clone(NeuronPredictor()).get_params() == {}
-    predictor = broca.NeuronPredictor()
-    with pytest.raises(NotFittedError):
-        predictor.predict(values)
-    assert predictor.fit(values, right) is predictor
-    assert predictor.classes_.tolist() == [0, 1, 2, 3]
-    assert predictor.n_features_in_ == 6
-    with pytest.raises(ScoreError, match="fitted on 4 and 6"):
-        predictor.predict(values[:, :3])
-    for wrong in (values[:, :, 0], values[:0], np.where(values > 2, np.inf, values)):
-        with pytest.raises(ScoreError):
-            NeuronPredictor().fit(wrong)
-    with pytest.raises(ScoreError, match="3 right options for 20"):
-        NeuronPredictor().fit(values, right[:3])
-    assert NeuronPredictor().fit(np.ones((5, 4, 2))).scale_.tolist() == [1.0] * 4
-
-
-def test_positions_too_seldom_fitted_take_the_scale_of_the_others() -> None:
-    values, _ = made_activities(40)
-    values[:, 3] += 50.0  # raw, it would win always
-    known = values[:20].copy()
-    for seen in (0, 1):
-        known[seen:, 3] = np.nan
-        predictor = NeuronPredictor().fit(known)
-        others = known[:, :3].mean(axis=2)
-        assert predictor.mean_[3] == pytest.approx(others.mean())
-        assert predictor.scale_[3] == pytest.approx(others.std())
-        np.testing.assert_allclose(predictor.mean_[:3], others.mean(axis=0))
-        np.testing.assert_allclose(predictor.scale_[:3], others.std(axis=0))
-    known[:2, 3] = values[:2, 3]
-    assert NeuronPredictor().fit(known).mean_[3] == pytest.approx(values[:2, 3].mean())
-    with pytest.raises(ScoreError, match="No option position is in 2"):
-        NeuronPredictor().fit(known[:1])
-
-
-def test_activity_that_differs_by_rounding_alone_is_constant() -> None:
-    alike = np.full((10, 4, 3), 0.1)
-    alike[:, 1] = np.linspace(0.1, 0.1 + 1e-9, 10)[:, None]
-    assert NeuronPredictor().fit(alike).scale_.tolist() == [1.0] * 4
-    small = 1e-8 * made_activities(30)[0]  # small activities that do differ
-    np.testing.assert_allclose(NeuronPredictor().fit(small).scale_, small.mean(axis=2).std(axis=0))
 
 
 # ---- options put as answers
@@ -476,62 +267,6 @@ def test_findings_tell_knowing_neurons_from_random_ones() -> None:
     assert len(both.query) == len(good.query) + len(sure.query)
     none = prediction_findings(config, part, {}, {"f0": "no neuron"})
     assert "No field could be predicted" in none.words[0]
-
-
-def test_auroc_over_groups_equals_scikit_learn() -> None:
-    rng = np.random.default_rng(0)
-    labels = rng.random(80) < 0.7
-    scores = np.round(rng.standard_normal(80) + labels, 1)  # with ties
-    groups = np.repeat(np.arange(20), 4)
-    found = auroc(scores, labels, groups=groups, n_resamples=2000)
-    assert found.value == pytest.approx(roc_auc_score(labels, scores))
-    assert found.n == 20
-    draws = []
-    for _ in range(600):
-        picked = np.concatenate([np.flatnonzero(groups == g) for g in rng.integers(0, 20, 20)])
-        draws.append(roc_auc_score(labels[picked], scores[picked]))
-    low, high = np.quantile(draws, [0.025, 0.975])
-    assert found.low == pytest.approx(low, abs=0.03)
-    assert found.high == pytest.approx(high, abs=0.03)
-    # copies of an observation are no further evidence
-    copied = auroc(np.repeat(scores, 5), np.repeat(labels, 5), groups=np.repeat(groups, 5))
-    assert copied.high - copied.low > 0.8 * (found.high - found.low)
-    lone = auroc([1.0, 2.0, 0.0], [True, True, False], groups=["a", "b", "c"])
-    assert (lone.low, lone.high) == (0.0, 1.0)  # many resamples lack the one negative
-    with pytest.raises(EstimateError, match="group labels"):
-        auroc(scores, labels, groups=groups[:3])
-
-
-def test_auroc_within_strata_counts_no_pair_across_them() -> None:
-    rng = np.random.default_rng(3)
-    field = np.repeat([0, 1, 2], 30)
-    labels = rng.random(90) < np.array([0.9, 0.5, 0.2])[field]
-    scores = np.round(rng.standard_normal(90) + 4 * (field == 0), 1)  # fields differ, no more
-    groups = np.arange(90) // 2
-    found = auroc(scores, labels, groups=groups, strata=field, n_resamples=1500)
-    won = pairs = 0.0
-    for a, b in ((a, b) for a in range(90) for b in range(90) if field[a] == field[b]):
-        if labels[a] and not labels[b]:
-            pairs += 1
-            won += (scores[a] > scores[b]) + 0.5 * (scores[a] == scores[b])
-    assert found.value == pytest.approx(won / pairs)
-    assert found.n == 45
-    assert found.low < 0.5 < found.high
-    assert auroc(scores, labels, groups=groups).low > 0.6  # what pooling made of it
-    draws = []
-    for _ in range(400):
-        picked = [rng.integers(15 * f, 15 * f + 15, 15) for f in range(3)]
-        rows = [np.concatenate([np.flatnonzero(groups == g) for g in one]) for one in picked]
-        area = [roc_auc_score(labels[r], scores[r]) for r in rows if 0 < labels[r].sum() < 30]
-        n = [labels[r].sum() * (~labels[r]).sum() for r in rows if 0 < labels[r].sum() < 30]
-        draws.append(np.average(area, weights=n))
-    assert (found.low, found.high) == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=0.04)
-    one = auroc(scores, labels, groups=groups, strata=np.zeros(90))
-    assert one == auroc(scores, labels, groups=groups)
-    with pytest.raises(EstimateError, match="No stratum"):
-        auroc(scores, labels, groups=groups, strata=groups * 2 + labels)
-    with pytest.raises(EstimateError, match="needs groups"):
-        auroc(scores, labels, strata=field)
 
 
 def test_the_auroc_over_all_fields_compares_within_fields() -> None:
