@@ -21,7 +21,7 @@ from broca.neurons import Neuron, NeuronIndex, NeuronSet
 from broca.prediction import record_options, render_options
 from broca.prompts import render_question_prompts
 from broca.questions import Question, write_questions
-from broca.report import figure
+from broca.report.parts import figure
 from broca.report.runs import write_report
 from broca.run import execute, read_job
 from broca.scores import QuerySets

@@ -13,7 +13,7 @@ from scipy.stats import hypergeom
 
 from broca.errors import ModelError, QuestionsError, RecipeError
 from broca.questions import write_questions
-from broca.report import figure
+from broca.report.parts import figure
 from broca.report.runs import write_report
 from broca.run import execute, read_job
 from broca.scores import QuerySets
@@ -221,8 +221,9 @@ def test_a_model_that_knows_nothing_by_field_and_language(
 
 
 def test_maps_are_drawn(planted: RunFolder, tmp_path: Path) -> None:
-    from broca.report.queries.regions import localisation_section, overlap_section
-    from broca.report.runs import StoredRun
+    from broca.report.queries.localisation import localisation_section
+    from broca.report.queries.overlap import overlap_section
+    from broca.report.stored_run import StoredRun
 
     run = StoredRun(planted)
     for section in (

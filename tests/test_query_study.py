@@ -17,7 +17,7 @@ from broca.engines import LocalEngine
 from broca.errors import BrocaError, PromptError, QuestionsError, RecipeError, ScoreError
 from broca.model import LanguageModel
 from broca.recipes import load_recipe
-from broca.report import figure
+from broca.report.parts import figure
 from broca.report.runs import write_report
 from broca.run import choice_bench, execute, read_job
 from broca.scores import QuerySets

@@ -7,11 +7,10 @@ from typing import Any, cast
 import pytest
 
 from broca.report.page import Answer
-from broca.report.queries.applications import application_answers
-from broca.report.queries.figures import action_words
-from broca.report.queries.regions import region_answers
-from broca.report.relations.page import report_part
-from broca.report.runs import StoredRun
+from broca.report.parts.outcomes import action_words
+from broca.report.parts.study import find_report
+from broca.report.relations import notices
+from broca.report.stored_run import StoredRun
 from broca.store import RunFolder
 
 
@@ -30,6 +29,14 @@ def stored(study: str, config: dict[str, Any] | None = None, **tables: Any) -> S
     return StoredRun(cast(RunFolder, Stored({study: {"tables": tables}}, config or {})))
 
 
+def answers(run: StoredRun) -> list[Answer]:
+    """What the only study of a run says on the first screen."""
+    (study,) = run.findings
+    shown = find_report(study)
+    assert shown is not None
+    return shown.answers(run, study)
+
+
 # ---- flips
 
 
@@ -41,7 +48,7 @@ def flips_answer(gap: tuple[float, float] | None, p: float | None, **more: Any) 
     pair = {"method": "na-ica", "other": "random", "action": "suppress"}
     paired = [] if gap is None else [pair | {"gap_low": gap[0], "gap_high": gap[1]}]
     run = stored("queries.flips", flips=[own], paired=paired, caution=[], **more)
-    (answer,) = application_answers(run)
+    (answer,) = answers(run)
     return answer
 
 
@@ -73,7 +80,7 @@ def test_matched_neurons_are_judged_at_the_level_of_the_run() -> None:
             | {"candidates": 80, "p_matched": 0.01}
         ],
     )
-    assert application_answers(run)[0].answer == "Cannot be told from random neurons"
+    assert answers(run)[0].answer == "Cannot be told from random neurons"
 
 
 # ---- prediction
@@ -84,7 +91,7 @@ def prediction_answer(**ends: tuple[float | None, float | None]) -> Answer:
     record |= {"auroc": None}
     for name in ("beyond_random", "beyond_chance", "beyond_model"):
         record[f"{name}_low"], record[f"{name}_high"] = ends.get(name, (0.1, 0.3))
-    (answer,) = application_answers(stored("queries.prediction", fields=[record], caution=[]))
+    (answer,) = answers(stored("queries.prediction", fields=[record], caution=[]))
     return answer
 
 
@@ -122,7 +129,7 @@ def places_answer(
         shares=[whole, field, field],
         caution=[{"near_chance": near}],
     )
-    (answer,) = region_answers(found)
+    (answer,) = answers(found)
     return answer
 
 
@@ -156,5 +163,5 @@ def test_pages_of_two_families_follow_the_settings_of_each() -> None:
     config = {"relations": {"detection_filter": "none"}, "queries": {"suppress": 0.5, "alpha": 0.1}}
     assert action_words(stored("x", config), "suppress") == "suppressed (× 0.5)"
     assert places_answer(0.08, 0.08, config=config).tone == "yes"
-    assert "wrongly" in " ".join(report_part(stored("relations.x", config)).notices)
-    assert not report_part(stored("relations.x", {})).notices
+    assert "wrongly" in " ".join(notices(stored("relations.x", config)))
+    assert not notices(stored("relations.x", {}))

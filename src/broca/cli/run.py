@@ -59,7 +59,7 @@ def run(
 
 def show_dry_run(job) -> None:
     """Tell what a job would compute."""
-    from broca.report.tables import Column, Table, as_rich
+    from broca.report.parts.tables import Column, Table, as_rich
     from broca.run.dry import dry_run
 
     found = dry_run(job)

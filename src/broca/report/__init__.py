@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from broca.report.charts import (
+from broca.report.page import Answer, PageHeader, Section, build_page
+from broca.report.parts.charts import (
     bars_with_intervals,
     dot_intervals,
     histogram,
@@ -11,10 +12,9 @@ from broca.report.charts import (
     neurons_per_layer_and_site,
     scatter_embedding,
 )
-from broca.report.figure import Figure, save_figures
-from broca.report.heatmaps import annotated_heatmap, layer_index_map, overlap_heatmap
-from broca.report.page import Answer, PageHeader, Section, build_page
-from broca.report.tables import Column, Table, as_csv, as_rich, settings_table
+from broca.report.parts.figure import Figure, save_figures
+from broca.report.parts.heatmaps import annotated_heatmap, layer_index_map, overlap_heatmap
+from broca.report.parts.tables import Column, Table, as_csv, as_rich, settings_table
 
 __all__ = [
     "Answer",

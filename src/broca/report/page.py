@@ -14,8 +14,8 @@ from typing import Any, Literal
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from broca.report.figure import Figure, slug
-from broca.report.tables import Table, as_csv
+from broca.report.parts.figure import Figure, slug
+from broca.report.parts.tables import Table, as_csv
 
 Tone = Literal["yes", "no", "mixed", "plain"]
 

@@ -2,75 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from broca.report.figure import Figure
 from broca.report.page import Answer, PageHeader, Section, build_page
-from broca.report.tables import Column, Table, settings_table
+from broca.report.parts.figure import Figure
+from broca.report.parts.study import families, family_notices, find_report
+from broca.report.parts.tables import Column, Table, settings_table
+from broca.report.stored_run import StoredRun
 from broca.store import RunFolder, replacing
 from broca.store.folder import REPORT
 
 MOST_FIGURES = 3  # on the first screen
 
 
-@dataclass(frozen=True)
-class StoredRun:
-    """What the report reads of a run.
-
-    Attributes:
-        folder: The run.
-    """
-
-    folder: RunFolder
-
-    @cached_property
-    def findings(self) -> Mapping[str, Any]:
-        """Study -> its figures, tables and words."""
-        return self.folder.read_json("findings.json")
-
-    @cached_property
-    def prompts(self) -> Mapping[str, Any]:
-        """Prompts by id."""
-        return self.folder.prompts()
-
-    @cached_property
-    def environment(self) -> Mapping[str, Any]:
-        """Versions, model, machine."""
-        return self.folder.environment
-
-    @cached_property
-    def summary(self) -> Mapping[str, Any]:
-        """Flat figures."""
-        return self.folder.summary
-
-    def setting(self, family: str, name: str, default: Any = None) -> Any:
-        """A setting of a family of studies; its table in runs of several families.
-
-        Args:
-            family: "relations" or "queries".
-            name: The setting; "relations" may also be one, which is no table.
-            default: What runs have that do not name it.
-        """
-        config = self.folder.config
-        table = config.get(family)
-        return (table if isinstance(table, Mapping) else config).get(name, default)
-
-    def table(self, study: str, name: str) -> list[dict[str, Any]]:
-        """A table of a study's findings, empty if there is none."""
-        return self.findings.get(study, {}).get("tables", {}).get(name, [])
-
-    def words(self, study: str) -> list[str]:
-        """The sentences of a study's findings."""
-        return self.findings.get(study, {}).get("words", [])
-
-
 @dataclass
 class Part:
-    """What a family of studies adds to a page.
+    """What studies add to a page.
 
     Attributes:
         answers: For the first screen.
@@ -83,12 +32,6 @@ class Part:
     figures: list[Figure] = field(default_factory=list)
     sections: list[Section] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
-
-
-def _families() -> dict[str, Callable[[StoredRun], Part]]:
-    from broca.report import queries, relations
-
-    return {"relations": relations.report_part, "queries": queries.report_part}
 
 
 def write_report(runs: Sequence[RunFolder], path: str | Path | None = None) -> Path:
@@ -108,15 +51,17 @@ def write_report(runs: Sequence[RunFolder], path: str | Path | None = None) -> P
 
 
 def parts_of(run: StoredRun) -> Part:
-    """The parts of all families with findings in a run, put together."""
+    """What the studies of a run show, put together in their order."""
     whole = Part()
-    for family, make in _families().items():
-        if any(study.partition(".")[0] == family for study in run.findings):
-            part = make(run)
-            whole.answers += part.answers
-            whole.figures += part.figures
-            whole.sections += part.sections
-            whole.notices += part.notices
+    for family in dict.fromkeys(study.partition(".")[0] for study in run.studies):
+        whole.notices += family_notices(family, run)
+    for study in run.studies:
+        shown = find_report(study)
+        if shown is not None:
+            whole.notices += shown.notices(run, study)
+            whole.answers += shown.answers(run, study)
+            whole.figures += shown.pictures(run, study)
+            whole.sections += shown.sections(run, study)
     return whole
 
 
@@ -183,7 +128,7 @@ def _facts(run: StoredRun) -> list[tuple[str, str]]:
     about = run.environment
     facts = [("model", str(about["model"])), ("weights", str(about["fingerprint"]))]
     for key in ("facts", "questions", "seed"):
-        values = {str(run.setting(family, key)): None for family in _families()}
+        values = {str(run.setting(family, key)): None for family in families()}
         told = [value for value in values if value != "None"]
         facts += [(key, ", ".join(told))] if told else []
     seconds = run.summary.get("seconds")

@@ -1,5 +1,1 @@
-"""The query studies on the page: first screen, then a section per study."""
-
-from broca.report.queries.page import report_part
-
-__all__ = ["report_part"]
+"""The query studies on the page: a file per study, found by its name."""

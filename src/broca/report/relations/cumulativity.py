@@ -1,21 +1,17 @@
-"""Sections on how many neurons it takes, and where they are."""
+"""How many neurons it takes, and whether they act together."""
 
 from __future__ import annotations
 
-from broca.report.charts import ladder_lines, neurons_per_layer_and_site
-from broca.report.figure import Figure
-from broca.report.heatmaps import annotated_heatmap
 from broca.report.page import Answer, Section
-from broca.report.relations.figures import NARROW
-from broca.report.relations.tables import cells
-from broca.report.relations.words import percent
-from broca.report.runs import StoredRun
-from broca.report.tables import Column, Table
-from broca.report.theme import WIDTH
+from broca.report.parts.charts import ladder_lines
+from broca.report.parts.figure import Figure
+from broca.report.parts.study import StudyReport
+from broca.report.parts.tables import Column, Table, cells
+from broca.report.parts.theme import NARROW, WIDTH
+from broca.report.parts.words import percent
+from broca.report.stored_run import StoredRun
 
 CUMULATIVITY = "relations.cumulativity"
-LAYERS = "relations.layers"
-ABLATION = "relations.ablation"
 SERIES = {"own": "own relation", "other": "other relations", "uniform": "own, random neurons off"}
 
 
@@ -134,102 +130,8 @@ def cumulativity_section(run: StoredRun) -> Section:
     )
 
 
-def layers_section(run: StoredRun) -> Section:
-    """Where the sets are."""
-    rows = [
-        {"panel": r["set"], "layer": r["layer"], "site": r["site"], "count": r["n"]}
-        for r in run.table(LAYERS, "places")
-    ]
-    columns = [
-        "set",
-        Column("neurons", "d"),
-        Column("units", "d", "gate i, up i and hidden i of a layer are one unit"),
-        Column("mean layer", ".2f", "0 the first, 1 the last"),
-        *(Column(name, "percent") for name in ("lower third", "middle third", "upper third")),
-    ]
-    keys = ("set", "neurons", "units", "depth", "lower", "middle", "upper")
-    sites = Table(
-        [
-            "site",
-            Column("neurons in sets", "d"),
-            Column("share", "percent"),
-            Column("of all neurons", "percent"),
-            Column("enriched", ".2f", "share / share of all neurons"),
-        ],
-        cells(
-            run.table(LAYERS, "sites"), ("site", "neurons", "share", "of_all_neurons", "enriched")
-        ),
-        "Sites",
-        name="sites",
-    )
-    thirds = {t: run.summary[f"layers.{t}"] or 0.0 for t in ("lower", "middle", "upper")}
-    most = max(thirds, key=lambda third: thirds[third])
-    return Section(
-        "Layers and sites",
-        claim="Relation neurons sit mostly in the middle layers.",
-        text=run.words(LAYERS),
-        figures=[
-            neurons_per_layer_and_site(
-                rows,
-                title="Neurons by layer and site",
-                caption="Neurons of every set; all layers of the model are shown.",
-                n_layers=run.environment["n_layers"],
-            )
-        ],
-        tables=[
-            Table(columns, cells(run.table(LAYERS, "sets"), keys), "Sets", name="depth"),
-            sites,
-        ],
-        notes=[
-            "In the paper most are in the middle layers; here most are in the "
-            f"{most} third ({thirds[most]:.0%})" + ("." if most == "middle" else ": they differ.")
-        ],
-    )
-
-
-def ablation_section(run: StoredRun) -> Section:
-    """The top k within each site."""
-    sites = run.table(ABLATION, "sites")
-    records = {(r["relation"], r["sites"]): r["own_drop"] for r in run.table(ABLATION, "relations")}
-    names = list(dict.fromkeys(name for name, _ in records))
-    labels = [record["sites"] for record in sites]
-    figure = annotated_heatmap(
-        [[records[name, label] for label in labels] for name in names],
-        names,
-        labels,
-        title="Loss by kind of projection",
-        caption="acc_drop of the own relation with the top k within each kind of projection off.",
-        column_title="neurons off",
-        limit=1.0,
-        name="site-ablation",
-    )
-    columns = [
-        "sites",
-        Column("k", "d"),
-        Column("of", "d", "neurons of these sites"),
-        *(Column(n, "percent") for n in ("own drop", "median", "other drop", "random")),
-        Column("loss of log P", ".2f"),
-        Column("loss of log P, random", ".2f"),
-    ]
-    keys = (
-        *("sites", "k", "of", "own_drop", "own_drop_median", "other_drop", "uniform_drop"),
-        *("log_p_drop", "log_p_uniform"),
-    )
-    drops = {record["sites"]: record["own_drop"] for record in sites}
-    notes = []
-    if {"gate", "up", "all"} <= set(drops):
-        gate, up, everything = drops["gate"] or 0, drops["up"] or 0, drops["all"] or 0
-        alike = gate >= 0.7 * everything and up <= 0.3 * everything
-        notes.append(
-            "In the paper gate does about what all sites do, and up alone almost nothing; here "
-            f"gate {gate:.0%}, up {up:.0%}, all {everything:.0%}: "
-            + ("the same picture." if alike else "another picture.")
-        )
-    return Section(
-        "Site ablation",
-        claim="The gate projection holds nearly all of it.",
-        text=run.words(ABLATION),
-        figures=[figure],
-        tables=[Table(columns, cells(sites, keys), "Means over relations", name="site-ablation")],
-        notes=notes,
-    )
+REPORT = StudyReport(
+    lambda run, study: [cumulativity_section(run)],
+    answers=lambda run, study: [cumulativity_answer(run)],
+    pictures=lambda run, study: [ladder_figure(run, narrow=True)],
+)

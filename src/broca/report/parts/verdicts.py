@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from broca.report.runs import StoredRun
+from broca.report.stored_run import StoredRun
 
 NEAR_CHANCE = "This run cannot tell: near chance"
 MARGIN = 0.05  # differences of shares that are taken for none

@@ -14,6 +14,11 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 
+def cells(records: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> list[tuple[Any, ...]]:
+    """Rows of a table from stored records, by key."""
+    return [tuple(record[key] for key in keys) for record in records]
+
+
 class HasInterval(Protocol):
     """An estimate: a value with the interval it lies in."""
 

@@ -21,6 +21,9 @@ FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
 WIDTH = 680
 """Plot width in pixels of a chart that fills the page, labels not counted."""
 
+NARROW = 330
+"""The same of a picture on the first screen."""
+
 # What a condition is called decides its colour, so that it is the same in every chart.
 _BY_MEANING = {
     "untouched": GREY,

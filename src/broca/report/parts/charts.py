@@ -13,8 +13,8 @@ from typing import Any
 
 import altair as alt
 
-from broca.report.figure import TIP, Figure, clean
-from broca.report.theme import INK, MUTED, WIDTH, colours
+from broca.report.parts.figure import TIP, Figure, clean
+from broca.report.parts.theme import INK, MUTED, WIDTH, colours
 
 Rows = Iterable[Mapping[str, Any]]
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import altair as alt
 
-from broca.report.charts import finite
-from broca.report.figure import TIP, Figure, clean
-from broca.report.theme import DARK_TEXT, DIVERGING, GRID, INK, LIGHT_TEXT, SEQUENTIAL, WIDTH
+from broca.report.parts.charts import finite
+from broca.report.parts.figure import TIP, Figure, clean
+from broca.report.parts.theme import DARK_TEXT, DIVERGING, GRID, INK, LIGHT_TEXT, SEQUENTIAL, WIDTH
 
 Matrix = Sequence[Sequence[float | None]]
 

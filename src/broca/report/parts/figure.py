@@ -14,7 +14,7 @@ from typing import Any
 import altair as alt
 import vl_convert as vlc
 
-from broca.report.theme import vega_config
+from broca.report.parts.theme import vega_config
 from broca.store import replacing
 
 TIP = "⁣"

@@ -1,0 +1,1 @@
+"""What sections share: tables, charts, verdicts, words for numbers."""

@@ -1,0 +1,298 @@
+"""What boosting and suppressing a query's neurons does, by field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from broca.report.page import Answer, Section
+from broca.report.parts.charts import bars_with_intervals, dot_intervals
+from broca.report.parts.figure import Figure
+from broca.report.parts.outcomes import ALL, action_words, estimate, grouping, point
+from broca.report.parts.study import StudyReport
+from broca.report.parts.tables import Column, Table, cells
+from broca.report.parts.theme import NARROW, WIDTH
+from broca.report.queries.find import (
+    accuracy_table,
+    near_chance,
+    neurons_section,
+    trust_answers,
+)
+from broca.report.stored_run import StoredRun
+
+EFFECT, LANGUAGES = "queries.effect", "queries.languages"
+CLAIMS = {
+    EFFECT: "The neurons found for a query change the probability of its right answer, more than "
+    "that of answers in other fields.",
+    LANGUAGES: "The neurons found for a query in one language change its answer, more than answers "
+    "in other languages.",
+}
+TITLES = {EFFECT: "Query neurons by field", LANGUAGES: "Query neurons by language"}
+
+
+def whole(run: StoredRun, study: str) -> list[dict[str, Any]]:
+    """Effects over all fields together."""
+    return [record for record in run.table(study, "effects") if record["field"] == ALL]
+
+
+def effect_figure(run: StoredRun, study: str) -> Figure:
+    """Related and Unrelated by method, boost and suppress apart."""
+    rows = [
+        {
+            "panel": action_words(run, record["action"]),
+            "group": record["method"],
+            "condition": kind,
+            **point(record, kind),
+        }
+        for record in whole(run, study)
+        for kind in ("related", "unrelated")
+    ]
+    return dot_intervals(
+        rows,
+        title=f"Change of the answer's probability, by {grouping(study)}",
+        caption="Mean of (P′ − P) / P over queries, 95 % bootstrap intervals. Related: each "
+        "query's own neurons on its own prompts; Unrelated: on queries of other "
+        f"{grouping(study)}s.",
+        value_title="(P′ − P) / P",
+        percent=True,
+        width=WIDTH // 2 - 70,
+        name=f"effect-{grouping(study)}",
+    )
+
+
+def difference_figure(run: StoredRun, study: str, narrow: bool = False) -> Figure:
+    """|Related| - |Unrelated| by method."""
+    shown = [record for record in whole(run, study) if not narrow or record["action"] == "suppress"]
+    rows = [
+        {
+            "group": record["method"],
+            "condition": action_words(run, record["action"]),
+            **point(record, "difference"),
+        }
+        for record in shown
+    ]
+    return dot_intervals(
+        rows,
+        title=f"|Related| − |Unrelated|, by {grouping(study)}"
+        + (f", {action_words(run, 'suppress')}" if narrow else ""),
+        caption="Above 0: a query's neurons move its own answer more than those of other "
+        f"{grouping(study)}s. 95 % bootstrap intervals over queries.",
+        value_title="|Related| − |Unrelated|",
+        width=NARROW if narrow else WIDTH,
+        name=f"difference-{grouping(study)}{'-small' if narrow else ''}",
+    )
+
+
+def fields_figure(run: StoredRun, study: str) -> Figure:
+    """Related and Unrelated of NA-ICA, field by field."""
+    rows = [
+        {
+            "panel": action_words(run, record["action"]),
+            "group": record["field"],
+            "condition": kind,
+            **point(record, kind),
+        }
+        for record in run.table(study, "effects")
+        if record["method"] == "na-ica" and record["field"] != ALL
+        for kind in ("related", "unrelated")
+    ]
+    return dot_intervals(
+        rows,
+        title=f"NA-ICA, {grouping(study)} by {grouping(study)}",
+        caption="The same for the queries of one "
+        f"{grouping(study)}; Unrelated are the queries of the others.",
+        value_title="(P′ − P) / P",
+        percent=True,
+        width=WIDTH // 2 - 70,
+        name=f"effect-each-{grouping(study)}",
+    )
+
+
+def probability_figure(run: StoredRun, study: str) -> Figure:
+    """Mean P untouched, boosted and suppressed by NA-ICA, field by field."""
+    rows = [
+        {
+            "group": record["field"],
+            "condition": condition if condition == "untouched" else action_words(run, condition),
+            **point(record, condition),
+        }
+        for record in run.table(study, "probabilities")
+        if record["method"] == "na-ica"
+        for condition in ("untouched", "boost", "suppress")
+    ]
+    return bars_with_intervals(
+        rows,
+        title="Probability of the right letter",
+        caption="Mean over queries, with a query's own NA-ICA neurons scaled.",
+        value_title="P",
+        name=f"probability-{grouping(study)}",
+    )
+
+
+def effects_table(run: StoredRun, study: str) -> Table:
+    """Related, Unrelated, their difference, PCR, tests; the paper's PCR beside ours."""
+    published = {r["method"]: r for r in run.table(study, "published")}
+    columns = [
+        "action",
+        "method",
+        Column("queries", "d"),
+        Column("Related", "percent", "mean (P′ − P) / P with own neurons"),
+        Column("Unrelated", "percent", f"the same on queries of other {grouping(study)}s"),
+        Column("|R| − |U|", ".3f"),
+        Column("PCR", ".2f", "|Related| / |Unrelated|; noise where Unrelated is near 0"),
+        Column("matched", "percent", "matched random sets on the query's own prompts"),
+        Column("p, matched", "p", "sign flips over queries, own against matched sets"),
+        Column("PCR, Llama-2-7B-chat", "", "published"),
+    ]
+    rows = [
+        (
+            record["action"],
+            record["method"],
+            record["n"],
+            *(estimate(record, name) for name in ("related", "unrelated", "difference", "pcr")),
+            record.get("matched"),
+            record.get("p_matched"),
+            published.get(record["method"], {}).get(record["action"]),
+        )
+        for record in sorted(whole(run, study), key=lambda r: r["action"])
+    ]
+    return Table(columns, rows, "Effects by method", name=f"effects-{grouping(study)}")
+
+
+def fields_table(run: StoredRun, study: str) -> Table:
+    """The same for every field."""
+    columns = [
+        grouping(study),
+        "action",
+        "method",
+        Column("queries", "d"),
+        Column("Related", "percent"),
+        Column("Unrelated", "percent"),
+        Column("|R| − |U|", ".3f"),
+        Column("PCR", ".2f"),
+    ]
+    rows = [
+        (
+            record["field"],
+            record["action"],
+            record["method"],
+            record["n"],
+            *(estimate(record, name) for name in ("related", "unrelated", "difference", "pcr")),
+        )
+        for record in run.table(study, "effects")
+        if record["field"] != ALL
+    ]
+    return Table(
+        columns,
+        rows,
+        f"Effects by {grouping(study)} and method",
+        folded=True,
+        name=f"each-{grouping(study)}",
+    )
+
+
+def paired_table(run: StoredRun, study: str) -> Table:
+    """Every method against NA-ICA, over the same queries."""
+    columns = [
+        "action",
+        "NA-ICA against",
+        Column("queries", "d"),
+        Column("gap", ".3f", "NA-ICA's |R| − |U| minus the other's, paired bootstrap over queries"),
+        Column("p (Holm)", "p", "sign flips of per-query effects, two-sided"),
+    ]
+    rows = [
+        (r["action"], r["method"], r["n"], estimate(r, "gap"), r["p_holm"])
+        for r in run.table(study, "paired")
+    ]
+    return Table(
+        columns, rows, "Methods compared over the same queries", name=f"paired-{grouping(study)}"
+    )
+
+
+def probability_table(run: StoredRun, study: str) -> Table:
+    """Mean P by field and method."""
+    columns = [
+        grouping(study),
+        "method",
+        Column("queries", "d"),
+        *(Column(name, ".4f") for name in ("untouched", "boost", "suppress")),
+    ]
+    keys = ("field", "method", "n", "untouched", "boost", "suppress")
+    return Table(
+        columns,
+        cells(run.table(study, "probabilities"), keys),
+        "Probability of the right letter, mean over queries",
+        folded=True,
+        name=f"probabilities-{grouping(study)}",
+    )
+
+
+def _effect_answer(run: StoredRun, study: str) -> Answer:
+    question = f"Do query neurons carry their answer, by {grouping(study)}?"
+    record = _own(run, study, "suppress")
+    accuracy = run.table(study, "accuracy")[0]
+    detail = (
+        f"Suppressed, a query's own neurons change P of its answer by {record['related']:+.1%}, "
+        f"those of other {grouping(study)}s by {record['unrelated']:+z.2%} (n = {record['n']})."
+    )
+    if accuracy["near_chance"]:
+        return Answer(question, "This run cannot tell: near chance", detail)
+    above = (record["difference_low"] or 0.0) > 0 and record["related"] < 0
+    beyond = [
+        r["method"]
+        for r in run.table(study, "paired")
+        if r["action"] == "suppress" and (r["gap_low"] or 0.0) > 0
+    ]
+    others = sum(r["action"] == "suppress" for r in run.table(study, "paired"))
+    return Answer(
+        question,
+        "Yes" if above else "Not shown",
+        f"{detail} NA-ICA exceeds {len(beyond)} of {others} other methods"
+        f"{': ' + ', '.join(beyond) if beyond else ''}.",
+        "yes" if above and len(beyond) == others else "mixed" if above else "no",
+    )
+
+
+def _own(run: StoredRun, study: str, action: str) -> Mapping[str, Any]:
+    return next(r for r in whole(run, study) if r["method"] == "na-ica" and r["action"] == action)
+
+
+def _effect_section(run: StoredRun, study: str) -> Section:
+    return Section(
+        TITLES[study],
+        CLAIMS[study],
+        run.words(study),
+        figures=[
+            effect_figure(run, study),
+            difference_figure(run, study),
+            fields_figure(run, study),
+            probability_figure(run, study),
+        ],
+        tables=[
+            effects_table(run, study),
+            paired_table(run, study),
+            accuracy_table(run, study),
+            fields_table(run, study),
+            probability_table(run, study),
+        ],
+        notes=[
+            "PCR divides by |Unrelated|: where that is near 0, PCR is noise; read the difference "
+            "and its interval.",
+            *(r["note"] for r in run.table(study, "published_notes")),
+        ],
+    )
+
+
+def _answers(run: StoredRun, study: str) -> list[Answer]:
+    return [_effect_answer(run, study), *trust_answers(run, study)]
+
+
+def _sections(run: StoredRun, study: str) -> list[Section]:
+    return [_effect_section(run, study), neurons_section(run, study)]
+
+
+def _pictures(run: StoredRun, study: str) -> list[Figure]:
+    return [difference_figure(run, study, narrow=True)]
+
+
+REPORT = StudyReport(_sections, _answers, _pictures, near_chance)

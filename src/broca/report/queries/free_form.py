@@ -1,0 +1,72 @@
+"""Letters beside answers in words."""
+
+from __future__ import annotations
+
+from broca.report.page import Section
+from broca.report.parts.charts import bars_with_intervals
+from broca.report.parts.figure import Figure
+from broca.report.parts.study import StudyReport
+from broca.report.parts.tables import Column, Table, cells
+from broca.report.stored_run import StoredRun
+
+FREE = "queries.free-form"
+
+
+def free_figure(run: StoredRun) -> Figure:
+    """Overlap of the proxy's neurons with those of the answer in words."""
+    rows = [
+        {"group": total["kind"], "condition": label, "value": total[key], **ends, "n": total["n"]}
+        for total in run.table(FREE, "totals")
+        for label, key, ends in (
+            ("own answer", "own", {"low": total["own_low"], "high": total["own_high"]}),
+            ("other queries' answers", "others", {"low": None, "high": None}),
+            ("chance", "chance", {"low": None, "high": None}),
+        )
+    ]
+    return bars_with_intervals(
+        rows,
+        title="Letter against answer in words",
+        caption="Share of the smaller set that both forms have in common, mean over queries.",
+        value_title="overlap",
+        name="free-form",
+    )
+
+
+def free_table(run: StoredRun) -> Table:
+    """Overlap per query."""
+    columns = [
+        "sets",
+        "query",
+        "field",
+        Column("letter", "d"),
+        Column("in words", "d"),
+        Column("overlap", "percent"),
+        Column("with others", "percent"),
+        Column("chance", "percent"),
+    ]
+    keys = ("kind", "query", "field", "proxy", "free", "own", "others", "chance")
+    return Table(
+        columns,
+        cells(run.table(FREE, "overlaps"), keys),
+        "Letter and answer in words, query by query",
+        folded=True,
+        name="free-form",
+    )
+
+
+def _free_section(run: StoredRun) -> Section:
+    shown = bool(run.table(FREE, "totals"))
+    return Section(
+        "Proxy against free form",
+        "The letter of a multiple-choice question points to the neurons of the answer itself.",
+        run.words(FREE),
+        figures=[free_figure(run)] if shown else [],
+        tables=[free_table(run)] if shown else [],
+        notes=[
+            "Free form: the question without options; the sum over the answer's tokens of each "
+            "token's attribution in log P.",
+        ],
+    )
+
+
+REPORT = StudyReport(lambda run, study: [_free_section(run)])

@@ -1,0 +1,133 @@
+"""Shuffled labels, and neurons asked for in other wordings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from broca.report.page import Answer, Section
+from broca.report.parts.bars import plain_bars
+from broca.report.parts.charts import dot_intervals
+from broca.report.parts.figure import Figure
+from broca.report.parts.study import StudyReport
+from broca.report.parts.tables import Column, Table, cells
+from broca.report.parts.words import points
+from broca.report.stored_run import StoredRun
+
+CONTROLS = "relations.controls"
+MARGIN = 0.05  # of accuracy: a difference up to this counts as none
+
+
+def _control_answer(figures: Mapping[str, Any]) -> Answer:
+    beyond = figures.get("controls.shuffled_beyond_matched")
+    if beyond is None:
+        return Answer("Does the method make up what it finds?", "Not tested")
+    ends = (figures.get(f"controls.shuffled_beyond_matched_{end}") for end in ("low", "high"))
+    low, high = (beyond if end is None else end for end in ends)
+    if max(abs(low), abs(high)) <= MARGIN:
+        verdict, tone = "No", "yes"
+    elif low > MARGIN or high < -MARGIN:
+        verdict, tone = "It may", "no"
+    else:
+        verdict, tone = "Not seen; too few shuffles to rule it out", "mixed"
+    return Answer(
+        "Does the method make up what it finds?",
+        verdict,
+        f"Sets found for shuffled labels cost {points(beyond)} [{100 * low:+.1f}, "
+        f"{100 * high:+.1f}] beyond matched random sets; up to {100 * MARGIN:.0f} points are "
+        "taken for nothing.",
+        tone,
+    )
+
+
+def _shuffled_figure(run: StoredRun) -> Figure:
+    """Accuracy of every shuffle's set beside that of its matched random set."""
+    words = {
+        "before": "untouched",
+        "shuffled": "set for shuffled labels off",
+        "matched": "matched random off",
+    }
+    by_relation: dict[str, list] = {}
+    for record in run.table(CONTROLS, "shuffled"):
+        by_relation.setdefault(record["relation"], []).append(record)
+    rows = []
+    for relation, records in by_relation.items():
+        for key, condition in words.items():
+            values = [record[key] for record in records]
+            rows.append(
+                {
+                    "group": relation,
+                    "condition": condition,
+                    "value": sum(values) / len(values),
+                    "low": min(values),
+                    "high": max(values),
+                    "n": len(values),
+                }
+            )
+    return dot_intervals(
+        rows,
+        title="Accuracy with sets found for shuffled labels off",
+        caption="Mean over shuffles; lines from the lowest to the highest of them.",
+        value_title="accuracy",
+        percent=True,
+        reference=None,
+        name="shuffled-labels",
+    )
+
+
+def controls_section(run: StoredRun) -> Section:
+    """Shuffled labels, and neurons asked for in other wordings."""
+    shuffled = run.table(CONTROLS, "shuffled")
+    templates = run.table(CONTROLS, "templates")
+    figures, tables = [], []
+    if shuffled:
+        figures.append(_shuffled_figure(run))
+        columns = [
+            "relation",
+            Column("shuffle", "d"),
+            Column("untouched", "percent"),
+            Column("set for shuffled labels off", "percent"),
+            Column("matched random off", "percent"),
+        ]
+        keys = ("relation", "seed", "before", "shuffled", "matched")
+        tables.append(Table(columns, cells(shuffled, keys), "Shuffled labels", folded=True))
+    if templates:
+        figures.append(
+            plain_bars(
+                templates,
+                "relation",
+                {
+                    "ap_found": "wordings found with",
+                    "ap_other": "other wordings",
+                    "chance": "chance",
+                },
+                title="Average precision of the sets in other wordings",
+                caption="Mean over the neurons of a set.",
+                value_title="average precision",
+                name="template-control",
+            )
+        )
+        columns = [
+            "relation",
+            Column("AP, wordings found with", ".2f"),
+            Column("AP, other wordings", ".2f"),
+            Column("chance", ".2f"),
+            Column("still in the top k", "percent"),
+        ]
+        keys = ("relation", "ap_found", "ap_other", "chance", "kept")
+        tables.append(Table(columns, cells(templates, keys), "Template control"))
+    return Section(
+        "Controls of the finder",
+        claim="Expertise belongs to the relation, not to the wording, and the pipeline "
+        "manufactures nothing.",
+        text=run.words(CONTROLS),
+        figures=figures,
+        tables=tables,
+        notes=["The paper has neither control."],
+    )
+
+
+REPORT = StudyReport(
+    lambda run, study: [controls_section(run)],
+    answers=lambda run, study: [_control_answer(run.summary)],
+)

@@ -1,0 +1,251 @@
+"""Own neurons off: the verdict, accuracies, drops with their tests, and how k was chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from broca.report.page import Answer, Section
+from broca.report.parts.charts import bars_with_intervals, dot_intervals, ladder_lines
+from broca.report.parts.figure import Figure
+from broca.report.parts.study import StudyReport
+from broca.report.parts.tables import Column, Table, cells
+from broca.report.parts.theme import NARROW, WIDTH
+from broca.report.parts.words import percent
+from broca.report.stored_run import StoredRun
+
+INTRA = "relations.intra"
+OFF_WORDS = {
+    "nothing": "untouched",
+    "own": "own neurons off",
+    "matched": "matched random off",
+    "uniform": "uniform random off",
+}
+PAPER_LOST = {
+    "company_ceo": 23,
+    "company_hq": 26,
+    "landmark_continent": 17,
+    "landmark_country": 13,
+    "person_father": 19,
+    "person_mother": 10,
+    "person_occupation": 15,
+    "person_plays_instrument": 31,
+    "person_pro_sport": 20,
+    "person_sport_position": 43,
+    "product_company": 17,
+    "star_constellation": 35,
+}
+"""Evaluation prompts (of 50) that Llama-2-7B loses with its 3,000 own neurons off (the paper)."""
+
+
+def accuracy_figure(run: StoredRun, part: str, narrow: bool = False) -> Figure:
+    shown = ("nothing", "own", "matched") if narrow else tuple(OFF_WORDS)
+    rows = [
+        {
+            "group": bar["relation"],
+            "condition": OFF_WORDS[bar["off"]],
+            "value": bar["accuracy"],
+            "low": bar["accuracy_low"],
+            "high": bar["accuracy_high"],
+            "n": bar["n"],
+        }
+        for bar in run.table(INTRA, "accuracy")
+        if bar["part"] == part and bar["off"] in shown
+    ]
+    facts = "facts never used to find them" if part == "evaluation" else "facts they were found on"
+    return bars_with_intervals(
+        rows,
+        title=f"Accuracy on {facts}",
+        caption="Share of right answers by what is switched off; 95 % bootstrap intervals over "
+        "facts.",
+        value_title="accuracy",
+        name=f"accuracy-{part}{'-small' if narrow else ''}",
+        width=NARROW if narrow else WIDTH,
+    )
+
+
+def log_p_figure(run: StoredRun) -> Figure:
+    rows = [
+        {
+            "group": bar["relation"],
+            "condition": OFF_WORDS[bar["off"]],
+            "value": bar["log_p"],
+            "low": bar["log_p_low"],
+            "high": bar["log_p_high"],
+            "n": bar["n"],
+        }
+        for bar in run.table(INTRA, "accuracy")
+        if bar["part"] == "evaluation"
+    ]
+    return dot_intervals(
+        rows,
+        title="Log P of the right answer, evaluation facts",
+        caption="Mean natural logarithm; it moves where accuracy is saturated.",
+        value_title="log P",
+        reference=None,
+        name="log-p-evaluation",
+    )
+
+
+def k_figure(run: StoredRun) -> Figure:
+    names = {"own": "own relation", "other": "other relations", "matched": "matched random"}
+    table = run.table(INTRA, "k")
+    rows = [
+        {"series": names[key], "k": record["k"], "value": record[key], "low": None, "high": None}
+        for key in names
+        for record in table
+    ]
+    chosen = next(r["k"] for r in table if r["chosen"])
+    by_accuracy = table[0]["by"] == "accuracy"
+    return ladder_lines(
+        rows,
+        title="How many neurons",
+        caption=f"Mean loss with the top k of one half of the detection facts off, measured on "
+        f"the other half. k = {chosen:,} was chosen for all relations.",
+        value_title="acc_drop" if by_accuracy else "loss of log P",
+        percent=by_accuracy,
+        name="choice-of-k",
+    )
+
+
+def paper_notes(drops: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Where the losses differ from the paper's, in words."""
+    pairs = [
+        (d["relation"], d["lost"] / d["n"], PAPER_LOST[d["relation"]] / 50)
+        for d in drops
+        if d["relation"] in PAPER_LOST and d["n"]
+    ]
+    if not pairs:
+        return ["The paper reports none of these relations."]
+    here = sorted(share for _, share, _ in pairs)[len(pairs) // 2]
+    there = sorted(share for _, _, share in pairs)[len(pairs) // 2]
+    notes = [
+        f"The paper's Llama-2-7B loses {there:.0%} of its evaluation prompts in the median "
+        f"over these relations, this model {here:.0%}."
+    ]
+    weaker = [name for name, share, paper in pairs if share < paper / 2]
+    stronger = [name for name, share, paper in pairs if share > 2 * paper]
+    if weaker:
+        notes.append(f"Less than half of what the paper reports is lost in {', '.join(weaker)}.")
+    if stronger:
+        notes.append(f"More than twice what the paper reports is lost in {', '.join(stronger)}.")
+    if not weaker and not stronger:
+        notes.append("No relation differs from the paper by more than a factor of two.")
+    return notes
+
+
+def drops_table(drops: Sequence[Mapping[str, Any]]) -> Table:
+    columns = [
+        "relation",
+        Column("n", "d", "evaluation facts"),
+        Column("before", "percent", "accuracy untouched"),
+        Column("after", "percent", "accuracy with the own neurons off"),
+        Column("own drop", "percent", "acc_drop"),
+        Column("low", "percent", "95 % bootstrap interval over facts"),
+        Column("high", "percent"),
+        Column("matched", "percent", "acc_drop with matched random sets off, their mean"),
+        Column("uniform", "percent", "acc_drop with uniformly random sets off, their mean"),
+        Column("p (Holm)", "p", "sign flips over facts: own against matched sets"),
+        Column("loss of log P", ".2f"),
+        Column("p (Holm), log P", "p"),
+        Column("lost here", "d", "prompts turned from right to wrong"),
+        Column("lost, Llama-2-7B", "d", "of 50, as the paper reports it"),
+    ]
+    keys = (
+        *("relation", "n", "before", "after", "own_drop", "own_drop_low", "own_drop_high"),
+        *("matched_drop", "uniform_drop", "p_holm", "log_p_drop", "p_log_p_holm"),
+    )
+    rows = [
+        (*row, record["lost"], PAPER_LOST.get(record["relation"]))
+        for row, record in zip(cells(drops, keys), drops, strict=True)
+    ]
+    return Table(columns, rows, "Own drops on evaluation facts", name="drops")
+
+
+def accuracy_table(run: StoredRun) -> Table:
+    columns = [
+        "relation",
+        "part",
+        "off",
+        Column("facts", "d"),
+        Column("accuracy", "percent"),
+        Column("low", "percent"),
+        Column("high", "percent"),
+        Column("one-token objects", "percent"),
+        Column("longer objects", "percent"),
+        Column("log P", ".2f"),
+    ]
+    keys = (
+        *("relation", "part", "off", "n", "accuracy", "accuracy_low", "accuracy_high"),
+        *("accuracy_one_token", "accuracy_longer", "log_p"),
+    )
+    rows = cells(run.table(INTRA, "accuracy"), keys)
+    return Table(columns, rows, "Accuracy and log P", folded=True, name="accuracy")
+
+
+def k_table(run: StoredRun) -> Table:
+    table = run.table(INTRA, "k")
+    form = "percent" if table[0]["by"] == "accuracy" else ".2f"
+    columns = [
+        Column("k", "d"),
+        Column("share", ".2%"),
+        *(Column(name, form) for name in ("own", "other", "matched", "gain")),
+        "chosen",
+    ]
+    keys = ("k", "share", "own", "other", "matched", "gain", "chosen")
+    caption = "How k was chosen, on detection prompts only"
+    return Table(columns, cells(table, keys), caption, folded=True, name="choice-of-k")
+
+
+def _effect_answer(figures: Mapping[str, Any]) -> Answer:
+    tested, significant = (
+        figures["effect.relations_tested"],
+        figures["effect.relations_significant"],
+    )
+    if not tested:
+        return Answer(
+            "Are there relation neurons?",
+            "This run cannot tell",
+            "The model answers no evaluation prompt rightly, so there is no accuracy to lose.",
+        )
+    tone = "yes" if significant >= 0.75 * tested else "mixed" if significant else "no"
+    return Answer(
+        "Are there relation neurons?",
+        f"In {significant} of {tested} relations",
+        f"There, {figures['effect.k']:,} neurons ({figures['effect.k_share']:.2%}) off cost more "
+        f"than matched random ones. Median loss: {percent(figures['effect.own_drop_median'])} of "
+        f"the right answers, matched random {percent(figures['effect.matched_drop_median'])}.",
+        tone,
+    )
+
+
+def _intra_section(run: StoredRun) -> Section:
+    drops = run.table(INTRA, "drops")
+    tables = [drops_table(drops), accuracy_table(run)]
+    if run.table(INTRA, "skipped"):
+        rows = [(r["relation"], r["reason"]) for r in run.table(INTRA, "skipped")]
+        tables.append(Table(("relation", "why it was left out"), rows, "Relations left out"))
+    figures = [
+        accuracy_figure(run, "evaluation"),
+        accuracy_figure(run, "detection"),
+        log_p_figure(run),
+    ]
+    if run.table(INTRA, "k"):
+        figures.append(k_figure(run))
+        tables.append(k_table(run))
+    return Section(
+        "Intra-relation: own neurons off",
+        claim="Switching off a relation's neurons lowers its accuracy, also on facts they were "
+        "not found on; random neurons do not.",
+        text=run.words(INTRA),
+        figures=figures,
+        tables=tables,
+        notes=paper_notes(drops),
+    )
+
+
+REPORT = StudyReport(
+    lambda run, study: [_intra_section(run)],
+    answers=lambda run, study: [_effect_answer(run.summary)],
+    pictures=lambda run, study: [accuracy_figure(run, "evaluation", narrow=True)],
+)
