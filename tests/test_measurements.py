@@ -6,16 +6,19 @@ import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from broca.answers import answer_tokens, find_targets, measure_border
-from broca.errors import PromptError
+from broca.errors import ModelError, PromptError
 from broca.interventions import Deactivate, Scale
 from broca.measurements import answer_prompts
 from broca.model import LanguageModel
 from broca.neurons import NeuronIndex, NeuronSet, uniform_random
 from broca.prompts import Prompt
+from broca.responses import record_responses
 from plain import plain_answer, plain_factor, plain_log_p
-from tiny import TEXTS, tiny_model, tiny_tokenizer
+from tiny import TEXTS, tiny_model, tiny_module, tiny_tokenizer
 
 ANSWERS = (("fox jumps over", "dog"), ("A",), ("city of the lazy",), ("B", "C", "D"))
 PROMPTS = [
@@ -143,3 +146,89 @@ def test_a_prompt_with_its_answer_must_fit():
     model = tiny_model("llama", max_position_embeddings=64)
     with pytest.raises(PromptError, match="takes 64"):
         list(answer_prompts(model, [Prompt("p", long, ("dog",))], {"untouched": None}))
+
+
+# ---- P of several answers
+
+
+def model_that_repeats(token: int, bias: float) -> LanguageModel:
+    """Says one token, after anything, with a probability near 1."""
+    module = tiny_module("llama")
+    head = torch.nn.Linear(32, 320)
+    torch.nn.init.zeros_(head.weight)
+    with torch.no_grad():
+        head.bias.zero_()
+        head.bias[token] = bias
+    module.lm_head = head
+    return LanguageModel(module, tiny_tokenizer(), name="repeats")
+
+
+REPEATING = model_that_repeats(answer_tokens(tiny_model("llama"), "a cat", "A", " ")[0], 12.0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.text("AB ", min_size=1, max_size=6), min_size=1, max_size=6, unique=True))
+def test_p_of_any_answers_is_at_most_1(answers):
+    answers = tuple(dict.fromkeys(text.strip() for text in answers if text.strip())) or ("A",)
+    prompt = Prompt("p", "a cat", answers)
+    (row,) = answer_prompts(REPEATING, [prompt], {"untouched": None}, border=" ")
+    assert math.exp(row.log_p) <= 1 + 1e-6
+    # sequences that exclude each other, by a plain sum over those that no other one begins
+    (target,) = find_targets(REPEATING, [prompt], " ")
+    ids = list(target.prompt)
+    every = {answer_tokens(REPEATING, "a cat", answer, " ") for answer in answers} - {()}
+    apart = [s for s in every if not any(o != s and s[: len(o)] == o for o in every)]
+    total = sum(math.exp(plain_log_p(REPEATING, ids, list(s))) for s in apart)
+    assert math.exp(row.log_p) == pytest.approx(total, abs=1e-5)
+
+
+def test_an_answer_that_begins_with_another_is_counted_once():
+    (row,) = answer_prompts(
+        REPEATING, [Prompt("p", "a cat", ("A", "A A", "A A A"))], {"untouched": None}, border=" "
+    )
+    (alone,) = answer_prompts(
+        REPEATING, [Prompt("p", "a cat", ("A",))], {"untouched": None}, border=" "
+    )
+    assert row.log_p == pytest.approx(alone.log_p, abs=1e-6)
+    assert math.exp(row.log_p) > 0.9
+    assert row.rank == 1
+
+
+# ---- logits that are not finite
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_logits_that_are_not_finite_stop_with_the_dtype_to_take(dtype):
+    """float16 ends at 65,504: a large enough weight overflows there, as Gemma 3 does."""
+    module = tiny_module("llama").to(getattr(torch, dtype))
+    broken = LanguageModel(module, tiny_tokenizer(), name="overflowing")
+    with torch.no_grad():
+        module.model.norm.weight.fill_(float("inf"))
+    better = {"float16": "bfloat16", "bfloat16": "float32"}[dtype]
+    for measure in (
+        lambda: list(answer_prompts(broken, PROMPTS, {"untouched": None})),
+        lambda: broken.probabilities(["a cat"]),
+        lambda: broken.answer("a cat"),
+        lambda: record_responses(broken, PROMPTS, ("up",)),
+    ):
+        with pytest.raises(ModelError, match=f"not finite in {dtype}.*{better}"):
+            measure()
+
+
+def test_padding_that_is_not_finite_is_nobodys():
+    model = tiny_model("llama")
+    batch = model.pad(model.encode(TEXTS))
+    spoilt = batch.attention_mask == 0
+
+    def spoil(module, args, output):
+        return output.masked_fill(spoilt[..., None], float("nan"))
+
+    handle = model.module.lm_head.register_forward_hook(spoil)
+    try:
+        logits = model.logits(batch, logits_to_keep=batch.ids.shape[1])
+        assert torch.isnan(logits).any()
+        spoilt[0, -1] = True
+        with pytest.raises(ModelError, match="not finite"):
+            model.logits(batch, logits_to_keep=batch.ids.shape[1])
+    finally:
+        handle.remove()

@@ -27,7 +27,8 @@ class Target:
     Attributes:
         prompt: Token ids of the prompt.
         right: Every token sequence that counts as right, over objects and borders.
-        measured: The sequences whose probabilities add up to P of the answer, one per object.
+        measured: The sequences whose probabilities add up to P of the answer: one per object, none
+            of which begins with another one (whoever says the longer one has said the shorter).
     """
 
     prompt: tuple[int, ...]
@@ -45,18 +46,8 @@ class Target:
 
 def answer_tokens(model: LanguageModel, text: str, answer: str, border: str) -> tuple[int, ...]:
     """Tokens of an answer after a prompt, () where the border melts into the prompt's tokens."""
-    prompt = model.tokenizer(text).input_ids
-    whole = model.tokenizer(text + border + answer).input_ids
-    whole = _without_end(model, prompt, whole)
+    prompt, whole = model.tokenize(text), model.tokenize(text + border + answer)
     return tuple(whole[len(prompt) :]) if whole[: len(prompt)] == prompt else ()
-
-
-def _without_end(model: LanguageModel, prompt: list[int], whole: list[int]) -> list[int]:
-    """Drop an end-of-sequence token that the tokenizer appends to every text."""
-    end = model.tokenizer.eos_token_id
-    if end is not None and len(whole) > 1 and whole[-1] == end and prompt[-1:] != [end]:
-        return whole[:-1]
-    return whole
 
 
 @torch.no_grad()
@@ -114,4 +105,14 @@ def _target(model: LanguageModel, prompt: Prompt, border: str) -> Target:
         if found[0] not in measured:
             measured.append(found[0])
         model.check_length([*ids, *found[0]], prompt.text + border + answer)
-    return Target(tuple(ids), tuple(right), tuple(measured))
+    return Target(tuple(ids), tuple(right), without_continuations(measured))
+
+
+def without_continuations(sequences: Sequence[tuple[int, ...]]) -> tuple[tuple[int, ...], ...]:
+    """The sequences of which no other one is a beginning: as events they exclude each other."""
+    known = set(sequences)
+    return tuple(
+        sequence
+        for sequence in dict.fromkeys(sequences)
+        if not any(sequence[:length] in known for length in range(1, len(sequence)))
+    )

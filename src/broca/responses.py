@@ -22,6 +22,7 @@ from torch import Tensor
 
 from broca.errors import RunError, ScoreError
 from broca.model import LanguageModel, TokenBatch
+from broca.model.finite import require_finite
 from broca.neurons import NeuronIndex, digest_of
 from broca.progress import track
 from broca.prompts import Prompt
@@ -93,6 +94,7 @@ def record_responses(
         ScoreError: If the pooling is unknown, or a prompt has no subject for ``subject-last``.
         NeuronError: If the model has no such site.
         PromptError: If a prompt is longer than the context.
+        ModelError: If responses or logits are not finite.
     """
     if pooling not in POOLINGS:
         raise ScoreError(f"Unknown pooling {pooling!r}", mend=f"Use one of {', '.join(POOLINGS)}.")
@@ -161,7 +163,7 @@ def _record(
 
             def keep(tensor: Tensor, block: np.ndarray = blocks[site, layer]) -> None:
                 pooled = torch.einsum("pt,ptn->pn", weights.to(tensor.device), tensor.float())
-                block[rows] = pooled.cpu().numpy()
+                block[rows] = require_finite(model, pooled, "responses").cpu().numpy()
 
             stack.enter_context(model.touch(site, layer, keep))
         model.logits(batch)
@@ -196,8 +198,7 @@ def _subject_token(model: LanguageModel, prompt: Prompt) -> int:
             "Pooling 'subject-last' needs prompts made from facts.",
         )
     end = prompt.subject_span[1]
-    encoding = model.tokenizer(prompt.text, return_offsets_mapping=True)
-    spans = encoding["offset_mapping"]
+    spans = model.token_spans(prompt.text)
     covering = [i for i, (start, stop) in enumerate(spans) if start < end <= stop and stop > start]
     if not covering:
         raise ScoreError("No token ends the subject of a prompt", repr(prompt.text))

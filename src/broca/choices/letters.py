@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from broca.answers import answer_tokens
-from broca.errors import ModelError, PromptError, QuestionsError
+from broca.errors import PromptError, QuestionsError
 from broca.model import LanguageModel
 from broca.prompts import ChoicePrompt
 
@@ -73,7 +73,7 @@ def find_letters(
         QuestionsError: Labels begin with the same token.
         PromptError: An unknown variant, one that this tokenizer does not have, or a prompt
             beyond the context.
-        ModelError: Probabilities are not finite.
+        ModelError: Logits are not finite.
     """
     if variant not in LETTER_VARIANTS:
         raise PromptError(
@@ -93,12 +93,6 @@ def find_letters(
 def _letters(
     model: LanguageModel, prompt: ChoicePrompt, tokens: Sequence[int], row: Tensor, variant: str
 ) -> Letters:
-    if not bool(torch.isfinite(row).all()):
-        raise ModelError(
-            "Probabilities are not finite",
-            f"prompt {prompt.id}",
-            "The model overflows on this prompt; load it in float32 or bfloat16.",
-        )
     ways = label_tokens(model, prompt)
     if variant != "auto" and variant not in ways:
         raise PromptError(

@@ -51,6 +51,7 @@ def _draw_check(model) -> None:
         (check.untouched_bit_equal, "logits are bit-equal after hooks were set and removed"),
         (check.padding_holds, f"padded batch equals single rows ({check.padding_error:.1e})"),
         (check.mlp_error < 1e-2, f"sites compute what their names say ({check.mlp_error:.1e})"),
+        (True, f"special tokens: {check.special_tokens}"),
         (True, "primitive 1: touch a site"),
         (check.resumes, f"primitive 2: run layers from a given one ({check.resume_error:.1e})"),
     ]

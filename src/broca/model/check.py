@@ -30,6 +30,7 @@ class SelfCheck:
         resumes: Whether layers can be run from a given one on (primitive 2).
         resume_error: Largest logit difference of doing so, over all layers, as the same share.
         mlp_error: Largest relative error of hidden = act(gate) * up over layers (plain: act(up)).
+        special_tokens: What special tokens prompts get, in words.
     """
 
     untouched_bit_equal: bool
@@ -37,6 +38,7 @@ class SelfCheck:
     resumes: bool
     resume_error: float
     mlp_error: float
+    special_tokens: str
 
     @property
     def padding_holds(self) -> bool:
@@ -151,6 +153,7 @@ def check_model(model: LanguageModel) -> SelfCheck:
         resumes=resume_error <= 1e-5,
         resume_error=resume_error,
         mlp_error=verify_sites(model),
+        special_tokens=model.special_tokens.described(model.tokenizer),
     )
 
 

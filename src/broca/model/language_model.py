@@ -27,8 +27,10 @@ from broca.model.blocks import (
     widths_of,
     write_part,
 )
+from broca.model.finite import require_finite
 from broca.model.loading import fingerprint, load_module
 from broca.model.resume import KeysValues, Pass, inputs_kept, passed_over
+from broca.model.special_tokens import SpecialTokens, find_special_tokens
 from broca.neurons import SITES, ModelIdentity
 
 Touch = Callable[[Tensor], Tensor | None]
@@ -188,13 +190,32 @@ class LanguageModel:
 
     # ---- tokens
 
+    @cached_property
+    def special_tokens(self) -> SpecialTokens:
+        """The special tokens prompts get: see :mod:`broca.model.special_tokens`."""
+        return find_special_tokens(self.tokenizer)
+
+    def tokenize(self, text: str) -> list[int]:
+        """Token ids of a text, of any length, with the special tokens a prompt gets."""
+        ids = self.tokenizer(text).input_ids
+        return ids[self.special_tokens.kept(ids)]
+
+    def token_spans(self, text: str) -> list[tuple[int, int]]:
+        """Where each token of :meth:`tokenize` stands in the text: characters, end excluded.
+
+        Special tokens that the tokenizer adds stand at (0, 0).
+        """
+        encoding = self.tokenizer(text, return_offsets_mapping=True)
+        kept = self.special_tokens.kept(encoding.input_ids)
+        return [(start, stop) for start, stop in encoding["offset_mapping"][kept]]
+
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text, with the special tokens the tokenizer adds.
+        """Token ids of each text, with the special tokens a prompt gets.
 
         Raises:
             PromptError: If a text has no token or more than the model can take.
         """
-        encoded = [self.tokenizer(text).input_ids for text in texts]
+        encoded = [self.tokenize(text) for text in texts]
         for text, ids in zip(texts, encoded, strict=True):
             self.check_length(ids, text)
         return encoded
@@ -318,6 +339,9 @@ class LanguageModel:
             past_mask: Mask of those tokens, [prompt, past token].
             use_cache: Whether to return keys and values.
             logits_to_keep: Logits of how many last tokens.
+
+        Raises:
+            ModelError: If logits of a real token are not finite.
         """
         if start and rows is None:
             raise ModelError("Layers cannot be passed over without the rows that enter the first")
@@ -339,7 +363,9 @@ class LanguageModel:
                 use_cache=cache is not None,
                 logits_to_keep=logits_to_keep,
             )
-        return Pass(output.logits.float(), kept, _keys_values(cache, self.n_layers))
+        logits = output.logits.float()
+        require_finite(self, logits, mask=batch.attention_mask[:, -logits.shape[1] :])
+        return Pass(logits, kept, _keys_values(cache, self.n_layers))
 
     def logits(self, batch: TokenBatch, logits_to_keep: int = 1) -> Tensor:
         """Logits of the last tokens, float32 [prompt, kept, vocab]."""

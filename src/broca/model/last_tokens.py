@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from broca.model.branch_attention import BranchesRefusedError, branching
 from broca.model.branches import BasePass, _prefixes
+from broca.model.finite import require_finite
 from broca.model.language_model import LanguageModel
 
 
@@ -29,6 +30,7 @@ def run_last_tokens(model: LanguageModel, base: BasePass, n_copies: int) -> Tens
 
     Raises:
         BranchesRefusedError: If the family's attention cannot be driven this way.
+        ModelError: If logits are not finite.
     """
     prefixes = _prefixes(model, base)
 
@@ -56,4 +58,4 @@ def run_last_tokens(model: LanguageModel, base: BasePass, n_copies: int) -> Tens
             handle.remove()
     if prefixes.served != set(range(model.n_layers)):
         raise BranchesRefusedError("not every layer asks for its attention by name")
-    return logits.float()
+    return require_finite(model, logits.float())
