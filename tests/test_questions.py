@@ -142,7 +142,9 @@ def test_bad_released_entries(tmp_path: Path, changes: dict[str, object], messag
     [
         ("4", "auto", "4"),
         ("B", "auto", "4"),
-        (1, "auto", "4"),
+        (0, "auto", "3"),
+        (1, "index", "4"),
+        (1, "index-from-1", "3"),
         ("1", "index", "4"),
         ("C", "label", "5"),
         ("5", "text", "5"),
@@ -210,7 +212,7 @@ def test_choice_of_fields_languages_and_numbers(tmp_path: Path) -> None:
     ("rows", "message"),
     [
         ([row(answer="6")], r"'6' is not among the options.*line 1"),
-        ([row(answer=3)], r"'3' is not among the options"),
+        ([row(answer=7)], r"'7' is not among the options"),
         ([row(), row(options=["4", "4"])], r"options are equal or empty \(.*line 2\)"),
         ([row(labels=["A", "A", "B"])], r"labels do not fit.*line 1"),
         ([row(labels=["A", "B"])], r"Each of the 3 options needs a label"),

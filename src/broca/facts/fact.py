@@ -41,6 +41,12 @@ class Fact:
     derived: bool = False
 
     def __post_init__(self) -> None:
+        texts = (self.subject, self.relation, self.language, self.id, *self.objects)
+        if isinstance(self.objects, str) or not all(isinstance(text, str) for text in texts):
+            raise FactsError(
+                f"a fact holds something else than texts: {self!r}"[:200],
+                mend='Its objects are a tuple of texts: ("Paris",)',
+            )
         if not self.subject or not self.objects or not all(self.objects):
             raise FactsError("a fact needs a subject and at least one object", str(self.id))
         if not self.id:

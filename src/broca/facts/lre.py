@@ -19,9 +19,10 @@ from typing import Any
 from broca.errors import FactsError
 
 from .names import canonical_name, field_of
-from .reading import clean, read_json
-from .tables import RawFact, to_texts
+from .reading import read_json
+from .tables import RawFact
 from .templates import RelationInfo, check_wordings
+from .texts import many_texts, one_text
 
 FORMAT = 'An LRE file holds {"prompt_templates": [...], "samples": [{"subject", "object"}, ...]}'
 
@@ -54,29 +55,41 @@ def _info(name: str, document: dict[str, Any], where: str, text: str) -> Relatio
         "robustness": tuple(w for w in zero_shot if statements and w not in statements),
     }
     properties = document.get("properties") or {}
+    if not isinstance(properties, dict):
+        raise FactsError("`properties` is no object", where, FORMAT)
+    language = _language(document, where)
     return RelationInfo(
-        templates={_language(document): {kind: w for kind, w in sets.items() if w}},
+        templates={language: {kind: w for kind, w in sets.items() if w}},
         field=field_of(name),
-        concept=clean(properties.get("domain_name")),
-        object_kind=clean(properties.get("range_name")),
+        concept=one_text(properties.get("domain_name"), "domain_name", where, FactsError),
+        object_kind=one_text(properties.get("range_name"), "range_name", where, FactsError),
     )
 
 
 def _samples(name: str, document: dict[str, Any], where: str, text: str) -> Iterator[RawFact]:
+    language = _language(document, where)
     for number, sample in enumerate(document["samples"]):
-        subject = clean(sample.get("subject")) if isinstance(sample, dict) else ""
-        objects = to_texts(sample.get("object")) if isinstance(sample, dict) else ()
-        if not subject or not objects:
-            raise FactsError(
-                "a sample without subject or object" if isinstance(sample, dict) else "no sample",
-                f"{where}, line {_line_of_sample(text, number)}",
-                FORMAT,
-            )
-        yield RawFact(subject, name, objects, where=where, language=_language(document))
+        try:
+            subject, objects = _sample(sample, where)
+        except FactsError as error:
+            place = f"{where}, line {_line_of_sample(text, number)}"
+            raise FactsError(error.what, place, error.mend) from None
+        yield RawFact(subject, name, objects, where=where, language=language)
 
 
-def _language(document: dict[str, Any]) -> str:
-    return clean(document.get("language")) or "en"
+def _sample(sample: object, where: str) -> tuple[str, tuple[str, ...]]:
+    """Subject and right objects of a sample."""
+    if not isinstance(sample, dict):
+        raise FactsError("no sample", where, FORMAT)
+    subject = one_text(sample.get("subject"), "subject", where, FactsError)
+    objects = many_texts(sample.get("object"), "object", where, FactsError)
+    if not subject or not objects:
+        raise FactsError("a sample without subject or object", where, FORMAT)
+    return subject, tuple(dict.fromkeys(objects))
+
+
+def _language(document: dict[str, Any], where: str) -> str:
+    return one_text(document.get("language"), "language", where, FactsError) or "en"
 
 
 def _line_of_sample(text: str, number: int) -> int:

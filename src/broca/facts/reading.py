@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import tomllib
 import unicodedata
 from collections.abc import Iterator
-from importlib.resources.abc import Traversable
-from pathlib import Path
 from typing import Any
 
 from broca.errors import BrocaError
+from broca.reading import Source, parse_json, parse_toml, read_text
 
-Source = Path | Traversable
+from .cells import read_cells
+
+ONE_OBJECT = "Each line must be one JSON object"
 
 
 def normalise(text: object) -> str:
@@ -27,51 +24,24 @@ def clean(text: object) -> str:
     return " ".join(normalise(text).split())
 
 
-def read_text(path: Source, error: type[BrocaError]) -> str:
-    """The text of a UTF-8 file that is there and not empty."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise error("there is no such file", str(path), "Check the path") from None
-    except (OSError, UnicodeDecodeError) as cause:
-        raise error(f"the file cannot be read: {cause}", str(path), "Save it as UTF-8") from None
-    if not text.strip():
-        raise error("the file is empty", str(path), "Fill it or leave it out")
-    return text
-
-
 def read_json(path: Source, error: type[BrocaError]) -> tuple[Any, str]:
     """A JSON document and its text."""
     text = read_text(path, error)
-    try:
-        return json.loads(text), text
-    except json.JSONDecodeError as cause:
-        where = f"{path}, line {cause.lineno}, column {cause.colno}"
-        raise error(f"malformed JSON: {cause.msg}", where, "Mend that line") from None
+    return parse_json(text, str(path), error), text
 
 
 def read_toml(path: Source, error: type[BrocaError]) -> tuple[dict[str, Any], str]:
     """A TOML document and its text."""
     text = read_text(path, error)
-    try:
-        return tomllib.loads(text), text
-    except tomllib.TOMLDecodeError as cause:  # its message names line and column
-        raise error(f"malformed TOML: {cause}", str(path), "Mend that line") from None
+    return parse_toml(text, str(path), error), text
 
 
 def read_rows(path: Source, error: type[BrocaError]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Rows of a JSONL, CSV or TSV file, each with its place ("file, line 7")."""
     text = read_text(path, error)
     if path.name.endswith(".jsonl"):
-        yield from _jsonl_rows(path, text, error)
-        return
-    reader = csv.DictReader(io.StringIO(text), delimiter="\t" if path.name[-4:] == ".tsv" else ",")
-    for row in reader:
-        where = f"{path}, line {reader.line_num}"
-        if None in row or None in row.values():
-            mend = 'Put values that contain the separator in "quotes"'
-            raise error("this line has another number of columns than the first", where, mend)
-        yield where, {clean(name): value for name, value in row.items()}
+        return _jsonl_rows(path, text, error)
+    return iter(read_cells(path, text, error))
 
 
 def _jsonl_rows(
@@ -82,13 +52,9 @@ def _jsonl_rows(
         if not line.strip():
             continue
         where = f"{path}, line {number}"
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as cause:
-            mend = "Each line must be one JSON object"
-            raise error(f"malformed JSON: {cause.msg}", where, mend) from None
+        row = parse_json(line, where, error, ONE_OBJECT)
         if not isinstance(row, dict):
-            raise error("not a JSON object", where, "Each line must be one JSON object")
+            raise error("not a JSON object", where, ONE_OBJECT)
         yield where, row
 
 

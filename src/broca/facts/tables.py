@@ -1,11 +1,14 @@
 """Facts as rows: JSONL or CSV with the columns subject, relation, object and, optionally, more.
 
-Optional columns: language (default "en"), id, band, exposure, derived. In JSONL `object` may be
-a list, and `objects` may give the objects by language: {"en": ["Germany"], "de": ["Deutschland"]}.
+Optional columns: language (default "en"), id, band, exposure, derived. `object` may be a list (in
+a cell of a CSV file a JSON list), and `objects` may give the objects by language:
+{"en": ["Germany"], "de": ["Deutschland"]}. What counts as a text: `texts.py`.
 """
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,9 +16,11 @@ from typing import Any
 from broca.errors import FactsError
 
 from .names import canonical_name
-from .reading import Source, clean, read_rows
+from .reading import Source, read_rows
+from .texts import many_texts, one_text
 
 COLUMNS = "subject, relation, object"
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -31,12 +36,6 @@ class RawFact:
     band: int | None = None
     exposure: float | None = None
     derived: bool = False
-
-
-def to_texts(value: object) -> tuple[str, ...]:
-    """One text or a list of texts, cleaned, without empty ones and repetitions."""
-    values = value if isinstance(value, list | tuple) else [value]
-    return tuple(dict.fromkeys(text for text in map(clean, values) if text))
 
 
 def read_table(path: Source) -> list[RawFact]:
@@ -62,20 +61,42 @@ def _facts(where: str, row: Mapping[str, Any]) -> list[RawFact]:
             where,
             f"Needed: {COLUMNS}; there are: {there}",
         )
-    by_language = row.get("objects")
-    if not isinstance(by_language, Mapping):
-        language = clean(row.get("language")) or "en"
-        by_language = {language: row.get("object", by_language)}
-    texts = {str(language): to_texts(objects) for language, objects in by_language.items()}
-    subject, relation = clean(row["subject"]), canonical_name(clean(row["relation"]))
+    subject, relation, language, id_ = (
+        one_text(row.get(name), name, where, FactsError)
+        for name in ("subject", "relation", "language", "id")
+    )
+    texts = _objects(where, row, language or "en")
     _refuse_empty(where, subject=subject, relation=relation, object=texts and all(texts.values()))
-    id_, band = clean(row.get("id")), _number(where, row, "band", int)
-    exposure = _number(where, row, "exposure", float)
-    derived = clean(row.get("derived")).lower() in ("true", "1", "yes")
+    band, exposure = read_number(where, row, "band"), read_number(where, row, "exposure")
+    if band is not None and not band.is_integer():
+        raise FactsError(f"band is no whole number: {band}", where, "Write a whole number")
     return [
-        RawFact(subject, relation, objects, where, language, id_, band, exposure, derived)
+        RawFact(
+            subject,
+            canonical_name(relation),
+            objects,
+            where,
+            language,
+            id_,
+            None if band is None else int(band),
+            exposure,
+            _truth(where, row, "derived"),
+        )
         for language, objects in texts.items()
     ]
+
+
+def _objects(where: str, row: Mapping[str, Any], language: str) -> dict[str, tuple[str, ...]]:
+    """Language -> right objects, each once."""
+    given = row.get("objects")
+    if isinstance(given, Mapping) and "str" not in given:
+        by_language = {str(code): value for code, value in given.items()}
+    else:
+        by_language = {language: row.get("object", given)}
+    return {
+        code: tuple(dict.fromkeys(many_texts(value, "object", where, FactsError)))
+        for code, value in by_language.items()
+    }
 
 
 def _refuse_empty(where: str, **values: object) -> None:
@@ -84,9 +105,35 @@ def _refuse_empty(where: str, **values: object) -> None:
         raise FactsError(f"empty {', '.join(empty)}", where, "Fill it or remove the line")
 
 
-def _number(where: str, row: Mapping[str, Any], column: str, kind: type) -> Any:
-    text = clean(row.get(column))
+def read_number(where: str, row: Mapping[str, Any], column: str) -> float | None:
+    """The finite number in a column, None where there is none.
+
+    Raises:
+        FactsError: It holds something else.
+    """
+    value = row.get(column)
+    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
+        value = float(value)
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    if isinstance(value, float) and math.isnan(value):  # how tables write a missing value
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not _finite(value):
+        raise FactsError(f"{column} is no number: {value!r}", where, "Write a number")
+    return float(value)
+
+
+def _finite(value: float) -> bool:
     try:
-        return kind(text) if text else None
-    except ValueError:
-        raise FactsError(f"{column} is no number: {text!r}", where, "Write a number") from None
+        return math.isfinite(float(value))
+    except OverflowError:  # a whole number of hundreds of digits
+        return False
+
+
+def _truth(where: str, row: Mapping[str, Any], column: str) -> bool:
+    value = row.get(column)
+    known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    found = known.get("" if value is None else str(value).strip().lower())
+    if found is None and value not in (None, ""):
+        raise FactsError(f"{column} is neither true nor false: {value!r}", where, "Write true")
+    return bool(found)

@@ -19,9 +19,11 @@ from typing import Any
 from broca.errors import FactsError
 
 from .names import canonical_name, field_of
-from .reading import Source, clean, line_of, normalise, read_toml
+from .reading import Source, line_of, normalise, read_toml
+from .texts import one_text
 
 ANY_LANGUAGE = "*"
+KEYS = ("templates", "field", "concept", "object_kind", "companion")
 SLOT_MEND = 'Write "{}" once, where the subject goes: "The capital of {} is"'
 
 
@@ -82,6 +84,11 @@ def read_templates(source: Source | Mapping[str, Any]) -> dict[str, RelationInfo
 
 def _info(name: str, entry: object, where: str, text: str) -> RelationInfo:
     entry = dict(entry) if isinstance(entry, Mapping) else {"templates": entry}
+    unknown = entry.keys() - KEYS
+    if unknown:
+        raise FactsError(
+            f"unknown key {sorted(unknown)[0]!r} of {name}", where, f"Known: {', '.join(KEYS)}"
+        )
     templates = entry.get("templates", {})
     if not isinstance(templates, Mapping):
         templates = {ANY_LANGUAGE: {"finding": templates}}
@@ -99,8 +106,19 @@ def _info(name: str, entry: object, where: str, text: str) -> RelationInfo:
         }
     return RelationInfo(
         templates=languages,
-        field=clean(entry.get("field")) or field_of(canonical_name(name)),
-        concept=clean(entry.get("concept")),
-        object_kind=clean(entry.get("object_kind")),
-        companion=bool(entry.get("companion", False)),
+        field=_text(entry, "field", where, name) or field_of(canonical_name(name)),
+        concept=_text(entry, "concept", where, name),
+        object_kind=_text(entry, "object_kind", where, name),
+        companion=_companion(entry, where, name),
     )
+
+
+def _text(entry: Mapping[str, Any], key: str, where: str, name: str) -> str:
+    return one_text(entry.get(key), f"{key} of {name}", where, FactsError)
+
+
+def _companion(entry: Mapping[str, Any], where: str, name: str) -> bool:
+    value = entry.get("companion", False)
+    if not isinstance(value, bool):
+        raise FactsError(f"companion of {name} is neither true nor false: {value!r}", where)
+    return value

@@ -17,6 +17,7 @@ from typing import Any
 
 from broca.errors import QuestionsError
 from broca.facts.reading import clean, line_of, normalise
+from broca.facts.texts import one_text
 
 from .question import AskedForm, Question, check_options
 
@@ -47,7 +48,7 @@ def _question(name: str, entry: Any, where: str) -> Question:
         raise QuestionsError(
             f"query {name} has no {', '.join(missing)}", where, f"{FORM}; there are: {there}"
         )
-    sentences, letters = entry["sentences"], entry["obj_label"]
+    sentences, letters = (_listed(entry, key, name, where) for key in ("sentences", "obj_label"))
     if len(sentences) != len(letters):
         raise QuestionsError(
             f"query {name} has {len(sentences)} prompts and {len(letters)} letters", where, FORM
@@ -57,18 +58,29 @@ def _question(name: str, entry: Any, where: str) -> Question:
         strict=True,
     )
     first = asked[0]
-    relation = clean(entry.get("relation"))
+    relation = one_text(entry.get("relation"), "relation", where, QuestionsError)
+    field = one_text(entry["relation_name"], "relation_name", where, QuestionsError)
     return Question(
         id=name,
         question=_shared_ending(heads),
         options=first.options,
         answer=first.answer,
-        field=clean(entry["relation_name"]),
-        language=clean(entry["relation_name"]) if relation else "en",
+        field=field,
+        language=field if relation else "en",
         labels=first.labels,
         relation=relation,
         asked=asked,
     )
+
+
+def _listed(entry: Mapping[str, Any], key: str, name: str, where: str) -> list[str]:
+    """The texts of a list, as they are."""
+    value = entry[key]
+    if not isinstance(value, list) or not all(isinstance(text, str) and text for text in value):
+        raise QuestionsError(f"{key} of query {name} is no list of texts", where, FORM)
+    for text in value:
+        one_text(text, key, where, QuestionsError, literal=True)
+    return value
 
 
 def _form(text: str, letter: str, where: str) -> tuple[str, AskedForm]:

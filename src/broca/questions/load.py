@@ -12,7 +12,8 @@ from broca.facts.reading import read_json, read_rows
 from .asked import read_asked
 from .build import Distractors, OpenQuestion, build_questions, close_questions
 from .question import Question, check_distinct, choose_per_field
-from .rows import AnswerKind, Columns, RowFormat, question_from_row
+from .rows import Columns, RowFormat, questions_from_rows
+from .which import AnswerKind
 from .wordings import load_wordings
 
 FORMATS = 'Give a .json file of ready-made prompts, a .jsonl, .csv or .tsv file, or "atlas"'
@@ -42,7 +43,8 @@ def load_questions(
         fields: Only these.
         per_field: At most so many per field and language, drawn by seed.
         columns: Our column name -> the file's. `options` may name one column per option.
-        answer_kind: How a file gives the answer: "text", "label", "index" or "auto".
+        answer_kind: How a file gives the answer: "text", "label", "index" (a position from 0),
+            "index-from-1", or "auto": the one that fits the whole file.
         n_options: Options of questions that have none yet.
         distractors: For "atlas": wrong options of the same relation or of the same "subject".
         redraw: Every prompt of a question without options draws its own wrong ones.
@@ -108,10 +110,10 @@ def _read(path: Path, form: RowFormat) -> list[Question | OpenQuestion]:
         return [*read_asked(document, text, str(path))]
     if path.suffix not in (".jsonl", ".csv", ".tsv"):
         raise QuestionsError(f"files of kind {path.suffix!r} are not known", str(path), FORMATS)
-    return [
-        question_from_row(row, where, form, f"{path.stem}-{number:04d}")
-        for number, (where, row) in enumerate(read_rows(path, QuestionsError), start=1)
-    ]
+    rows = enumerate(read_rows(path, QuestionsError), start=1)
+    return questions_from_rows(
+        ((where, f"{path.stem}-{number:04d}", row) for number, (where, row) in rows), form
+    )
 
 
 def _only(questions: list[Question], name: str, wanted: Iterable[str] | None) -> list[Question]:

@@ -22,14 +22,15 @@ from pathlib import Path
 from typing import Any
 
 from broca.errors import QuestionsError
-from broca.facts.reading import Source, clean, normalise, read_toml
+from broca.facts.reading import Source, normalise, read_toml
 from broca.facts.seeding import stable_number
+from broca.facts.texts import one_text
 
 from .build import OpenQuestion, close_questions
 from .load import close_open
 from .question import Question, check_distinct, choose_per_field
 from .records import read_hub, read_local
-from .rows import RowFormat, question_from_row
+from .rows import RowFormat, questions_from_rows
 from .write import write_questions
 
 MAPPINGS = ("mmlu", "mlama")
@@ -120,13 +121,16 @@ def choice_questions(
     """
     form = RowFormat(mapping.get("columns", {}), mapping.get("answer_kind", "auto"))
     names: Mapping[str, str] = mapping.get("fields", {})
+    kept: list[tuple[str, str, Row]] = []
+    values: list[str] = []
+    for where, row in rows:
+        value = one_text(form.value(row, "field", where), "field", where, QuestionsError)
+        if not names or value in names:
+            kept.append((where, _row_id(value, row, form, where), row))
+            values.append(value)
     found: list[Question | OpenQuestion] = []
     texts: set[tuple[object, ...]] = set()
-    for where, row in rows:
-        value = clean(form.value(row, "field", where))
-        if names and value not in names:
-            continue
-        question = question_from_row(row, where, form, _row_id(value, row, form, where))
+    for value, question in zip(values, questions_from_rows(kept, form), strict=True):
         if names:
             question = _with_field(question, names[value])
         content = (question.language, question.field, question.question)
@@ -140,7 +144,8 @@ def choice_questions(
 
 def _row_id(field: str, row: Row, form: RowFormat, where: str) -> str:
     """An id that depends on the content, so that files in another order give the same one."""
-    text = normalise(form.value(row, "question", where))
+    value = form.value(row, "question", where)
+    text = one_text(value, "question", where, QuestionsError, normalise)
     return f"{field}-{stable_number(0, text):016x}"
 
 
@@ -226,7 +231,9 @@ def _cloze_values(row: Row, columns: Mapping[str, str], where: str) -> dict[str,
         raise QuestionsError(
             f"no column {', '.join(missing)}", where, f"Columns there: {', '.join(row) or 'none'}"
         )
-    return {name: clean(row[columns.get(name, name)]) for name in names}
+    return {
+        name: one_text(row[columns.get(name, name)], name, where, QuestionsError) for name in names
+    }
 
 
 def _require_rows(found: object, what: str) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from broca.errors import QuestionsError
 from broca.facts.reading import Source, read_toml
 
+_KINDS = {"text": str, "option": str, "name": str, "trained": bool}
 FORM = 'Each needs text = "... {question} ... {options} ..." and option = "{label}. {option}"'
 
 
@@ -37,7 +38,7 @@ class ChoiceWording:
         try:
             complete = "\0Q" in self.render("\0Q", ("\0O",), ("\0L",))
             filled = self.render("", ("\0O",), ("\0L",))
-        except (KeyError, IndexError, ValueError):
+        except (KeyError, IndexError, ValueError, AttributeError, TypeError):
             complete, filled = False, ""
         if not complete or "\0O" not in filled or "\0L" not in filled:
             raise QuestionsError("a wording lacks a slot or has a stray one", self.text, FORM)
@@ -76,16 +77,20 @@ def _load(path: Source) -> Mapping[str, tuple[ChoiceWording, ...]]:
 
 
 def _read(language: str, entries: object, where: str) -> tuple[ChoiceWording, ...]:
-    if not isinstance(entries, list) or not all(
-        isinstance(entry, dict) and {"text", "option"} <= entry.keys() for entry in entries
-    ):
+    if not isinstance(entries, list) or not all(map(_is_wording, entries)):
         raise QuestionsError(f"malformed wordings for language {language!r}", where, FORM)
     return tuple(
         ChoiceWording(
             text=entry["text"],
             option=entry["option"],
-            name=str(entry.get("name", number)),
-            trained=bool(entry.get("trained", True)),
+            name=entry.get("name", str(number)),
+            trained=entry.get("trained", True),
         )
         for number, entry in enumerate(entries, start=1)
     )
+
+
+def _is_wording(entry: object) -> bool:
+    if not isinstance(entry, dict) or not {"text", "option"} <= entry.keys() <= _KINDS.keys():
+        return False
+    return all(isinstance(value, _KINDS[key]) for key, value in entry.items())

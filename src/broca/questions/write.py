@@ -35,4 +35,4 @@ def write_questions(questions: Iterable[Question], path: str | Path) -> Path:
 def _to_row(question: Question) -> dict[str, object]:
     """The fields that say something; the answer as text, for human readers."""
     row = {name: value for name, value in asdict(question).items() if value not in ("", ())}
-    return {**row, "answer": question.right}
+    return {**row, "answer": question.right, "answer_kind": "text"}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from broca.errors import RecipeError
+from broca.questions.which import AnswerKind
 from broca.scores import QUERY_METHODS, QueryScoreConfig
 
 
@@ -61,7 +62,7 @@ class QueriesConfig:
 
     questions: str = "atlas"
     columns: dict[str, str | list[str]] | None = None
-    answer_kind: Literal["auto", "text", "label", "index"] = "auto"
+    answer_kind: AnswerKind = "auto"
     fields: tuple[str, ...] | None = None
     languages: tuple[str, ...] | None = None
     per_field: int | None = None

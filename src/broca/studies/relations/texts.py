@@ -10,15 +10,15 @@ All three are the user's own or come with atlas:
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
 
 from broca.errors import FactsError
+from broca.facts.reading import read_rows
+from broca.facts.tables import read_number
+from broca.facts.texts import one_text
 
 CONCEPT_ALIASES = {"landmark": "place", "athlete": "person"}
 KIND_ALIASES = {"sport position": "position", "sport_position": "position"}
@@ -68,26 +68,24 @@ def load_frequencies(source: str) -> dict[str, float]:
         FactsError: The file is missing or has no column of frequencies, or one is no number.
     """
     path = _place(source, "exposure.csv")
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise FactsError("the frequencies cannot be read", str(path), str(error)) from error
-    reader = csv.DictReader(lines)
-    columns = reader.fieldnames or []
+    rows = list(read_rows(path, FactsError))
+    columns = rows[0][1].keys() if rows else set()
     value = next((name for name in FREQUENCY_COLUMNS if name in columns), None)
-    if value is None or not ("id" in columns or {"relation", "subject"} <= set(columns)):
+    if value is None or not ("id" in columns or {"relation", "subject"} <= columns):
         raise FactsError(
             "the frequencies lack a column",
             str(path),
             f"Give id (or relation and subject) and one of {', '.join(FREQUENCY_COLUMNS)}",
         )
+    names = ("id",) if "id" in columns else ("relation", "subject")
     found = {}
-    for number, row in enumerate(reader, start=2):
-        try:
-            key = row["id"] if "id" in columns else f"{row['relation']}:{row['subject']}"
-            found[key] = float(row[value])
-        except (TypeError, ValueError):
-            raise FactsError(f"no number in column {value}", f"{path}, line {number}") from None
+    for where, row in rows:
+        key = ":".join(one_text(row[name], name, where, FactsError) for name in names)
+        number = read_number(where, row, value)
+        if number is None or number < 0:
+            raise FactsError(f"no frequency in column {value}", where, "Write a number from 0 on")
+        if found.setdefault(key, number) != number:
+            raise FactsError(f"{key!r} has two frequencies", where, "Keep one of them")
     return found
 
 
@@ -100,22 +98,9 @@ def _place(source: str, name: str) -> Traversable | Path:
     return files("broca") / "atlas" / name if source == "atlas" else Path(source)
 
 
-def _records(
-    source: str, name: str, keys: tuple[str, ...]
-) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    path = _place(source, name)
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise FactsError("the sentences cannot be read", str(path), str(error)) from error
-    for number, line in enumerate(lines, start=1):
-        where = f"{path}, line {number}"
-        try:
-            record = json.loads(line) if line.strip() else None
-        except json.JSONDecodeError as error:
-            raise FactsError(f"this line is no JSON: {error.msg}", where) from error
-        if record is None:
-            continue
-        if not isinstance(record, dict) or not all(isinstance(record.get(k), str) for k in keys):
+def _records(source: str, name: str, keys: tuple[str, ...]) -> Iterator[tuple[str, dict[str, str]]]:
+    for where, row in read_rows(_place(source, name), FactsError):
+        record = {key: one_text(row.get(key), key, where, FactsError) for key in keys}
+        if not all(record.values()):
             raise FactsError("a sentence lacks an entry", where, f"Needed: {', '.join(keys)}")
         yield where, record
