@@ -51,7 +51,7 @@ def test_question_marks_of_a_subject_do_not_count() -> None:
     relation = Relation("ceo", (fact,), {"finding": ("The CEO of {} is",)})
     (prompt,) = render_fact_prompts(relation)
     assert prompt.text == "The CEO of Who? Weekly is? Answer:"
-    assert render_fact_prompts(relation, ending=False)[0].text == "The CEO of Who? Weekly is"
+    assert render_fact_prompts(relation, form="cloze")[0].text == "The CEO of Who? Weekly is"
 
 
 def test_prompt_carries_its_fact() -> None:
@@ -91,9 +91,9 @@ def test_ids_are_unique_over_sets_endings_and_wordings() -> None:
     prompts = [
         prompt
         for template_set in ("finding", "robustness")
-        for ending in (True, False)
+        for form in ("question", "cloze")
         for prompt in render_fact_prompts(
-            relations, template_set=template_set, ending=ending, every_wording=True
+            relations, template_set=template_set, form=form, every_wording=True
         )
     ]
     assert len({p.id for p in prompts}) == len({(p.text, p.relation) for p in prompts})

@@ -13,7 +13,13 @@ from broca.responses import POOLINGS, record_responses
 from tiny import TEXTS, tiny_model, tiny_tokenizer
 
 PROMPTS = [
-    Prompt(id=f"p{n}", text=text, answers=("x",), subject_span=(0, len(text.split()[0])))
+    Prompt(
+        id=f"p{n}",
+        text=text,
+        answers=("x",),
+        subject_span=(0, len(text.split()[0])),
+        asked_span=(len(text.split()[0]), len(text)) if n % 2 and " " in text else None,
+    )
     for n, text in enumerate(TEXTS)
 ]
 
@@ -30,6 +36,14 @@ def plain_response(model, prompt, site, layer, pooling):
         return values[1:].mean(0)
     if pooling == "last":
         return values[-1]
+    if pooling == "asked":
+        start, end = prompt.asked_span or (0, len(prompt.text))
+        rows = [
+            values[i]
+            for i, (a, b) in enumerate(encoding.offset_mapping)
+            if set(range(a, b)) & set(range(start, end))
+        ]
+        return sum(rows) / len(rows)
     end = prompt.subject_span[1]
     token = next(i for i, (a, b) in enumerate(encoding.offset_mapping) if a < end <= b)
     return values[token]

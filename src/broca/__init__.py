@@ -27,7 +27,13 @@ if TYPE_CHECKING:
     from broca.model import LanguageModel, Layout, Part, TokenBatch
     from broca.neurons import ModelIdentity, Neuron, NeuronIndex, NeuronSet, uniform_random
     from broca.prediction import NeuronPredictor, record_options
-    from broca.prompts import ChoicePrompt, Prompt, render_fact_prompts, render_question_prompts
+    from broca.prompts import (
+        ChoicePrompt,
+        Prompt,
+        render_fact_prompts,
+        render_question_prompts,
+        render_word_prompts,
+    )
     from broca.questions import Question, build_questions, load_questions
     from broca.readout import find_firings, read_values
     from broca.responses import Responses, record_responses
@@ -64,7 +70,13 @@ _HOMES = {
     "model": ("LanguageModel", "Layout", "Part", "TokenBatch"),
     "neurons": ("ModelIdentity", "Neuron", "NeuronIndex", "NeuronSet", "uniform_random"),
     "prediction": ("NeuronPredictor", "record_options"),
-    "prompts": ("ChoicePrompt", "Prompt", "render_fact_prompts", "render_question_prompts"),
+    "prompts": (
+        "ChoicePrompt",
+        "Prompt",
+        "render_fact_prompts",
+        "render_question_prompts",
+        "render_word_prompts",
+    ),
     "questions": ("Question", "build_questions", "load_questions"),
     "readout": ("find_firings", "read_values"),
     "responses": ("Responses", "record_responses"),
@@ -130,6 +142,7 @@ __all__ = [
     "record_responses",
     "render_fact_prompts",
     "render_question_prompts",
+    "render_word_prompts",
     "replace_fact",
     "save_edited",
     "score_expertise",

@@ -27,7 +27,7 @@ from broca.neurons import NeuronIndex, digest_of
 from broca.progress import track
 from broca.prompts import Prompt
 
-POOLINGS = ("mean", "mean-no-bos", "last", "subject-last")
+POOLINGS = ("mean", "mean-no-bos", "asked", "last", "subject-last")
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,9 @@ def record_responses(
         prompts: What it reads.
         sites: Which sites.
         pooling: ``mean`` over the prompt's real tokens, BOS included (paper B's ancestor code);
-            ``mean-no-bos``; ``last`` token; ``subject-last``, the subject's last token.
+            ``mean-no-bos``; ``asked``, mean over the tokens of the asked wording, without
+            demonstrations, ending and markup; ``last`` token; ``subject-last``, the subject's
+            last token.
         folder: Where to keep the blocks, in a subfolder by key; a finished one is reused. In
             memory if None.
         batch_size: Prompts per pass.
@@ -185,6 +187,10 @@ def _weights(
         return mask / mask.sum(1, keepdim=True)
     weights = torch.zeros_like(mask)
     for row, prompt in enumerate(prompts):
+        if pooling == "asked":
+            where = _asked_tokens(model, prompt)
+            weights[row, where] = 1 / len(where)
+            continue
         weights[row, -1 if pooling == "last" else _subject_token(model, prompt)] = 1
     return weights
 
@@ -203,6 +209,21 @@ def _subject_token(model: LanguageModel, prompt: Prompt) -> int:
     if not covering:
         raise ScoreError("No token ends the subject of a prompt", repr(prompt.text))
     return covering[0] - len(spans)
+
+
+def _asked_tokens(model: LanguageModel, prompt: Prompt) -> list[int]:
+    """Positions of the asked wording's tokens, counted from the prompt's end.
+
+    A token that reaches into the wording counts, such as one that begins with the space before
+    it. Special tokens stand for no characters and never count.
+    """
+    start, end = prompt.asked_span or (0, len(prompt.text))
+    spans = model.tokenizer(prompt.text, return_offsets_mapping=True)["offset_mapping"]
+    inside = [i for i, (left, right) in enumerate(spans) if left < end and right > start]
+    inside = [i for i in inside if spans[i][1] > spans[i][0]]
+    if not inside:
+        raise ScoreError("No token of a prompt is asked", repr(prompt.text))
+    return [i - len(spans) for i in inside]
 
 
 def _finish(

@@ -153,9 +153,9 @@ def paraphrases(relation: Relation, fact: Fact, template_set: str = "finding") -
     alone = replace(relation, facts=(fact,))
     return [
         prompt
-        for ending in (True, False)
+        for form in ("question", "cloze")
         for prompt in render_fact_prompts(
-            alone, template_set=template_set, ending=ending, every_wording=True
+            alone, template_set=template_set, form=form, every_wording=True
         )
     ]
 

@@ -27,6 +27,7 @@ from broca.model.blocks import (
     widths_of,
     write_part,
 )
+from broca.model.chat import chat_text
 from broca.model.finite import require_finite
 from broca.model.loading import fingerprint, load_module
 from broca.model.resume import KeysValues, Pass, inputs_kept, passed_over
@@ -219,6 +220,14 @@ class LanguageModel:
         for text, ids in zip(texts, encoded, strict=True):
             self.check_length(ids, text)
         return encoded
+
+    def chat(self, message: str) -> str:
+        """The text to read for a user's message, in the tokenizer's chat template.
+
+        Raises:
+            PromptError: The tokenizer has none.
+        """
+        return chat_text(self.tokenizer, message)
 
     def check_length(self, ids: Sequence[int], text: str) -> None:
         """Refuse a prompt without tokens or beyond the context.

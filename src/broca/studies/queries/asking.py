@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from broca.errors import PromptError, QuestionsError
+from broca.errors import QuestionsError
 from broca.facts.seeding import stable_number
+from broca.model.chat import chat_text
 from broca.prompts import ChoicePrompt, Prompt, render_question_prompts
 from broca.questions import Question, load_questions
 from broca.studies.queries.config import QueriesConfig
@@ -99,21 +100,7 @@ def in_chat(prompt: ChoicePrompt, tokenizer: Any) -> ChoicePrompt:
     Raises:
         PromptError: The tokenizer has no chat template.
     """
-    if not getattr(tokenizer, "chat_template", None):
-        raise PromptError(
-            "this tokenizer has no chat template",
-            mend="Use a chat model, or leave --chat-template out",
-        )
-    turn = [{"role": "user", "content": prompt.text}]
-    text = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
-    start = tokenizer.bos_token
-    # templates write the BOS token that tokenizers add once more
-    if (
-        start
-        and text.startswith(start)
-        and tokenizer("x").input_ids[:1] == [tokenizer.bos_token_id]
-    ):
-        text = text.removeprefix(start)
+    text = chat_text(tokenizer, prompt.text)
     return replace(prompt, id=f"{prompt.id}/chat", text=text)
 
 

@@ -92,7 +92,7 @@ class Portion:
             for letters in listed
         ]
         asked += [[p.id, p.text, list(p.answers)] for p in self.free.values()]
-        names = ("site", "method", "n_steps", "path", "form", "attribution_dtype")
+        names = ("site", "method", "n_steps", "path", "branches", "attribution_dtype")
         return {
             "attributed": asked,
             "scores": asdict(config.scores),
@@ -126,7 +126,7 @@ class Attributing:
             "n_steps": config.n_steps,
             "method": config.method,
             "path": config.path,
-            "form": config.form,
+            "form": config.branches,
             "internal_batch_size": config.internal_batch_size,
             "dtype": config.attribution_dtype,
         }

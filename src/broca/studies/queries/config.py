@@ -35,7 +35,7 @@ class QueriesConfig:
         method: Rule of integration; see `broca.attribute_neurons`.
         n_steps: Nodes of the rule.
         path: Path over a norm behind the MLP; see `broca.attribute_neurons`.
-        form: Form of the computation; see `broca.attribute_neurons`.
+        branches: Form of the computation; see `broca.attribute_neurons`.
         internal_batch_size: Branch rows at once.
         attribution_dtype: Precision of attributions.
         t: A neuron enters a cluster above this share of the largest attribution.
@@ -77,7 +77,7 @@ class QueriesConfig:
     method: str = "auto"
     n_steps: int | None = None
     path: str = "frozen-norm"
-    form: str = "auto"
+    branches: str = "auto"
     internal_batch_size: int | None = None
     attribution_dtype: str = "float32"
     t: float = 0.2
