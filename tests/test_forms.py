@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broca.errors import PromptError
@@ -88,6 +88,7 @@ def test_demonstrations_come_one_a_line_in_the_asked_wording() -> None:
             assert subject != prompt.subject
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.sampled_from("abcdefgh"), st.sampled_from("xyz")), min_size=1, max_size=20
