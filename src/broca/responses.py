@@ -218,7 +218,7 @@ def _asked_tokens(model: LanguageModel, prompt: Prompt) -> list[int]:
     it. Special tokens stand for no characters and never count.
     """
     start, end = prompt.asked_span or (0, len(prompt.text))
-    spans = model.tokenizer(prompt.text, return_offsets_mapping=True)["offset_mapping"]
+    spans = model.token_spans(prompt.text)
     inside = [i for i, (left, right) in enumerate(spans) if left < end and right > start]
     inside = [i for i in inside if spans[i][1] > spans[i][0]]
     if not inside:
