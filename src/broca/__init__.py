@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         replace_fact,
         save_edited,
     )
+    from broca.effects import Effects, SetEffects, ablate_each, ablate_sets
     from broca.errors import BrocaError
     from broca.estimates import Estimate
     from broca.facts import Fact, Relation, Relations, load_relations
@@ -62,6 +63,7 @@ _HOMES = {
         "replace_fact",
         "save_edited",
     ),
+    "effects": ("Effects", "SetEffects", "ablate_each", "ablate_sets"),
     "errors": ("BrocaError",),
     "estimates": ("Estimate",),
     "facts": ("Fact", "Relation", "Relations", "load_relations"),
@@ -100,6 +102,7 @@ __all__ = [
     "BrocaError",
     "ChoicePrompt",
     "Deactivate",
+    "Effects",
     "Estimate",
     "Fact",
     "FactEditConfig",
@@ -122,8 +125,11 @@ __all__ = [
     "Relations",
     "Responses",
     "Scale",
+    "SetEffects",
     "TokenBatch",
     "ValueVectors",
+    "ablate_each",
+    "ablate_sets",
     "answer_prompts",
     "attribute_answer_tokens",
     "attribute_neurons",

@@ -42,6 +42,10 @@ class InterventionError(BrocaError):
     """An intervention cannot be applied."""
 
 
+class EffectError(BrocaError):
+    """Effects of neurons cannot be measured."""
+
+
 class ScoreError(BrocaError):
     """Scores cannot be computed from these responses or attributions."""
 

@@ -16,7 +16,6 @@ from broca.model.finite import require_finite
 from broca.model.language_model import LanguageModel
 
 
-@torch.no_grad()
 def run_last_tokens(model: LanguageModel, base: BasePass, n_copies: int) -> Tensor:
     """Logits of copies of the last token, by whatever hooks are active.
 

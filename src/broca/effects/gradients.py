@@ -1,0 +1,50 @@
+"""Gradients of the objective by all hidden neurons at the last position: one backward pass.
+
+The last token runs once on the prefix's keys and values, forward and backward; the prefix gets no
+gradient, since nothing before the last token is replaced. Gradient times change of value is the
+first-order estimate of a neuron's effect (attribution patching, Nanda 2023; AtP, arXiv 2403.00745).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import Tensor
+
+from broca.effects.aims import Aim, read_all
+from broca.model import LanguageModel
+from broca.model.branches import BasePass, BranchesRefusedError, run_rows
+from broca.model.last_tokens import run_last_tokens
+
+Drive = Callable[[LanguageModel, BasePass, int], Tensor]
+
+
+def hidden_gradients(model: LanguageModel, base: BasePass, aims: Sequence[Aim]) -> Tensor:
+    """Gradient of each prompt's objective by its hidden values, float32 [prompt, layer, neuron]."""
+    try:
+        return _gradients(model, base, aims, run_last_tokens)
+    except BranchesRefusedError:
+        return _gradients(model, base, aims, run_rows)
+
+
+def _gradients(model: LanguageModel, base: BasePass, aims: Sequence[Aim], drive: Drive) -> Tensor:
+    added = [torch.zeros_like(values, requires_grad=True) for values in base.hidden]
+    with torch.enable_grad(), added_at_last(model, added):
+        logits = drive(model, base, 1)[:, -1]
+        found = torch.autograd.grad(read_all(aims, logits).sum(), added)
+    return torch.stack([gradient.float().to(logits.device) for gradient in found], 1)
+
+
+@contextmanager
+def added_at_last(model: LanguageModel, added: Sequence[Tensor]) -> Iterator[None]:
+    """Add to every layer's hidden values, [prompt, neuron] each, in passes of one token."""
+    with ExitStack() as stack:
+        for layer, change in enumerate(added):
+
+            def add(values: Tensor, change: Tensor = change) -> Tensor:
+                return values + change.unsqueeze(1)
+
+            stack.enter_context(model.touch("hidden", layer, add))
+        yield
