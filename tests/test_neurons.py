@@ -139,12 +139,40 @@ def test_refusals(tmp_path):
         ({"version": 99}, "version 99"),
         ({"layer": None}, "malformed"),
         ({"layer": [7]}, "outside the model"),
+        ({"version": True}, "version True"),
+        *(({"index": [bad]}, r"malformed: index\.0") for bad in (1.5, 1.0, "1", True, None, -1)),
+        *(({"layer": [bad]}, r"malformed: layer\.0") for bad in (0.5, "0", False, 2**40)),
+        ({"site": ["gates"]}, r"malformed: site\.0"),
+        ({"site": "gate"}, "malformed: site"),
+        ({"score": ["0.5"]}, r"malformed: score\.0"),
+        ({"score": [float("nan")]}, r"malformed: score\.0"),
+        ({"name": 3}, "malformed: name"),
+        ({"model": {**content["model"], "n_layers": "3"}}, r"model\.n_layers"),
+        ({"model": {**content["model"], "widths": {"gate": 4.0}}}, r"model\.widths"),
     ):
         path.write_text(json.dumps({**content, **change}))
         with pytest.raises(NeuronError, match=message):
             NeuronSet.load(path)
     path.write_text("{")
-    with pytest.raises(NeuronError, match="Malformed JSON"):
+    with pytest.raises(NeuronError, match="malformed JSON"):
         NeuronSet.load(path)
-    with pytest.raises(NeuronError, match="Cannot read"):
+    with pytest.raises(NeuronError, match="no such file"):
         NeuronSet.load(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize("index", [1.5, 1.0, "1", True, None, -1, 2**31])
+def test_places_are_whole_numbers(index):
+    with pytest.raises(NeuronError, match="no layer and no index"):
+        make([Neuron("gate", 0, index)])
+
+
+@pytest.mark.parametrize("text", ["gate:0:1.5", "gate:0:True", "gate:0:-1", "gate:0:²", "gate:0"])
+def test_typed_places_are_whole_numbers(text):
+    with pytest.raises(NeuronError, match="is not a neuron"):
+        Neuron.parse(text)
+
+
+def test_arrays_of_places_are_whole_numbers():
+    whole = np.array([0], dtype=np.int32)
+    with pytest.raises(NeuronError, match="no whole number"):
+        NeuronSet(IDENTITY, whole, whole, np.array([1.5]), np.array([np.nan]))

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import json
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
-
 from broca.errors import RecipeError
+from broca.reading import parse_toml, read_text
+from broca.settings import NotASettingError, adapters_of, read_setting, refused
 
 Config = TypeVar("Config")
 
@@ -37,14 +36,9 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, An
         RecipeError: No such file, no valid TOML, or a malformed override.
     """
     path = Path(path)
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise _missing(path) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"the recipe cannot be read: {error}", where=str(path)) from error
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"the recipe is no valid TOML: {error}", where=str(path)) from error
+    if not path.exists():
+        raise _missing(path)
+    values = parse_toml(read_text(path, RecipeError), str(path), RecipeError)
     values.pop("format", None)  # a run's config.toml names the format of its folder
     return apply_overrides(values, overrides)
 
@@ -98,7 +92,7 @@ def build_config(config: type[Config], values: Mapping[str, Any], where: str = "
             has a value of the wrong type. Whatever else the dataclass refuses comes through.
     """
     fields = {field.name: field for field in dataclasses.fields(config) if field.init}  # pyright: ignore
-    types = get_type_hints(config)
+    types, adapters = get_type_hints(config), adapters_of(config)
     for name in values:
         if name not in fields:
             raise _unknown(name, fields, where)
@@ -106,7 +100,10 @@ def build_config(config: type[Config], values: Mapping[str, Any], where: str = "
         if name not in values and _is_required(field):
             raise RecipeError(f"the setting {name!r} is missing", where=where)
     return config(
-        **{name: _field_value(types[name], value, name, where) for name, value in values.items()}
+        **{
+            name: _field_value(types[name], value, name, where, adapters[name])
+            for name, value in values.items()
+        }
     )
 
 
@@ -124,22 +121,20 @@ def _unknown(name: str, known: Iterable[str], where: str) -> RecipeError:
     )
 
 
-def _field_value(wanted: Any, value: Any, name: str, where: str) -> Any:
+def _field_value(wanted: Any, value: Any, name: str, where: str, adapter: Any) -> Any:
     if dataclasses.is_dataclass(wanted) and isinstance(value, Mapping):
         return build_config(wanted, value, where=f"{where}, table {name!r}")  # pyright: ignore
-    adapter: TypeAdapter[Any] = TypeAdapter(wanted)  # pyright: ignore
     if isinstance(value, Given):
         candidates = _readings(value)
     else:
         candidates = iter([_plain(value), None] if value == "none" else [_plain(value)])
-    reason = ""
+    reasons = []
     for candidate in candidates:
         try:
-            return adapter.validate_json(json.dumps(candidate, default=str), strict=True)
-        except ValidationError as error:
-            first = error.errors()[0]
-            reason = reason or f"{first['msg'][:1].lower()}{first['msg'][1:]}"
-    raise RecipeError(f"the setting {name!r} cannot be {value!r}: {reason}", where=where)
+            return read_setting(adapter, candidate)
+        except NotASettingError as reason:
+            reasons.append(reason)
+    raise refused(name, value, reasons[0], where)
 
 
 def _plain(value: Any) -> Any:
@@ -151,11 +146,11 @@ def _plain(value: Any) -> Any:
 
 def _readings(text: Given) -> Iterator[Any]:
     """What a typed text can mean, the most literal reading first."""
-    try:
-        yield tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        if text.lower() in ("true", "false"):
-            yield text.lower() == "true"
+    literal = _as_toml(text)
+    if literal is not None:
+        yield literal
+    elif text.lower() in ("true", "false"):
+        yield text.lower() == "true"
     yield str(text)
     yield [_item(part.strip()) for part in text.split(",") if part.strip()]
     yield [part.strip() for part in text.split(",") if part.strip()]
@@ -163,11 +158,18 @@ def _readings(text: Given) -> Iterator[Any]:
         yield None
 
 
-def _item(text: str) -> Any:
+def _as_toml(text: str) -> Any:
+    """The one TOML value a text is, None where it is none."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
+        values = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):  # no TOML, thousands of digits, or nested as deeply
+        return None
+    return values["value"] if len(values) == 1 else None
+
+
+def _item(text: str) -> Any:
+    literal = _as_toml(text)
+    return text if literal is None else literal
 
 
 def config_values(config: Any) -> dict[str, Any]:

@@ -36,6 +36,15 @@ from broca.model import LanguageModel
 from broca.model.resume import passed_over
 from broca.neurons import NeuronIndex, NeuronSet
 from broca.prompts import Prompt, render_fact_prompts
+from broca.settings import (
+    Count,
+    CountFrom0,
+    NotNegative,
+    Positive,
+    Seed,
+    Share,
+    check_settings,
+)
 
 
 @dataclass(frozen=True)
@@ -57,30 +66,20 @@ class FactEditConfig:
         seed: Draws the other prompts.
     """
 
-    n_neurons: int = 16
-    max_change: float = 1.0
-    max_total: float = 0.7
-    n_steps: int = 25
-    step_size: float = 0.1
-    target: float = 0.8
-    locality: float = 4.0
-    n_others: int = 8
-    n_nodes: int = 6
+    n_neurons: Count = 16
+    max_change: Positive = 1.0
+    max_total: Positive = 0.7
+    n_steps: Count = 25
+    step_size: Positive = 0.1
+    target: Share = 0.8
+    locality: NotNegative = 4.0
+    n_others: CountFrom0 = 8
+    n_nodes: Count = 6
     template_set: str = "finding"
-    seed: int = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
-        wrong = [
-            name
-            for name in ("n_neurons", "n_steps", "n_nodes", "max_change", "max_total", "step_size")
-            if getattr(self, name) <= 0
-        ]
-        if self.locality < 0 or self.n_others < 0:
-            wrong.append("locality or n_others")
-        if not 0 < self.target < 1:
-            wrong.append("target")
-        if wrong:
-            raise EditError(f"{', '.join(wrong)} out of range", mend="See FactEditConfig.")
+        check_settings(self, EditError)
 
 
 @dataclass(frozen=True, eq=False)

@@ -38,10 +38,14 @@ def read_toml(path: Source, error: type[BrocaError]) -> tuple[dict[str, Any], st
 
 def read_rows(path: Source, error: type[BrocaError]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Rows of a JSONL, CSV or TSV file, each with its place ("file, line 7")."""
-    text = read_text(path, error)
     if path.name.endswith(".jsonl"):
-        return _jsonl_rows(path, text, error)
-    return iter(read_cells(path, text, error))
+        return read_lines(path, error)
+    return iter(read_cells(path, read_text(path, error), error))
+
+
+def read_lines(path: Source, error: type[BrocaError]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Rows of a file with a JSON object on each line, whatever the file is called."""
+    return _jsonl_rows(path, read_text(path, error), error)
 
 
 def _jsonl_rows(

@@ -18,7 +18,7 @@ from broca.neurons.digest import short_hash
 from broca.neurons.draw import draw_matched
 from broca.neurons.identity import ModelIdentity
 from broca.neurons.set_file import fields_of, read_content, write_set
-from broca.neurons.sites import CODES, SITES, Neuron, check_site
+from broca.neurons.sites import CODES, SITES, Neuron, check_place, check_site
 
 # A gated unit i of a layer is one thing seen from three tensors.
 _UNIT_SITES = (CODES["gate"], CODES["up"], CODES["hidden"])
@@ -67,6 +67,11 @@ class NeuronSet:
         lengths = {len(a) for a in (self.sites, self.layers, self.indices, self.scores)}
         if len(lengths) != 1:
             raise NeuronError("The arrays of a neuron set differ in length", self.name or None)
+        for array in (self.sites, self.layers, self.indices):
+            if len(array) and not np.issubdtype(array.dtype, np.integer):
+                raise NeuronError(
+                    f"A neuron's place is no whole number: {array[0]!r}", self.name or None
+                )
         for code in np.unique(self.sites):
             here = self.sites == code
             width = self.identity.width(SITES[code])
@@ -88,10 +93,10 @@ class NeuronSet:
     @classmethod
     def of(cls, neurons: Iterable[Neuron], identity: ModelIdentity, **about: Any) -> NeuronSet:
         """Make a set of single neurons, in the order given."""
-        listed = list(neurons)
+        listed = [check_place(neuron) for neuron in neurons]
         return cls(
             identity,
-            np.array([CODES[check_site(n.site)] for n in listed], dtype=np.int8),
+            np.array([CODES[n.site] for n in listed], dtype=np.int8),
             np.array([n.layer for n in listed], dtype=np.int32),
             np.array([n.index for n in listed], dtype=np.int32),
             np.full(len(listed), np.nan),
@@ -271,8 +276,4 @@ class NeuronSet:
         Raises:
             NeuronError: If the file is missing, malformed or of a newer format.
         """
-        content = read_content(Path(path))
-        try:
-            return cls(**fields_of(content))
-        except (KeyError, TypeError, ValueError) as error:
-            raise NeuronError(f"The set is malformed: {error!r}", str(path)) from error
+        return cls(**fields_of(read_content(Path(path)), str(path)))

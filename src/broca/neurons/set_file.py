@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from broca.errors import NeuronError, RunError
 from broca.neurons.identity import ModelIdentity
-from broca.neurons.sites import CODES, SITES, check_site
+from broca.neurons.sites import CODES, SITES
+from broca.reading import parse_json, read_text
 
 if TYPE_CHECKING:
     from broca.neurons.neuron_set import NeuronSet
@@ -41,7 +43,7 @@ def write_set(neurons: NeuronSet, path: Path) -> Path:
         "site": [SITES[code] for code in neurons.sites],
         "layer": neurons.layers.tolist(),
         "index": neurons.indices.tolist(),
-        "score": [None if np.isnan(s) else s for s in neurons.scores.tolist()],
+        "score": [s if np.isfinite(s) else None for s in neurons.scores.tolist()],
     }
     beside = path.with_name(f".{path.name}.part")
     try:
@@ -59,48 +61,71 @@ def read_content(path: Path) -> dict[str, Any]:
     Raises:
         NeuronError: If the file is missing, no neuron set, or of a newer format.
     """
-    content = _read_json(path)
-    if content.get("format") != "broca.neuron-set":
+    content = parse_json(read_text(path, NeuronError), str(path), NeuronError)
+    if not isinstance(content, dict) or content.get("format") != "broca.neuron-set":
         raise NeuronError("This is not a neuron set", str(path), "Pass a file of sets/*.json.")
-    if content.get("version") != FORMAT_VERSION:
+    version = content.get("version")
+    if type(version) is not int or version != FORMAT_VERSION:
         raise NeuronError(
-            f"The set has format version {content.get('version')}",
+            f"The set has format version {version!r}",
             str(path),
             f"This broca reads version {FORMAT_VERSION}.",
         )
     return content
 
 
-def fields_of(content: dict[str, Any]) -> dict[str, Any]:
+def _site(name: str) -> str:
+    if name not in SITES:
+        raise ValueError(f"one of {', '.join(SITES)} is needed")
+    return name
+
+
+class _Model(BaseModel, extra="forbid", strict=True):
+    id: str
+    fingerprint: str
+    n_layers: Annotated[int, Field(ge=1, lt=2**31)]
+    widths: dict[Annotated[str, AfterValidator(_site)], Annotated[int, Field(ge=1, lt=2**31)]]
+
+
+_Place = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+class _Content(BaseModel, strict=True):
+    """A neuron set as its file holds it; nothing is converted: 1.5, "1" and true are no index."""
+
+    format: str
+    version: int
+    name: str
+    model: _Model
+    method: str
+    settings: dict[str, Any]
+    data_hash: str
+    site: list[Annotated[str, AfterValidator(_site)]]
+    layer: list[_Place]
+    index: list[_Place]
+    score: list[Annotated[float, Field(allow_inf_nan=False)] | None]
+
+
+def fields_of(content: dict[str, Any], where: str) -> dict[str, Any]:
     """The fields of a :class:`NeuronSet`, of the types it has.
 
     Raises:
-        KeyError, TypeError, ValueError: If the content is malformed.
-        NeuronError: If it names an unknown site.
+        NeuronError: If something is missing, or of another type.
     """
-    model = content["model"]
-    identity = ModelIdentity(
-        model["id"], model["fingerprint"], int(model["n_layers"]), dict(model["widths"])
-    )
-    codes = [CODES[check_site(site)] for site in content["site"]]
-    scores = [np.nan if s is None else float(s) for s in content["score"]]
-    return {
-        "identity": identity,
-        "sites": np.array(codes, dtype=np.int8),
-        "layers": np.array(content["layer"], dtype=np.int32),
-        "indices": np.array(content["index"], dtype=np.int32),
-        "scores": np.array(scores, dtype=np.float64),
-        **{name: content[name] for name in ("name", "method", "settings", "data_hash")},
-    }
-
-
-def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise NeuronError("Cannot read a neuron set", str(path), "Does the file exist?") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise NeuronError(f"Malformed JSON: {error}", str(path)) from error
-    if not isinstance(content, dict):
-        raise NeuronError("This is not a neuron set", str(path), "Pass a file of sets/*.json.")
-    return content
+        read = _Content.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        told = f"{place}: {first['msg'][:1].lower()}{first['msg'][1:]}"
+        mend = "Find the set again, or mend the file"
+        raise NeuronError(f"The set is malformed: {told}", where, mend) from None
+    model = read.model
+    return {
+        "identity": ModelIdentity(model.id, model.fingerprint, model.n_layers, dict(model.widths)),
+        "sites": np.array([CODES[site] for site in read.site], dtype=np.int8),
+        "layers": np.array(read.layer, dtype=np.int32),
+        "indices": np.array(read.index, dtype=np.int32),
+        "scores": np.array([np.nan if s is None else s for s in read.score], dtype=np.float64),
+        **{name: getattr(read, name) for name in ("name", "method", "settings", "data_hash")},
+    }

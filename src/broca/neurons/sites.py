@@ -16,6 +16,7 @@ q k v o    outputs of the attention projections                         varies
 from __future__ import annotations
 
 from collections.abc import Iterable
+from numbers import Integral
 from typing import NamedTuple
 
 from broca.errors import NeuronError
@@ -44,13 +45,32 @@ class Neuron(NamedTuple):
             NeuronError: If the text is not of that form or the site is unknown.
         """
         parts = text.strip().split(":")
-        if len(parts) != 3 or not parts[1].isdigit() or not parts[2].isdigit():
+        places = parts[1:]
+        if len(parts) != 3 or not all(p.isascii() and p.isdigit() and len(p) < 10 for p in places):
             raise NeuronError(
                 f"{text!r} is not a neuron",
                 mend="Write it as site:layer:index, e.g. hidden:17:403.",
             )
         check_site(parts[0])
         return cls(parts[0], int(parts[1]), int(parts[2]))
+
+
+def check_place(neuron: Neuron) -> Neuron:
+    """Return a neuron unchanged if its site is known and its layer and index whole numbers.
+
+    Raises:
+        NeuronError: If not; 1.5, "1" and True are no whole numbers.
+    """
+    check_site(neuron.site)
+    for number in (neuron.layer, neuron.index):
+        whole = isinstance(number, Integral) and not isinstance(number, bool)
+        if not whole or not 0 <= int(number) < 2**31:
+            raise NeuronError(
+                f"{number!r} is no layer and no index of a neuron",
+                str(neuron),
+                "Both are whole numbers, counted from 0",
+            )
+    return neuron
 
 
 def check_site(site: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 from broca.errors import RecipeError
 from broca.recipes import build_config, config_values
+from broca.settings import check_settings
 from broca.studies import load_family
 from broca.studies.study import Study
 
@@ -36,6 +37,9 @@ class ModelSettings:
     device_map: str | None = None
     attn_implementation: str | None = None
     trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
     def load(self):
         """The model as a :class:`broca.model.LanguageModel`."""
@@ -74,6 +78,14 @@ class Job:
         return {**title, "studies": list(self.studies), **config_values(self.model), **flat}
 
 
+@dataclass(frozen=True)
+class _Head(ModelSettings):
+    """What of a recipe belongs to no family."""
+
+    studies: tuple[str, ...] = ()
+    title: str = ""
+
+
 _OWN = {"studies", "title", *(f.name for f in dataclasses.fields(ModelSettings))}
 
 
@@ -84,12 +96,7 @@ def read_job(values: Mapping[str, Any], where: str = "recipe") -> Job:
         RecipeError: No studies, an unknown study, an unknown or malformed setting.
     """
 
-    @dataclass(frozen=True)
-    class Head(ModelSettings):
-        studies: tuple[str, ...] = ()
-        title: str = ""
-
-    head = build_config(Head, {k: v for k, v in values.items() if k in _OWN}, where)
+    head = build_config(_Head, {k: v for k, v in values.items() if k in _OWN}, where)
     if not head.studies:
         raise RecipeError(
             "no studies are named", where, 'Write for example studies = ["relations.intra"]'

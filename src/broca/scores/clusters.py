@@ -21,11 +21,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
 from broca.errors import ScoreError
+from broca.settings import Count, check_settings
 
 Variant = Literal["paper", "released-code"]
 
@@ -41,22 +43,13 @@ class QueryScoreConfig:
         variant: "paper", or "released-code" with its quirks.
     """
 
-    t: float = 0.2
-    u: float = 0.3
-    v: int = 20
+    t: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    u: Annotated[float, Field(gt=0, le=1)] = 0.3
+    v: Count = 20
     variant: Variant = "paper"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.t < 1:
-            raise ScoreError(f"Threshold t = {self.t}", mend="0 <= t < 1.")
-        if not 0 < self.u <= 1:
-            raise ScoreError(f"Share of clusters u = {self.u}", mend="0 < u <= 1.")
-        if not isinstance(self.v, int) or self.v < 1:
-            raise ScoreError(f"Neurons per query v = {self.v}", mend="A whole number, at least 1.")
-        if self.variant not in ("paper", "released-code"):
-            raise ScoreError(
-                f"Unknown variant {self.variant!r}", mend='"paper" or "released-code".'
-            )
+        check_settings(self, ScoreError)
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from broca.errors import RecipeError
 from broca.questions.which import AnswerKind
 from broca.scores import QUERY_METHODS, QueryScoreConfig
+from broca.settings import Count, CountFrom0, CountFrom2, Draws, Seed, Share, check_settings
 
 
 @dataclass(frozen=True)
@@ -65,59 +68,46 @@ class QueriesConfig:
     answer_kind: AnswerKind = "auto"
     fields: tuple[str, ...] | None = None
     languages: tuple[str, ...] | None = None
-    per_field: int | None = None
-    per_language: int | None = None
-    n_options: int = 4
+    per_field: Count | None = None
+    per_language: Count | None = None
+    n_options: Annotated[int, Field(ge=2, le=26)] = 4
     distractors: Literal["relation", "subject"] = "relation"
     redraw: bool = False
-    n_prompts: int = 3
+    n_prompts: Count = 3
     chat_template: bool = False
     letter: Literal["auto", "bare", "space"] = "auto"
     site: Literal["hidden", "up"] = "hidden"
     method: str = "auto"
-    n_steps: int | None = None
+    n_steps: Count | None = None
     path: str = "frozen-norm"
     branches: str = "auto"
-    internal_batch_size: int | None = None
+    internal_batch_size: Count | None = None
     attribution_dtype: str = "float32"
-    t: float = 0.2
-    u: float = 0.3
-    v: int = 20
+    t: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    u: Annotated[float, Field(gt=0, le=1)] = 0.3
+    v: Count = 20
     variant: Literal["paper", "released-code"] = "paper"
     methods: tuple[str, ...] = QUERY_METHODS
-    boost: float = 2.0
-    suppress: float = 0.0
-    n_unrelated: int = 10
-    n_matched: int = 5
-    n_free_form: int = 24
-    map_bins: int = 64
-    seed: int = 0
-    n_permutations: int = 10_000
-    n_resamples: int = 2000
-    alpha: float = 0.05
-    batch_size: int = 256
+    boost: Annotated[float, Field(gt=1)] = 2.0
+    suppress: Annotated[float, Field(lt=1)] = 0.0
+    n_unrelated: Count = 10
+    n_matched: CountFrom0 = 5
+    n_free_form: CountFrom0 = 24
+    map_bins: Count = 64
+    seed: Seed = 0
+    n_permutations: Draws = 10_000
+    n_resamples: Draws = 2000
+    alpha: Share = 0.05
+    batch_size: CountFrom2 = 256
 
     def __post_init__(self) -> None:
-        for name in ("n_prompts", "n_unrelated", "n_resamples", "n_permutations", "map_bins"):
-            _at_least(name, getattr(self, name), 1)
-        for name in ("n_matched", "n_free_form"):
-            _at_least(name, getattr(self, name), 0)
-        for name in ("n_options", "batch_size"):
-            _at_least(name, getattr(self, name), 2)
-        for name in ("per_field", "per_language"):
-            if getattr(self, name) is not None:
-                _at_least(name, getattr(self, name), 1)
+        check_settings(self)
         unknown = [m for m in self.methods if m not in QUERY_METHODS]
         if unknown or "na-ica" not in self.methods:
             raise RecipeError(
                 f"there is no method {unknown[0]!r}" if unknown else "the method na-ica is missing",
                 "methods",
                 f"Known: {', '.join(QUERY_METHODS)}; na-ica is what the others are compared with",
-            )
-        if not self.suppress < 1 < self.boost:
-            raise RecipeError(
-                "boost must be above 1 and suppress below 1",
-                f"boost = {self.boost}, suppress = {self.suppress}",
             )
         _ = self.scores
 
@@ -130,8 +120,3 @@ class QueriesConfig:
     def actions(self) -> dict[str, float]:
         """Action -> its factor."""
         return {"boost": self.boost, "suppress": self.suppress}
-
-
-def _at_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise RecipeError(f"the setting {name!r} must be at least {least}", f"{name} = {value}")

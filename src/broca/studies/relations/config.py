@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from broca.errors import RecipeError
-from broca.studies.relations.settings import StudySettings
+from broca.settings import (
+    Count,
+    CountFrom0,
+    CountFrom2,
+    Draws,
+    NotNegative,
+    Positive,
+    Seed,
+    Share,
+    check_settings,
+)
+from broca.studies.relations.settings import Pooling, Site, StudySettings
 
 
 @dataclass(frozen=True)
@@ -46,7 +58,7 @@ class RelationsConfig(StudySettings):
         batch_size: Rows per pass.
 
     Raises:
-        RecipeError: A number is out of its range.
+        RecipeError: A value has another type or is out of its range.
     """
 
     facts: str = "atlas"
@@ -55,51 +67,37 @@ class RelationsConfig(StudySettings):
     language: str = "en"
     template_set: str = "finding"
     control_template_set: str = "robustness"
-    n_evaluation: int = 50
-    n_detection: int | None = None
-    n_checked: int = 50
+    n_evaluation: Count = 50
+    n_detection: CountFrom2 | None = None
+    n_checked: Count = 50
     detection_filter: Literal["correct", "none"] = "correct"
-    min_detection: int = 10
-    sites: tuple[str, ...] = ("gate", "up", "down")
-    pooling: str = "mean"
-    negatives: float = 4.0
-    k: int | float | Literal["auto"] = "auto"
-    k_ladder: tuple[float, ...] = (0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16)
-    k_other_weight: float = 1.0
-    n_spot: int = 5
-    n_uniform: int = 10
-    n_matched: int = 10
-    n_shuffled: int = 3
-    seed: int = 0
-    n_permutations: int = 10_000
-    n_resamples: int = 2000
-    alpha: float = 0.05
-    batch_size: int = 64
+    min_detection: CountFrom2 = 10
+    sites: Annotated[tuple[Site, ...], Field(min_length=1)] = ("gate", "up", "down")
+    pooling: Pooling = "mean"
+    negatives: Positive = 4.0
+    k: Count | Share | Literal["auto"] = "auto"
+    k_ladder: Annotated[tuple[Share, ...], Field(min_length=1)] = (
+        0.0025,
+        0.005,
+        0.01,
+        0.02,
+        0.04,
+        0.08,
+        0.16,
+    )
+    k_other_weight: NotNegative = 1.0
+    n_spot: Count = 5
+    n_uniform: CountFrom0 = 10
+    n_matched: Count = 10
+    n_shuffled: CountFrom0 = 3
+    seed: Seed = 0
+    n_permutations: Draws = 10_000
+    n_resamples: Draws = 2000
+    alpha: Share = 0.05
+    batch_size: Count = 64
 
     def __post_init__(self) -> None:
-        self.check()
-        for name in ("n_evaluation", "n_checked", "n_matched", "batch_size", "n_spot"):
-            _at_least(name, getattr(self, name), 1)
-        for name in ("n_uniform", "n_shuffled"):
-            _at_least(name, getattr(self, name), 0)
-        _at_least("min_detection", self.min_detection, 2)
-        if self.n_detection is not None:
-            _at_least("n_detection", self.n_detection, 2)
-        if self.negatives <= 0:
-            raise RecipeError("the setting 'negatives' must be above 0", f"{self.negatives}")
-        if self.k != "auto" and not (self.k >= 1 or 0 < self.k < 1):
-            raise RecipeError(
-                "the setting 'k' must be above 0",
-                f"k = {self.k}",
-                "Give a number of neurons, a share below 1, or 'auto'",
-            )
-        if not self.k_ladder or not all(0 < share < 1 for share in self.k_ladder):
-            raise RecipeError("the shares of 'k_ladder' lie between 0 and 1", str(self.k_ladder))
-
-
-def _at_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise RecipeError(f"the setting {name!r} must be at least {least}", f"{name} = {value}")
+        check_settings(self)
 
 
 def number_of_neurons(k: int | float, n_neurons: int) -> int:
@@ -108,7 +106,7 @@ def number_of_neurons(k: int | float, n_neurons: int) -> int:
     Raises:
         RecipeError: If there are not that many neurons.
     """
-    number = max(1, round(k * n_neurons)) if k < 1 else math.floor(k)
+    number = max(1, round(k * n_neurons)) if k < 1 else int(k)
     if number > n_neurons:
         raise RecipeError(
             f"the top {number} of {n_neurons} neurons do not exist",

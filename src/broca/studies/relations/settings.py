@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal, get_args
 
-from broca.errors import RecipeError
+from pydantic import Field
+
+from broca.settings import Count, CountFrom2, Share
 
 LANGUAGES = ("de", "es", "fr", "zh", "ja")
 TEMPLATE_SETS = ("robustness", "held_out")
-SITE_GROUPS = ("gate", "up", "down", "hidden", "attention", "all")
-POOLINGS = ("mean", "mean-no-bos", "last", "subject-last")
+SiteGroup = Literal["gate", "up", "down", "hidden", "attention", "all"]
+Pooling = Literal["mean", "mean-no-bos", "last", "subject-last"]
+Site = Literal["gate", "up", "hidden", "down", "q", "k", "v", "o"]
+SITE_GROUPS: tuple[SiteGroup, ...] = get_args(SiteGroup)
+POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 
 
 @dataclass(frozen=True)
@@ -36,47 +41,18 @@ class StudySettings:
         prose: JSONL of neutral sentences (concept, subject, predicate, text), or "atlas".
         frequencies: CSV with the columns id and exposures (or frequency, or count), or "auto":
             what the facts themselves say.
-
-    Raises:
-        RecipeError: A number or a name that cannot be.
     """
 
-    ladder: tuple[int | float, ...] | Literal["auto"] = "auto"
-    ladder_rungs: int = 9
-    n_other: int = 10
-    n_interference_controls: int = 1
+    ladder: Annotated[tuple[Count | Share, ...], Field(min_length=2)] | Literal["auto"] = "auto"
+    ladder_rungs: CountFrom2 = 9
+    n_other: Count = 10
+    n_interference_controls: Count = 1
     languages: tuple[str, ...] = LANGUAGES
     other_templates: tuple[str, ...] = TEMPLATE_SETS
-    n_template_controls: int = 2
-    ablated_sites: tuple[str, ...] = SITE_GROUPS
-    poolings: tuple[str, ...] = POOLINGS
+    n_template_controls: Count = 2
+    ablated_sites: tuple[SiteGroup, ...] = SITE_GROUPS
+    poolings: tuple[Pooling, ...] = POOLINGS
     carriers: str = "atlas"
-    n_carriers: int = 50
+    n_carriers: Count = 50
     prose: str = "atlas"
     frequencies: str = "auto"
-
-    def check(self) -> None:
-        """Refuse what no study could use; see the class."""
-        if self.ladder != "auto" and not all(step > 0 for step in self.ladder):
-            raise RecipeError("the numbers of 'ladder' must be above 0", str(self.ladder))
-        if self.ladder != "auto" and len(self.ladder) < 2:
-            raise RecipeError("a 'ladder' has at least two numbers", str(self.ladder))
-        least = {
-            "ladder_rungs": 2,
-            "n_other": 1,
-            "n_interference_controls": 1,
-            "n_template_controls": 1,
-            "n_carriers": 1,
-        }
-        for name, lowest in least.items():
-            if getattr(self, name) < lowest:
-                raise RecipeError(
-                    f"the setting {name!r} must be at least {lowest}",
-                    f"{name} = {getattr(self, name)}",
-                )
-        for name, known in (("ablated_sites", SITE_GROUPS), ("poolings", POOLINGS)):
-            unknown = [item for item in getattr(self, name) if item not in known]
-            if unknown:
-                raise RecipeError(
-                    f"{unknown[0]!r} is none of the {name}", mend=f"Known: {', '.join(known)}"
-                )

@@ -16,7 +16,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from broca.errors import FactsError
-from broca.facts.reading import read_rows
+from broca.facts.reading import read_lines, read_rows
 from broca.facts.tables import read_number
 from broca.facts.texts import one_text
 
@@ -99,7 +99,7 @@ def _place(source: str, name: str) -> Traversable | Path:
 
 
 def _records(source: str, name: str, keys: tuple[str, ...]) -> Iterator[tuple[str, dict[str, str]]]:
-    for where, row in read_rows(_place(source, name), FactsError):
+    for where, row in read_lines(_place(source, name), FactsError):
         record = {key: one_text(row.get(key), key, where, FactsError) for key in keys}
         if not all(record.values()):
             raise FactsError("a sentence lacks an entry", where, f"Needed: {', '.join(keys)}")
