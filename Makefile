@@ -17,17 +17,17 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("broca needs Python 3.11 or newer") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,datasets]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,datasets,gguf,peft]'
 	touch $(READY)
 
 demo: $(READY)  ## both papers on the embedded model: runs/demo/report.html
 	$(BIN)/broca demo
 
 test: $(READY)  ## the tests
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow and not gpu"
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow and not gpu and not real"
 
 test-slow: $(READY)  ## the slow tests as well
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not gpu"
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not gpu and not real"
 
 check: $(READY)  ## style, types, layers
 	$(BIN)/ruff check .

@@ -210,7 +210,7 @@ def test_loading_and_its_errors(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ModelError, match="holds no model"):
         LanguageModel.from_pretrained(str(tmp_path / "empty"))
-    with pytest.raises(ModelError, match="not a file"):
+    with pytest.raises(ModelError, match="no other file"):
         LanguageModel.from_pretrained(__file__)
 
 

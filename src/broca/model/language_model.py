@@ -63,6 +63,9 @@ class LanguageModel:
         name: What to call it in results; the configuration's name by default.
         layout: Where its blocks keep their sites, for a family broca does not recognise.
 
+    Attributes:
+        notes: What loading did to the weights, a sentence each.
+
     Raises:
         ModelError: If the blocks are not recognised, are mixtures of experts, or do not compute
             what their structure says.
@@ -80,6 +83,7 @@ class LanguageModel:
         self.module = module.eval()
         self.tokenizer = tokenizer
         self.revision = revision
+        self.notes: tuple[str, ...] = ()
         self.config = text_config(module)
         self.name = name or getattr(self.config, "name_or_path", "") or self.config.model_type
         for parameter in module.parameters():
@@ -108,9 +112,10 @@ class LanguageModel:
         """Load a model by hub name, by path, or the embedded ``"atlas"``.
 
         Args:
-            name_or_path: Name on the Hugging Face hub, folder, or ``"atlas"``.
+            name_or_path: Name on the Hugging Face hub, folder, ``.gguf`` file, or ``"atlas"``.
             revision: Branch, tag or commit on the hub.
-            dtype: As in transformers, e.g. ``"bfloat16"``.
+            dtype: As in transformers, e.g. ``"bfloat16"``; a GGUF file is unpacked to float32
+                unless another is named.
             device_map: As in transformers, e.g. ``"auto"``.
             attn_implementation: As in transformers, e.g. ``"eager"``.
             quantization_config: As in transformers.
@@ -121,7 +126,7 @@ class LanguageModel:
         Raises:
             ModelError: If there is no such model or its blocks cannot be used.
         """
-        module, tokenizer = load_module(
+        loaded = load_module(
             name_or_path,
             dtype=dtype,
             trust_remote_code=trust_remote_code,
@@ -131,7 +136,11 @@ class LanguageModel:
             quantization_config=quantization_config,
             **options,
         )
-        return cls(module, tokenizer, name=name_or_path, revision=revision, layout=layout)
+        model = cls(
+            loaded.module, loaded.tokenizer, name=name_or_path, revision=revision, layout=layout
+        )
+        model.notes = loaded.notes
+        return model
 
     # ---- what the model is
 

@@ -1,0 +1,95 @@
+"""A reader of GGUF files that skips over vocabularies.
+
+transformers walks through the settings of a file for the configuration, the tokenizer and the
+weights, and makes every token of the vocabulary an array of its own only to count them: of Gemma
+3's 262,144 tokens that is most of the time of loading. Here a long array is passed over: texts
+are counted, a dash standing for each, numbers are left out. The tokenizer reads its vocabulary
+in another way, which this does not touch. The table of tensor names, the same for all modules of
+a model and made anew for each of them, is made once.
+"""
+
+from __future__ import annotations
+
+import functools
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+LONG = 4096  # items beyond which an array is a vocabulary and no setting
+STRING, ARRAY = 8, 9  # kinds of values in the format
+ROTARY_FACTORS = "rope_freqs.weight"
+
+
+@dataclass
+class Seen:
+    """What the reader met.
+
+    Attributes:
+        settings: Key -> value, single values only.
+        kinds: How each tensor is stored.
+        n_values: Numbers in all tensors together.
+        rotary_factors: What rotary frequencies are divided by, [frequency], if the file says.
+    """
+
+    settings: dict[str, Any] = field(default_factory=dict)
+    kinds: list[str] = field(default_factory=list)
+    n_values: int = 0
+    rotary_factors: torch.Tensor | None = None
+
+
+@contextmanager
+def skimmed() -> Iterator[Seen]:
+    """Let transformers read with :class:`Skimming` until the block ends; what was met."""
+    import gguf
+
+    seen = Seen()
+    own, names = gguf.GGUFReader, gguf.get_tensor_name_map
+
+    class Skimming(own):
+        def __init__(self, path: str, mode: Any = "r") -> None:
+            super().__init__(path, mode)
+            _note(seen, self)
+
+        def _bytes(self) -> memoryview:
+            return memoryview(self.data)  # type: ignore[arg-type]
+
+        def _get_field_parts(self, orig_offs: int, raw_type: int) -> Any:
+            if raw_type == ARRAY:
+                kind, length = struct.unpack_from("<IQ", self._bytes(), orig_offs)
+                if length > LONG:
+                    return self._skip(int(orig_offs), kind, length)
+            return super()._get_field_parts(orig_offs, raw_type)
+
+        def _skip(self, start: int, kind: int, length: int) -> Any:
+            first = start + 12
+            size, _, _, kinds = super()._get_field_parts(first, kind)
+            types = [gguf.GGUFValueType.ARRAY, *kinds]
+            if kind != STRING:
+                return 12 + size * length, [], [], types
+            end, content = first, self._bytes()
+            for _ in range(length):
+                end += 8 + struct.unpack_from("<Q", content, end)[0]
+            return end - start, [np.frombuffer(b"-", np.uint8)], [0] * length, types
+
+    gguf.GGUFReader = Skimming  # type: ignore[misc]
+    gguf.get_tensor_name_map = functools.cache(names)
+    try:
+        yield seen
+    finally:
+        gguf.GGUFReader, gguf.get_tensor_name_map = own, names  # type: ignore[misc]
+
+
+def _note(seen: Seen, reader: Any) -> None:
+    seen.settings = {
+        key: found.contents() for key, found in reader.fields.items() if found.types[0] != ARRAY
+    }
+    seen.kinds = [tensor.tensor_type.name for tensor in reader.tensors]
+    seen.n_values = sum(int(tensor.n_elements) for tensor in reader.tensors)
+    for tensor in reader.tensors:
+        if tensor.name == ROTARY_FACTORS:
+            seen.rotary_factors = torch.tensor(tensor.data, dtype=torch.float32)
