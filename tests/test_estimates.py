@@ -16,17 +16,6 @@ from broca.errors import EstimateError
 RNG = np.random.default_rng(0)
 
 
-def test_bootstrap_mean_equals_a_plain_loop():
-    values = RNG.normal(size=30)
-    fast = estimates.bootstrap_mean(values, seed=3, n_resamples=500)
-    rows = np.random.default_rng(3).integers(0, 30, (500, 30))
-    slow = sorted(np.mean([values[i] for i in row]) for row in rows)
-    assert fast.value == pytest.approx(values.mean())
-    assert fast.low == pytest.approx(slow[int(0.025 * 499)])
-    assert fast.high == pytest.approx(slow[int(np.ceil(0.975 * 499))])
-    assert fast.n == 30
-
-
 def test_same_seed_same_interval_other_seed_another():
     values = RNG.normal(size=40)
     first, again, other = (estimates.bootstrap_mean(values, seed=s) for s in (1, 1, 2))
@@ -37,17 +26,8 @@ def test_same_seed_same_interval_other_seed_another():
 def test_chunks_change_nothing(monkeypatch):
     values = RNG.normal(size=25)
     whole = estimates.bootstrap_mean(values, n_resamples=300)
-    monkeypatch.setattr("broca.estimates.resampling._CHUNK", 100)
+    monkeypatch.setattr("broca.estimates.samples.CHUNK", 100)
     assert estimates.bootstrap_mean(values, n_resamples=300) == whole
-
-
-def test_coverage_of_the_mean_is_about_right():
-    rng = np.random.default_rng(7)
-    inside = 0
-    for trial in range(300):
-        e = estimates.bootstrap_mean(rng.exponential(size=60), seed=trial, n_resamples=400)
-        inside += e.low <= 1.0 <= e.high
-    assert 0.88 <= inside / 300 <= 0.98
 
 
 def test_groups_widen_the_interval_of_repeated_observations():
@@ -63,9 +43,11 @@ def test_groups_widen_the_interval_of_repeated_observations():
 
 
 def test_groups_of_unequal_size_give_the_mean_over_observations():
-    estimate = estimates.bootstrap_mean([1.0, 1, 1, 5], groups=["a", "a", "a", "b"])
-    assert estimate.value == 2.0
-    assert (estimate.low, estimate.high, estimate.n) == (1.0, 5.0, 2)
+    values, sizes = RNG.normal(size=24), RNG.integers(1, 5, 24)
+    groups = np.repeat(np.arange(24), sizes)
+    found = estimates.bootstrap_mean(np.repeat(values, sizes), groups=groups)
+    assert found.value == pytest.approx((values * sizes).sum() / sizes.sum())
+    assert (found.n, found.kind) == (24, "BCa")
 
 
 def test_paired_difference_keeps_the_pairs():
@@ -74,29 +56,6 @@ def test_paired_difference_keeps_the_pairs():
     assert estimate.value == pytest.approx(1)
     assert estimate.low == pytest.approx(1)
     assert estimate.high == pytest.approx(1)
-
-
-def test_ratio_is_pcr_and_survives_a_vanishing_denominator():
-    related, unrelated = np.array([-0.4, -0.2]), np.array([0.1, 0.2])
-    assert estimates.bootstrap_ratio(related, unrelated).value == pytest.approx(2.0)
-    flat = estimates.bootstrap_ratio([1.0, 2.0], [0.0, 0.0])
-    assert flat.value == np.inf
-    assert flat.high == np.inf
-    noisy = estimates.bootstrap_ratio(np.ones(20), RNG.normal(size=20))
-    assert 0 <= noisy.low < noisy.high
-
-
-def test_undefined_resamples_widen_the_interval():
-    estimate = estimates.bootstrap_ratio([0.0, 1.0], [0.0, 1.0])
-    assert (estimate.low, estimate.high) == (-np.inf, np.inf)
-
-
-def test_unpaired_samples_may_differ_in_length():
-    e = estimates.bootstrap(
-        estimates.difference, RNG.normal(3, 1, 80), RNG.normal(1, 1, 30), paired=False
-    )
-    assert e.n == 30
-    assert 1 < e.low < e.value < e.high < 3
 
 
 def test_paired_comparison_of_two_methods():
@@ -109,12 +68,6 @@ def test_paired_comparison_of_two_methods():
     assert (same.low, same.high) == (0.0, 0.0)
     better = estimates.bootstrap(gain, own, own * 0.1, own * 0.5, own * 0.1)
     assert better.low > 0
-
-
-def test_median():
-    e = estimates.bootstrap_median([1.0, 2, 3, 4, 100])
-    assert e.value == 3
-    assert 1 <= e.low <= 3 <= e.high <= 100
 
 
 def test_one_observation_has_no_interval():
@@ -147,12 +100,6 @@ def test_an_estimate_prints_itself():
         (lambda: estimates.rank_sum_test([1.0], []), "both samples"),
         (lambda: estimates.auroc([1, 2], [True, True]), "one negative"),
         (lambda: estimates.auroc([1, 2], [True]), "labels"),
-        (
-            lambda: estimates.bootstrap(
-                estimates.difference, [1, 2], [1], paired=False, groups=["a", "b"]
-            ),
-            "Groups",
-        ),
     ],
 )
 def test_bad_input_is_refused(call, message):
@@ -243,5 +190,6 @@ def test_auroc_equals_counting_pairs():
     e = estimates.auroc(scores, labels, n_resamples=300)
     assert e.value == pytest.approx(np.mean(pairs))
     assert e.low <= e.value <= e.high
-    perfect = estimates.auroc([1, 2, 3, 4], [False, False, True, True])
-    assert (perfect.value, perfect.low, perfect.high) == (1.0, 1.0, 1.0)
+    perfect = estimates.auroc(np.arange(20), np.arange(20) >= 10)
+    assert (perfect.value, perfect.high) == (1.0, 1.0)
+    assert 0.7 < perfect.low < 0.95

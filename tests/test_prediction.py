@@ -130,7 +130,7 @@ def test_auroc_over_groups_equals_scikit_learn() -> None:
     # copies of an observation are no further evidence
     copied = auroc(np.repeat(scores, 5), np.repeat(labels, 5), groups=np.repeat(groups, 5))
     assert copied.high - copied.low > 0.8 * (found.high - found.low)
-    lone = auroc([1.0, 2.0, 0.0], [True, True, False], groups=["a", "b", "c"])
+    lone = auroc([1.0, 2, 3, 4, 5, 0], [True] * 5 + [False], groups=list("abcdef"))
     assert (lone.low, lone.high) == (0.0, 1.0)  # many resamples lack the one negative
     with pytest.raises(EstimateError, match="group labels"):
         auroc(scores, labels, groups=groups[:3])

@@ -1,40 +1,52 @@
-"""Values with intervals and p-values: bootstrap, permutation, Holm, rank tests, AUROC.
+"""Values with intervals and p-values, each with the simulation that backs it.
 
-Everything is deterministic by its seed and knows numbers only, no models (METHODS §7).
+Deterministic by their seeds; they know numbers only, no models (METHODS §7, `docs/statistics.md`).
 """
 
-from broca.estimates.permutation import holm, random_sets_test, sign_flip_test
+from broca.estimates.areas import auroc
+from broca.estimates.estimate import FEWEST, Estimate
+from broca.estimates.medians import median
+from broca.estimates.permutation import (
+    holm,
+    max_statistic_test,
+    random_sets_test,
+    sign_flip_test,
+)
+from broca.estimates.power import fewest_sets, fewest_to_flip
 from broca.estimates.ranks import RankTest, rank_sum_test, wilcoxon_test
+from broca.estimates.ratios import ratio
 from broca.estimates.resampling import (
-    Estimate,
     absolute_gap,
-    absolute_ratio,
-    auroc,
     bootstrap,
     bootstrap_mean,
-    bootstrap_median,
     bootstrap_paired,
-    bootstrap_ratio,
     difference,
 )
 from broca.estimates.samples import Alternative
+from broca.estimates.shares import relative_loss, share, wilson
 
 __all__ = [
+    "FEWEST",
     "Alternative",
     "Estimate",
     "RankTest",
     "absolute_gap",
-    "absolute_ratio",
     "auroc",
     "bootstrap",
     "bootstrap_mean",
-    "bootstrap_median",
     "bootstrap_paired",
-    "bootstrap_ratio",
     "difference",
+    "fewest_sets",
+    "fewest_to_flip",
     "holm",
+    "max_statistic_test",
+    "median",
     "random_sets_test",
     "rank_sum_test",
+    "ratio",
+    "relative_loss",
+    "share",
     "sign_flip_test",
     "wilcoxon_test",
+    "wilson",
 ]

@@ -61,7 +61,7 @@ def part_tables(part: Part, config: QueriesConfig) -> dict[str, list[dict[str, A
 
 def part_figures(part: Part, config: QueriesConfig, prefix: str) -> dict[str, Any]:
     """Figures of the same."""
-    accuracy = part.accuracy(seed=config.seed)
+    accuracy = part.accuracy()
     counts = np.array(list(part.sets.counts().values()))
     figures: dict[str, Any] = {
         f"{prefix}.queries": len(part.questions),
@@ -89,7 +89,7 @@ def _accuracy(part: Part, config: QueriesConfig) -> list[dict[str, Any]]:
     for query, question in part.questions.items():
         groups.setdefault(question.field, []).append(query)
     for field, queries in groups.items():
-        estimate = part.accuracy(queries, config.seed)
+        estimate = part.accuracy(queries)
         p = [letters.p for query in queries for letters in part.letters[query]]
         chance = part.chance(queries)
         records.append(

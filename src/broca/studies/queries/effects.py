@@ -12,9 +12,9 @@ import numpy as np
 from broca.estimates import (
     Estimate,
     absolute_gap,
-    absolute_ratio,
     bootstrap,
     bootstrap_mean,
+    ratio,
     sign_flip_test,
 )
 from broca.studies.study import Condition, Outcomes, Results
@@ -133,7 +133,7 @@ def describe(
         **spread("related", bootstrap_mean(related, **options)),
         **spread("unrelated", bootstrap_mean(unrelated, **options)),
         **spread("difference", bootstrap(absolute_gap, related, unrelated, **options)),
-        **spread("pcr", bootstrap(absolute_ratio, related, unrelated, **options)),
+        **spread("pcr", ratio(related, unrelated, groups=units)),
         "median_related": float(np.median(related)),
         "change": float(effects.absolute[method, action, "related"].mean()),
         "change_unrelated": float(effects.absolute[method, action, "unrelated"].mean()),

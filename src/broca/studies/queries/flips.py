@@ -98,7 +98,7 @@ class QueryFlips:
             keep = np.ones(len(fields), bool) if field == ALL else fields == field
             if keep.any():
                 records += _records(field, flips.where(keep), config)
-        near = near_chance(part.accuracy(seed=config.seed).low, part.chance())
+        near = near_chance(part.accuracy().low, part.chance())
         tables = {
             "caution": [{"near_chance": near}],
             "flips": records,
@@ -247,6 +247,8 @@ def estimate_share(
         n_resamples=config.n_resamples,
         level=level,
     )
+    if np.isnan(found.low):
+        return found
     unseen = 1 - ((1 - level) / 2) ** (1 / found.n)
     if found.value == 0:
         return replace(found, low=0.0, high=unseen)

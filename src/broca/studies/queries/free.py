@@ -59,7 +59,7 @@ class ProxyAgainstFreeForm:
             figures["queries.free_form.converged_share"] = float(
                 np.mean([f.converged for f in prompts])
             )
-        near = near_chance(part.accuracy(seed=material.config.seed).low, part.chance())
+        near = near_chance(part.accuracy().low, part.chance())
         caution = ["The model answers near chance: this says nothing about knowledge."]
         return Findings(
             figures,

@@ -15,7 +15,7 @@ import numpy as np
 
 from broca.choices import Letters
 from broca.errors import QuestionsError
-from broca.estimates import Estimate, bootstrap_mean
+from broca.estimates import Estimate, share
 from broca.neurons import NeuronSet
 from broca.prompts import ChoicePrompt, Prompt
 from broca.questions import Question
@@ -86,11 +86,11 @@ class Part:
         """Base ids: versions of one question in several languages are no independent queries."""
         return tuple(self.questions[query].base for query in queries)
 
-    def accuracy(self, queries: Sequence[str] | None = None, seed: int = 0) -> Estimate:
+    def accuracy(self, queries: Sequence[str] | None = None) -> Estimate:
         """Share of prompts answered by their right letter, with its interval over queries."""
         chosen = list(self.questions if queries is None else queries)
         right = [np.mean([one.correct for one in self.letters[query]]) for query in chosen]
-        return bootstrap_mean(np.array(right, float), groups=self.bases(chosen), seed=seed)
+        return share(np.array(right, float), groups=self.bases(chosen))
 
     def chance(self, queries: Sequence[str] | None = None) -> float:
         """What guessing letters would reach."""

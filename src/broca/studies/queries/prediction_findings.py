@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from broca.errors import EstimateError
-from broca.estimates import auroc, bootstrap_mean, bootstrap_paired, holm, sign_flip_test
+from broca.estimates import auroc, bootstrap_paired, holm, share, sign_flip_test
 from broca.store import summary_key
 from broca.studies.queries.config import QueriesConfig
 from broca.studies.queries.effect_words import listed
@@ -91,7 +91,7 @@ def prediction_findings(
     if records:
         whole = _record(ALL, together(list(predicted.values())), config)
         records.insert(0, whole | {"p_holm": whole["p"]})
-    near = near_chance(part.accuracy(seed=config.seed).low, part.chance())
+    near = near_chance(part.accuracy().low, part.chance())
     tables = {
         "caution": [{"near_chance": near}],
         "fields": records,
@@ -115,8 +115,8 @@ def _record(field: str, one: Predicted, config: QueriesConfig) -> dict[str, Any]
         "prompts": len(one.query),
         "detection": one.n_detection,
         "n_neurons": one.n_neurons,
-        **spread("neurons", bootstrap_mean(neurons, **options)),
-        **spread("model", bootstrap_mean(model, **options)),
+        **spread("neurons", share(neurons)),
+        **spread("model", share(model)),
         "random": float(random.mean()),
         "chance": float(chance.mean()),
         **spread("beyond_model", bootstrap_paired(neurons, model, **options)),

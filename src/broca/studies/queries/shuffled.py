@@ -225,7 +225,7 @@ def shuffled_figures(start: str, record: dict[str, Any], name: str) -> dict[str,
 
 def caution(part: Part, seed: int) -> list[str]:
     """What must be said where the model does not know the answers."""
-    if not near_chance(part.accuracy(seed=seed).low, part.chance()):
+    if not near_chance(part.accuracy().low, part.chance()):
         return []
     return ["The model answers near chance: this says nothing about where knowledge lies."]
 

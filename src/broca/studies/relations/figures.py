@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from broca.errors import NeuronError
-from broca.estimates import Estimate, bootstrap, bootstrap_mean, holm, sign_flip_test
+from broca.estimates import Estimate, bootstrap_mean, holm, relative_loss, sign_flip_test
 from broca.neurons import NeuronIndex, NeuronSet, uniform_random
 from broca.studies.relations.config import RelationsConfig
 from broca.studies.relations.material import Material, evaluation_group, matched_set
@@ -45,21 +45,9 @@ def p_words(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
-def drop_estimate(outcomes: Outcomes, config: RelationsConfig) -> Estimate:
-    """acc_drop with a bootstrap interval over facts."""
-    return bootstrap(
-        _relative_drop,
-        outcomes.correct_before.astype(float),
-        outcomes.correct.astype(float),
-        groups=list(outcomes.fact),
-        seed=config.seed,
-        n_resamples=config.n_resamples,
-    )
-
-
-def _relative_drop(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(before > 0, (before - after) / before, NAN)
+def drop_estimate(outcomes: Outcomes) -> Estimate:
+    """acc_drop with its interval over facts."""
+    return relative_loss(outcomes.correct_before, outcomes.correct, groups=list(outcomes.fact))
 
 
 def log_p_drop(outcomes: Outcomes) -> float:
@@ -68,7 +56,7 @@ def log_p_drop(outcomes: Outcomes) -> float:
 
 
 def mean_estimate(values: np.ndarray, config: RelationsConfig, groups: Any = None) -> Estimate:
-    """Mean with a bootstrap interval by the settings, undefined where there is no value."""
+    """Mean with an interval by the settings, undefined where there is no value."""
     if not len(values):
         return Estimate(NAN, NAN, NAN, 0)
     return bootstrap_mean(values, groups=groups, seed=config.seed, n_resamples=config.n_resamples)

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from broca.estimates import bootstrap, bootstrap_mean, holm, sign_flip_test
+from broca.estimates import bootstrap_mean, holm, relative_loss, share, sign_flip_test
 from broca.store import summary_key
 from broca.studies.relations.material import Material, detection_groups, evaluation_group
 from broca.studies.study import Bench, Findings, Outcomes, Plan, Results
@@ -98,7 +98,7 @@ def _bar(material: Material, outcomes: Outcomes, **labels: Any) -> dict[str, Any
         "seed": material.config.seed,
         "n_resamples": material.config.n_resamples,
     }
-    accuracy = bootstrap_mean(outcomes.correct.astype(float), **options)
+    accuracy = share(outcomes.correct, groups=list(outcomes.fact))
     log_p = bootstrap_mean(outcomes.log_p, **options)
     short = outcomes.n_answer_tokens == 1
     return {
@@ -127,7 +127,7 @@ def _drop(material: Material, results: Results, name: str) -> dict[str, Any]:
     before, after = own.correct_before.astype(float), own.correct.astype(float)
     spared = np.array([right_matched[fact] for fact in own.prompt])
     options: dict[str, Any] = {"seed": config.seed, "n_resamples": config.n_resamples}
-    drop = bootstrap(_relative_drop, before, after, **options)
+    drop = relative_loss(before, after)
     log_p = bootstrap_mean(own.log_p_before - own.log_p, **options)
     log_p_matched = _by_fact(matched, matched.log_p)
     gained = np.array([log_p_matched[fact] for fact in own.prompt]) - own.log_p
@@ -153,11 +153,6 @@ def _drop(material: Material, results: Results, name: str) -> dict[str, Any]:
         "p": _flip(spared - after, config) if testable else float("nan"),
         "p_log_p": _flip(gained, config),
     }
-
-
-def _relative_drop(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(before > 0, (before - after) / before, np.nan)
 
 
 def _flip(differences: np.ndarray, config: Any) -> float:

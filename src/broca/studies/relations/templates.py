@@ -123,7 +123,7 @@ def _record(
         "n": len(own),
         "before": own.accuracy_before,
         "after": own.accuracy,
-        **interval("own_drop", drop_estimate(own, material.config)),
+        **interval("own_drop", drop_estimate(own)),
         "other_drop": other.drop,
         "matched_drop": matched.drop,
         "log_p_drop": log_p_drop(own),
