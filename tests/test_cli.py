@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from broca.__main__ import main
+from broca.errors import RunError
 from broca.neurons import NeuronSet
 from broca.run import execute as execute_function
 from broca.store import RunFolder, write_toml
@@ -136,7 +137,7 @@ def test_find_relations(broca: Broca, place: Path, tmp_path: Path):
     assert [path.name for path in found.iterdir()] == ["river.json"]
     neurons = NeuronSet.load(found / "river.json")
     assert set(neurons) == set(planted_world().planted["river"])
-    refused(broca(*words), "there are neuron sets")
+    refused(broca(*words), "holds something already")
 
 
 def test_ask(broca: Broca, place: Path, finished: Path):
@@ -376,3 +377,28 @@ def test_interrupted_run_says_how_to_resume(
 def execute_module_of():
     """The module behind `broca.run.execute`, whose name the function hides."""
     return sys.modules[execute_function.__module__]
+
+
+def test_nothing_is_overwritten_that_broca_did_not_write(
+    broca: Broca, finished: Path, tmp_path: Path
+) -> None:
+    mine = tmp_path / "mine.html"
+    mine.write_text("<p>my own page</p>")
+    refused(broca("report", finished, "--out", mine), "would be lost", "--out")
+    refused(broca("report", finished, "--out", tmp_path), "this is a folder")
+    assert mine.read_text() == "<p>my own page</p>"
+    page = tmp_path / "page.html"
+    assert broca("report", finished, "--out", page)[0] == 0
+    assert broca("report", finished, "--out", page)[0] == 0  # its own page may be drawn anew
+    questions = tmp_path / "q.jsonl"
+    questions.write_text("mine")
+    (tmp_path / "q.toml").write_text('mapping = "mmlu"\n')
+    refused(broca("build", "questions", tmp_path / "q.toml"), "would be lost")
+    assert questions.read_text() == "mine"
+    refused(broca("find", "relations", "--out", tmp_path), "holds something already")
+    refused(broca("find", "relations", "--out", mine), "this is a file")
+    refused(broca("edit", "--off", "set.json", "--save", tmp_path), "not empty")
+    (finished / "notes.txt").write_text("mine")
+    with pytest.raises(RunError, match=r"notes\.txt"):
+        RunFolder.open(finished).remove()
+    (finished / "notes.txt").unlink()

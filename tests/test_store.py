@@ -222,9 +222,13 @@ def test_sets_are_stored_by_name(run: RunFolder) -> None:
     assert run.save_set(PlainSet()) == run.set_path("company_ceo")
     run.save_set(PlainSet(), name="matched 1 of company_ceo")
     assert run.set_names() == ["company_ceo", "matched 1 of company_ceo"]
-    for name in ("", "../x", ".hidden", "a/b", "a\\b"):
-        with pytest.raises(RunError, match="file name"):
-            run.save_set(PlainSet(), name=name)
+    hard = ["../x", ".hidden", "Company_ceo", "a/b", "a\\b", "CON", "x" * 300]
+    for name in hard:
+        run.save_set(PlainSet(), name=name)
+    assert set(run.set_names()) == {"company_ceo", "matched 1 of company_ceo", *hard}
+    assert all(run.set_path(name).is_file() for name in hard)
+    with pytest.raises(RunError, match="empty"):
+        run.save_set(PlainSet(), name="")
 
 
 def test_summary_is_flat_and_finite(run: RunFolder) -> None:

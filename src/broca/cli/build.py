@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -26,9 +27,12 @@ def questions(
 ) -> None:
     """Make multiple-choice questions of a public data set, from the hub or local files."""
     from broca.questions import build_question_file, load_questions
+    from broca.store import refuse_overwriting
 
-    path = build_question_file(recipe, out or recipe.with_suffix(".jsonl"))
+    out = out or recipe.with_suffix(".jsonl")
+    refuse_overwriting(out)
+    path = build_question_file(recipe, out)
     built = load_questions(path)
     fields = ", ".join(dict.fromkeys(question.field for question in built))
     show(f"{path}: {len(built)} questions of {fields}")
-    show(f"Find their neurons: broca find queries --model M --questions {path}")
+    show(f"Find their neurons: broca find queries --model M --questions {shlex.quote(str(path))}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Annotated
@@ -29,7 +28,7 @@ def demo(
             say(f"The demo in {out} is finished; --again repeats it.")
             finish(RunFolder.open(out))
             return
-        shutil.rmtree(out)
+        RunFolder.open(out).remove()
     say(f"Run folder: {out}")
     folder = resumable(lambda: execute(job, out), ["broca", "demo", "--out", str(out)])
     finish(folder)

@@ -11,7 +11,7 @@ from broca.report.parts.figure import Figure
 from broca.report.parts.study import families, family_notices, find_report
 from broca.report.parts.tables import Column, Table, settings_table
 from broca.report.stored_run import StoredRun
-from broca.store import RunFolder, replacing
+from broca.store import PAGE_MARK, RunFolder, refuse_overwriting, replacing
 from broca.store.folder import REPORT
 
 MOST_FIGURES = 3  # on the first screen
@@ -40,8 +40,11 @@ def write_report(runs: Sequence[RunFolder], path: str | Path | None = None) -> P
     Nothing is computed: the page shows what the runs have stored.
 
     Raises:
-        RunError: A file of a run is missing, or the page cannot be written.
+        RunError: A file of a run is missing, the page cannot be written, or something stands in
+            its place that broca did not write.
     """
+    if path is not None:
+        refuse_overwriting(Path(path), PAGE_MARK)
     stored = [StoredRun(run) for run in runs]
     page = _single(stored[0]) if len(stored) == 1 else _side_by_side(stored)
     target = Path(path) if path is not None else runs[0].path / REPORT

@@ -15,7 +15,7 @@ from broca.model import LanguageModel
 from broca.neurons import NeuronSet
 from broca.run.bench import RunBench
 from broca.run.job import Job
-from broca.store import RunFolder
+from broca.store import RunFolder, file_name
 from broca.studies.relations import Material, RelationsConfig, prepare
 
 WORK = ".finding"
@@ -57,7 +57,7 @@ def find_relations(
 
     Args:
         job: Model and settings.
-        out: Folder of the files, `<relation>.json`.
+        out: Folder of the files, `<relation>.json` by `broca.store.file_name`.
         wanted: Only these relations' files; all relations still serve as negatives.
 
     Raises:
@@ -65,10 +65,7 @@ def find_relations(
         FactsError: A wanted relation is not there, or the model does not know it.
     """
     config = job.settings["relations"]
-    if out.exists() and any(out.glob("*.json")):
-        raise RunError(
-            "there are neuron sets in this folder", str(out), "Choose another one with --out"
-        )
+    _refuse_others(out)
     if wanted is not None:  # a misspelt name is told before anything is computed
         known = load_relations(config.facts, templates=config.templates, language=config.language)
         known.subset(wanted)
@@ -78,10 +75,24 @@ def find_relations(
     names = list(material.names) if wanted is None else [_known(n, material) for n in wanted]
     written = {}
     for name in names:
-        path = out / f"{name}.json"
+        path = out / file_name(name, ".json")
         written[material.sets[name].save(path)] = material.sets[name]
     shutil.rmtree(out / WORK)
     return written
+
+
+def _refuse_others(out: Path) -> None:
+    """Refuse a folder that holds something else than an interrupted search for neurons.
+
+    Raises:
+        RunError: It does, or it is a file.
+    """
+    if out.exists() and not out.is_dir():
+        raise RunError("this is a file, not a folder", str(out), "Choose another one with --out")
+    if not (out / WORK).is_dir() and out.is_dir() and any(out.iterdir()):
+        raise RunError(
+            "this folder holds something already", str(out), "Choose a new one with --out"
+        )
 
 
 def _known(name: str, material: Material) -> str:

@@ -8,20 +8,26 @@ from __future__ import annotations
 from broca.store.files import canonical_json, condition_key, replacing, sha256_of
 from broca.store.folder import RunFolder, is_run
 from broca.store.listing import RunEntry, list_runs
+from broca.store.names import file_name, name_of
+from broca.store.ours import PAGE_MARK, refuse_overwriting
 from broca.store.rows import ROW_SCHEMA, RowFolder, rows_table
 from broca.store.summary import flat_summary, summary_key
 from broca.store.toml import write_toml
 
 __all__ = [
+    "PAGE_MARK",
     "ROW_SCHEMA",
     "RowFolder",
     "RunEntry",
     "RunFolder",
     "canonical_json",
     "condition_key",
+    "file_name",
     "flat_summary",
     "is_run",
     "list_runs",
+    "name_of",
+    "refuse_overwriting",
     "replacing",
     "rows_table",
     "sha256_of",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, is_dataclass
@@ -19,12 +20,14 @@ from broca.store.files import (
     write_text,
 )
 from broca.store.lock import FolderLock
+from broca.store.names import file_name, name_of
 from broca.store.rows import RowFolder
 from broca.store.summary import flat_summary
 from broca.store.toml import write_toml
 
 FORMAT = "broca-run/1"
 CONFIG, ENVIRONMENT, PROMPTS = "config.toml", "environment.json", "prompts.json"
+SETS = "sets"
 SUMMARY, MANIFEST, REPORT = "summary.json", "manifest.json", "report.html"
 
 
@@ -147,10 +150,10 @@ class RunFolder:
         self.write_json(ENVIRONMENT, {**now, "earlier": earlier} if earlier else now)
 
     def save_set(self, neuron_set: Saveable, name: str | None = None) -> Path:
-        """Store a neuron set as `sets/<name>.json`.
+        """Store a neuron set as `sets/<name>.json`, its name as `broca.store.names` writes it.
 
         Raises:
-            RunError: The name cannot be a file name.
+            RunError: The name is empty, or the set cannot be written.
         """
         path = self.set_path(neuron_set.name if name is None else name)
         with replacing(path) as beside:
@@ -159,9 +162,7 @@ class RunFolder:
 
     def set_path(self, name: str) -> Path:
         """Where the neuron set of this name is stored, or will be."""
-        if not name or name.startswith(".") or any(sign in name for sign in '/\\\0:*?"<>|'):
-            raise RunError("a neuron set needs a name that can be a file name", where=repr(name))
-        return self.path / "sets" / f"{name}.json"
+        return self.path / SETS / file_name(name, ".json")
 
     def add_prompts(self, prompts: Iterable[Any]) -> None:
         """Store prompts (dataclasses or mappings with an "id") beside those already stored."""
@@ -231,8 +232,9 @@ class RunFolder:
 
     def set_names(self) -> list[str]:
         """Names of the stored neuron sets, sorted."""
-        found = (self.path / "sets").glob("*.json")
-        return sorted(file.stem for file in found if TEMPORARY_MARK not in file.name)
+        folder = self.path / SETS
+        found = (file for file in folder.rglob("*.json") if TEMPORARY_MARK not in file.name)
+        return sorted(name_of(file.relative_to(folder), ".json") for file in found)
 
     @property
     def responses_path(self) -> Path:
@@ -263,6 +265,24 @@ class RunFolder:
             hidden = file.relative_to(self.path).parts[-1].startswith(".")
             if file.is_file() and not hidden and file.name != MANIFEST:
                 yield file
+
+    def remove(self) -> None:
+        """Delete a finished run: the files its manifest names, and nothing else.
+
+        Raises:
+            RunError: It is not finished, or the folder holds something else.
+        """
+        listed = read_json(self.path / MANIFEST)["files"]
+        others = [
+            file for file in self._files() if file.relative_to(self.path).as_posix() not in listed
+        ]
+        if others:
+            raise RunError(
+                f"this folder holds something that the run did not write ({others[0].name})",
+                where=str(self.path),
+                mend="Move it elsewhere, or choose another folder with --out",
+            )
+        shutil.rmtree(self.path)
 
     # -- ending -----------------------------------------------------------------------------
 
