@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from broca.answers import find_targets, measure_border
+    from broca.answers import Alike, AnswersAlikeWarning, find_alike, find_targets, measure_border
     from broca.attributions import Attributions, attribute_answer_tokens, attribute_neurons
     from broca.edits import (
         FactEditConfig,
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "answers": ("find_targets", "measure_border"),
+    "answers": ("Alike", "AnswersAlikeWarning", "find_alike", "find_targets", "measure_border"),
     "attributions": ("Attributions", "attribute_answer_tokens", "attribute_neurons"),
     "edits": (
         "FactEditConfig",
@@ -97,7 +97,9 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Alike",
     "AnswerRow",
+    "AnswersAlikeWarning",
     "Attributions",
     "BrocaError",
     "ChoicePrompt",
@@ -137,6 +139,7 @@ __all__ = [
     "build_questions",
     "draw_negatives",
     "edited",
+    "find_alike",
     "find_firings",
     "find_targets",
     "intervene",

@@ -1,17 +1,19 @@
-"""Ask prompts under many conditions: two greedy tokens, log P and rank of the answer.
+"""Ask prompts under many conditions: the greedy answer, log P and rank of the right one.
 
 1. Prompts of similar length form left-padded batches; the tokens of the measured answer follow
-   each prompt, so that one pass gives the first greedy token and log P.
+   each prompt, so that one pass gives log P, and the greedy tokens for as long as they are the
+   answer's own, and one more.
 2. The layers below the first one that a condition edits run once for all conditions; each
    condition goes on from the rows that enter that layer.
-3. The second greedy token needs no pass where the first one is the answer's own first token;
-   elsewhere one token is run on the condition's keys and values.
+3. Where these tokens do not decide whether the answer is right (`broca.answers.targets`), or are
+   too few to show, further ones are run on the condition's keys and values.
 
 Source: paper B, sections 2 and 4 (accuracy of two greedy tokens); log P beside it is ours.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -20,10 +22,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from broca.answers import Target, find_targets, measure_border
+from broca.answers import AnswersAlikeWarning, Match, Target, find_targets, measure_border
+from broca.answers.targets import N_PREFIX
 from broca.interventions import Intervention, first_layer, intervene
 from broca.model import LanguageModel, TokenBatch
-from broca.model.resume import KeysValues, Pass, crop, select_logits
+from broca.model.resume import KeysValues, Pass, crop
 from broca.progress import track
 from broca.prompts import Prompt
 
@@ -35,9 +38,9 @@ class AnswerRow:
     Attributes:
         condition: Name of the condition.
         prompt: Id of the prompt.
-        ids: The greedy tokens.
+        ids: The greedy tokens: two, or as many as tell whether they are a right answer.
         text: The same as words, without tokens such as the end of the text.
-        correct: Whether they are a prefix of a right answer's tokens.
+        correct: Whether they are a right answer, by the match asked for.
         log_p: Natural log of the probability of a right answer (their sum, if several), NaN if
             not measured.
         rank: Rank of the right answer's first token at the prompt's end, from 1; 0 if not
@@ -70,6 +73,7 @@ def answer_prompts(
     conditions: Mapping[str, Intervention | None],
     *,
     border: str | None = None,
+    match: Match = "auto",
     with_log_p: bool = True,
     batch_size: int = 64,
 ) -> Iterator[AnswerRow]:
@@ -80,6 +84,8 @@ def answer_prompts(
         prompts: What it is asked.
         conditions: Interventions by name; None leaves the model untouched.
         border: ``" "`` or ``""`` before an answer; measured on these prompts if None.
+        match: How many tokens of an answer are compared: "auto" (enough to tell a relation's
+            objects apart), "prefix" (two, as in the papers) or "whole".
         with_log_p: Whether to measure log P and rank (without, answers alone are quicker).
         batch_size: Rows per pass.
 
@@ -87,16 +93,32 @@ def answer_prompts(
         One row per prompt and condition: batch by batch, conditions in the order given.
 
     Raises:
-        PromptError: If a prompt does not fit the model.
+        PromptError: If a prompt does not fit the model, or there is no such match.
         NeuronError: If a set belongs to a model of another shape.
+        ModelError: If logits are not finite.
+
+    Warns:
+        AnswersAlikeWarning: If the match takes a wrong object of a relation for right.
     """
     if border is None:
         border = measure_border(model, prompts)
-    targets = find_targets(model, prompts, border)
+    targets = find_targets(model, prompts, border, match)
+    _warn_alike(prompts, targets, match)
     jobs = _jobs(model, targets, with_log_p, batch_size)
     for job in track(jobs, f"Asking under {len(conditions)} conditions"):
-        for name, answer in _ask(model, job, conditions):
+        for name, answer in _ask(model, job, targets, conditions):
             yield from _rows(model, name, job, answer, prompts, targets)
+
+
+def _warn_alike(prompts: Sequence[Prompt], targets: Sequence[Target], match: Match) -> None:
+    pairs = zip(prompts, targets, strict=True)
+    for relation in sorted({prompt.relation for prompt, target in pairs if target.alike}):
+        warnings.warn(
+            f'match = "{match}" takes some wrong objects of {relation or "the prompts"} for right; '
+            "broca.find_alike names them",
+            AnswersAlikeWarning,
+            stacklevel=3,
+        )
 
 
 def _jobs(
@@ -153,17 +175,19 @@ def _append(prompt: TokenBatch, tail: Tensor) -> TokenBatch:
 
 @dataclass
 class _Answer:
-    """Raw outcome of one job under one condition, per row."""
+    """Raw outcome of one job under one condition."""
 
-    first: list[int]
-    second: list[int]
-    log_p: list[float]
+    said: dict[int, list[int]]  # by the owner of a prompt
+    log_p: list[float]  # by row
     rank: list[int]
 
 
 @torch.no_grad()
 def _ask(
-    model: LanguageModel, job: _Job, conditions: Mapping[str, Intervention | None]
+    model: LanguageModel,
+    job: _Job,
+    targets: Sequence[Target],
+    conditions: Mapping[str, Intervention | None],
 ) -> Iterator[tuple[str, _Answer]]:
     starts = {name: first_layer([change]) for name, change in conditions.items()}
     shared = sorted({start for start in starts.values() if start})
@@ -175,7 +199,7 @@ def _ask(
     for name, change in conditions.items():
         start = starts[name]
         if start is None and clean is not None:
-            yield name, _finish(model, job, clean, clean.keys_values, None)
+            yield name, _finish(model, job, targets, clean, clean.keys_values, None)
             continue
         start = start or 0
         rows = clean.inputs[start] if start and clean else None
@@ -184,7 +208,8 @@ def _ask(
                 job.batch, start=start, rows=rows, use_cache=True, logits_to_keep=job.extra + 1
             )
         below = clean.keys_values[:start] if clean else []
-        yield name, _finish(model, job, edited, [*below, *edited.keys_values[start:]], change)
+        keys_values = [*below, *edited.keys_values[start:]]
+        yield name, _finish(model, job, targets, edited, keys_values, change)
 
 
 def _active(model: LanguageModel, change: Intervention | None, **where):
@@ -194,44 +219,79 @@ def _active(model: LanguageModel, change: Intervention | None, **where):
 def _finish(
     model: LanguageModel,
     job: _Job,
+    targets: Sequence[Target],
     done: Pass,
     keys_values: KeysValues,
     change: Intervention | None,
 ) -> _Answer:
     logits = done.logits[:, -(job.extra + 1) :]
-    greedy = logits.argmax(-1)
-    first = greedy[:, 0]
-    second = torch.full_like(first, -1)
-    if job.extra:
-        known = (first == job.answers[:, 0]) & (job.answers[:, 1] >= 0)
-        second[known] = greedy[known, 1]
-    open_rows = (second < 0).nonzero()[:, 0]
-    if len(open_rows):
-        step = _second_step(model, job, first, open_rows, keys_values, change)
-        second[open_rows] = step.argmax(-1)
-    log_p, rank = _score(logits, job)
-    return _Answer(first.tolist(), second.tolist(), log_p, rank)
+    said, row_of = _read_off(job, logits.argmax(-1))
+    by_length: dict[int, list[int]] = {}
+    for owner, tokens in said.items():
+        if _is_open(model, targets[owner], tokens):
+            by_length.setdefault(len(tokens), []).append(owner)
+    for owners in by_length.values():
+        rows = torch.tensor([row_of[owner] for owner in owners], device=logits.device)
+        _go_on(model, job, targets, said, owners, crop(keys_values, rows, job.width), rows, change)
+    return _Answer(said, *_score(logits, job))
 
 
-def _second_step(
+def _read_off(job: _Job, greedy: Tensor) -> tuple[dict[int, list[int]], dict[int, int]]:
+    """By owner: greedy tokens known from the pass over the answers, and the row that knows most.
+
+    Greedy tokens [row, extra + 1] are a continuation up to the first that is not the answer's.
+    """
+    agree = (greedy[:, : job.extra] == job.answers[:, : job.extra]).long().cumprod(1).sum(1)
+    said: dict[int, list[int]] = {}
+    row_of: dict[int, int] = {}
+    known = zip(job.owners, greedy.tolist(), agree.tolist(), strict=True)
+    for row, (owner, tokens, n) in enumerate(known):
+        if len(said.get(owner, ())) <= n:
+            said[owner], row_of[owner] = tokens[: n + 1], row
+    return said, row_of
+
+
+def _is_open(model: LanguageModel, target: Target, said: Sequence[int]) -> bool:
+    """Whether more tokens are needed: to decide, or to be shown up to the end of the line."""
+    if target.verdict(said) is None or len(said) < min(target.n_shown, N_PREFIX):
+        return True
+    return len(said) < target.n_shown and not model.ends_line(said[-1])
+
+
+def _go_on(
     model: LanguageModel,
     job: _Job,
-    first: Tensor,
+    targets: Sequence[Target],
+    said: dict[int, list[int]],
+    owners: list[int],
+    past: KeysValues,
     rows: Tensor,
-    keys_values: KeysValues,
     change: Intervention | None,
-) -> Tensor:
-    """Logits [row, vocab] after one more token, on the keys and values of the prompt."""
+) -> None:
+    """Run greedy tokens behind some prompts until none of them needs more.
+
+    Args:
+        said: What is known of each owner's continuation, alike long for all of them; grows.
+        past: Keys and values of their prompts, which have these rows in the job.
+    """
     mask = job.batch.attention_mask[rows, : job.width]
-    batch = TokenBatch(
-        first[rows, None],
-        torch.ones_like(first[rows, None]),
-        job.batch.position_ids[rows, job.width - 1 : job.width] + 1,
-    )
-    past = crop(keys_values, rows, job.width)
-    with _active(model, change, prompt_active=False):
-        step = model.run(batch, past=past, past_mask=mask)
-    return select_logits(step.logits, torch.zeros_like(rows))
+    position = job.batch.position_ids[rows, job.width - 1 : job.width]
+    new = [said[owner] for owner in owners]
+    while owners:
+        ids = torch.tensor(new, device=mask.device)
+        steps = torch.arange(1, ids.shape[1] + 1, device=mask.device)
+        batch = TokenBatch(ids, torch.ones_like(ids), position + steps)
+        with _active(model, change, prompt_active=False):
+            step = model.run(batch, past=past, past_mask=mask)
+        for owner, token in zip(owners, step.logits[:, -1].argmax(-1).tolist(), strict=True):
+            said[owner].append(token)
+        open_rows = [row for row, o in enumerate(owners) if _is_open(model, targets[o], said[o])]
+        owners = [owners[row] for row in open_rows]
+        kept = torch.tensor(open_rows, dtype=torch.long, device=mask.device)
+        mask = torch.cat([mask, batch.attention_mask], 1)[kept]
+        position = batch.position_ids[kept, -1:]
+        past = crop(step.keys_values, kept, mask.shape[1])
+        new = [said[owner][-1:] for owner in owners]
 
 
 def _score(logits: Tensor, job: _Job) -> tuple[list[float], list[int]]:
@@ -261,7 +321,7 @@ def _rows(
     for row, owner in enumerate(job.owners):
         rows_of.setdefault(owner, []).append(row)
     for owner, mine in rows_of.items():
-        ids = (answer.first[mine[0]], answer.second[mine[0]])
+        ids = tuple(answer.said[owner])
         yield AnswerRow(
             condition=name,
             prompt=prompts[owner].id,

@@ -66,6 +66,8 @@ class Relation:
         object_kind: What the objects are (city, country, ...).
         language: Language of objects and wordings.
         notes: What a reader should know, e.g. that a split fell short.
+        objects: All objects of the relation, each once; those of its facts by default. A part of
+            a relation keeps the objects of the whole.
     """
 
     name: str
@@ -76,6 +78,12 @@ class Relation:
     object_kind: str = ""
     language: str = "en"
     notes: tuple[str, ...] = ()
+    objects: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.objects:
+            listed = dict.fromkeys(o for fact in self.facts for o in fact.objects)
+            object.__setattr__(self, "objects", tuple(listed))
 
     def __len__(self) -> int:
         return len(self.facts)

@@ -219,6 +219,20 @@ class LanguageModel:
         kept = self.special_tokens.kept(encoding.input_ids)
         return [(start, stop) for start, stop in encoding["offset_mapping"][kept]]
 
+    @cached_property
+    def end_tokens(self) -> frozenset[int]:
+        """Tokens that end a text or turn, by the tokenizer and the generation config."""
+        config = getattr(self.module, "generation_config", None)
+        listed = getattr(config, "eos_token_id", None)
+        listed = listed if isinstance(listed, list | tuple) else [listed]
+        return frozenset(
+            token for token in (*listed, self.tokenizer.eos_token_id) if token is not None
+        )
+
+    def ends_line(self, token: int) -> bool:
+        """Whether a token ends a line or the text."""
+        return token in self.end_tokens or "\n" in self.tokenizer.decode([token])
+
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, with the special tokens a prompt gets.
 

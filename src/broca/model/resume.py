@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor, nn
 
 KeysValues = list[tuple[Tensor, Tensor] | None]
@@ -89,8 +88,3 @@ def crop(keys_values: KeysValues, rows: Tensor, length: int) -> KeysValues:
         None if pair is None else tuple(t[rows, :, :length] for t in pair)  # type: ignore[misc]
         for pair in keys_values
     ]
-
-
-def select_logits(logits: Tensor, positions: Tensor) -> Tensor:
-    """Logits [prompt, vocab] at one position per prompt."""
-    return logits[torch.arange(len(logits), device=logits.device), positions]

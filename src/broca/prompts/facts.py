@@ -195,4 +195,5 @@ def _fact_prompt(
         form=form.name,
         asked_span=None if whole else (placed.start, placed.end),
         shown=tuple(shown),
+        objects=relation.objects,
     )

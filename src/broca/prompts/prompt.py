@@ -26,6 +26,7 @@ class Prompt:
         asked_span: Where the asked wording stands in the text, without ending, demonstrations
             and markup, as (start, end) in characters; None for all of it.
         shown: Answers of the demonstrations before it, in their order.
+        objects: All objects of the relation, from which a right answer is told apart.
     """
 
     id: str
@@ -42,6 +43,7 @@ class Prompt:
     form: str = "question"
     asked_span: tuple[int, int] | None = None
     shown: tuple[str, ...] = ()
+    objects: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

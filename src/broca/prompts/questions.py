@@ -105,6 +105,10 @@ def render_word_prompts(
         Form(form, shots, chat),
         questions if demonstrations is None else [*demonstrations],
     )
+    objects: dict[tuple[str, str], dict[str, None]] = {}
+    for one in questions:
+        listed = objects.setdefault((_group(one), one.language), {})
+        listed |= dict.fromkeys(answers_of(one))
     prompts = []
     for question in questions:
         shown = _shown(asking, question, pool, seed)
@@ -119,6 +123,7 @@ def render_word_prompts(
             fact=question.id,
             field=question.field,
             role=role,
+            objects=tuple(objects[_group(question), question.language]),
         )
         text = question.question.rstrip()
         # within a question nothing tells a subject's question mark from its own but the place

@@ -14,15 +14,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
-from broca.answers import find_targets, measure_border
+from broca.answers import Match, find_targets, measure_border
 from broca.engines import Engine
 from broca.errors import StudyError
 from broca.interventions import Intervention
 from broca.measurements import AnswerRow, answer_prompts
 from broca.model import LanguageModel
-from broca.neurons import NeuronSet
+from broca.neurons import NeuronSet, digest_of
 from broca.prompts import Prompt
 from broca.responses import Responses, record_responses
 from broca.run.sharing import UNTOUCHED, Share, Sharing, change_of
@@ -35,6 +36,11 @@ Writing = Callable[[Any, list[Any]], Iterable[Mapping[str, Any]]]
 
 UNIT_ROWS = 2500  # rows computed between two writes to disk
 BEFORE = ("text", "correct", "log_p", "rank")
+
+
+@lru_cache(maxsize=4096)
+def _digest_of_objects(objects: tuple[str, ...]) -> str:
+    return digest_of(objects)
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,7 @@ class Asking:
 
     model: LanguageModel
     batch_size: int
+    match: Match = "auto"
 
     def __call__(self, unit: Unit) -> list[AnswerRow]:
         return list(
@@ -78,6 +85,7 @@ class Asking:
                 unit.prompts,
                 unit.changes,
                 border=unit.border,
+                match=self.match,
                 batch_size=self.batch_size,
             )
         )
@@ -91,15 +99,22 @@ class RunBench:
         folder: Where rows, sets and responses are kept.
         engine: Where units are computed.
         batch_size: Rows per pass.
+        match: How many tokens of an answer are compared; see `broca.answer_prompts`.
     """
 
     def __init__(
-        self, model: LanguageModel, folder: RunFolder, engine: Engine, batch_size: int = 64
+        self,
+        model: LanguageModel,
+        folder: RunFolder,
+        engine: Engine,
+        batch_size: int = 64,
+        match: Match = "auto",
     ) -> None:
         self.model = model
         self.folder = folder
         self.engine = engine
         self.batch_size = batch_size
+        self.match: Match = match
         self.needed: set[tuple[str, str]] = set()
         self.declared: list[dict[str, Any]] = []
         self.groups: dict[str, dict[str, list[str]]] = {}  # study -> group -> ids of its prompts
@@ -175,7 +190,12 @@ class RunBench:
 
     def _measurement(self, prompts: Sequence[Prompt]) -> dict[str, Any]:
         """What determines the rows of prompts beside texts, intervention and model."""
-        return {"borders": sorted({self._borders[prompt.language] for prompt in prompts})}
+        borders = sorted({self._borders[prompt.language] for prompt in prompts})
+        found: dict[str, Any] = {"borders": borders, "match": self.match}
+        if self.match != "prefix":  # what the answers are told apart from
+            objects = dict.fromkeys(prompt.objects for prompt in prompts)
+            found["objects"] = sorted(map(_digest_of_objects, objects))
+        return found
 
     # -- computing ---------------------------------------------------------------------------
 
@@ -189,7 +209,7 @@ class RunBench:
 
     def _asking(self) -> Callable[[Any], list[Any]]:
         """Computes a unit."""
-        return Asking(self.model, self.batch_size)
+        return Asking(self.model, self.batch_size, self.match)
 
     def _writing(self, study: str, plan: Plan, units: Sequence[Any]) -> Writing:
         """Makes stored rows of what a unit gave."""
@@ -311,7 +331,7 @@ class _RowWriter:
         self._prompts = {prompt.id: prompt for prompt in self.unit.prompts}
         self._n_tokens = {p: row["n_answer_tokens"] for p, row in self.before.items()}
         missing = [p for p in self.unit.prompts if p.id not in self._n_tokens]
-        targets = find_targets(self.model, missing, self.unit.border)
+        targets = find_targets(self.model, missing, self.unit.border, "prefix")
         for prompt, target in zip(missing, targets, strict=True):
             self._n_tokens[prompt.id] = min(map(len, target.measured), default=0)
 

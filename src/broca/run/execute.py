@@ -65,7 +65,11 @@ def execute(
         for name, settings in job.settings.items():
             family = load_family(name)
             bench = BENCHES.get(name, RunBench)(
-                model, folder, engine or LocalEngine(), getattr(settings, "batch_size", 64)
+                model,
+                folder,
+                engine or LocalEngine(),
+                getattr(settings, "batch_size", 64),
+                getattr(settings, "match", "auto"),
             )
             benches.append(bench)
             material = family.prepare(settings, bench)

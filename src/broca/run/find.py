@@ -46,7 +46,7 @@ def find_relation_neurons(
         tempfile.TemporaryDirectory() as place,
         RunFolder.create(Path(place) / "run", {}) as folder,
     ):
-        bench = RunBench(model, folder, LocalEngine(), config.batch_size)
+        bench = RunBench(model, folder, LocalEngine(), config.batch_size, config.match)
         return dict(prepare(config, bench, given).sets)
 
 
@@ -70,7 +70,7 @@ def find_relations(
         known = load_relations(config.facts, templates=config.templates, language=config.language)
         known.subset(wanted)
     with RunFolder.begin(out / WORK, job.as_config()) as folder:
-        bench = RunBench(job.model.load(), folder, LocalEngine(), config.batch_size)
+        bench = RunBench(job.model.load(), folder, LocalEngine(), config.batch_size, config.match)
         material = prepare(config, bench)
     names = list(material.names) if wanted is None else [_known(n, material) for n in wanted]
     written = {}

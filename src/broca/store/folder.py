@@ -169,7 +169,8 @@ class RunFolder:
         known = self.prompts() if (self.path / PROMPTS).exists() else {}
         for prompt in prompts:
             plain = asdict(prompt) if is_dataclass(prompt) else dict(prompt)  # pyright: ignore
-            known[plain["id"]] = {key: value for key, value in plain.items() if key != "id"}
+            left_out = ("id", "objects")  # the objects of a relation would repeat in each prompt
+            known[plain["id"]] = {k: value for k, value in plain.items() if k not in left_out}
         self.write_json(PROMPTS, known)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:

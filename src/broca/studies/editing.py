@@ -240,7 +240,9 @@ class _Questions:
         prompts = [prompt for group in groups.values() for prompt in group]
         if not prompts:
             return {}
-        rows = answer_prompts(model, prompts, {"": None}, border=" ", with_log_p=False)
+        rows = answer_prompts(
+            model, prompts, {"": None}, border=" ", match="prefix", with_log_p=False
+        )
         return {row.prompt: row.ids for row in rows}
 
     def figures(self, model: LanguageModel) -> dict[str, float]:

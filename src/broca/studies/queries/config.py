@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from broca.answers import Match
 from broca.errors import RecipeError
 from broca.questions.which import AnswerKind
 from broca.scores import QUERY_METHODS, QueryScoreConfig
@@ -51,6 +52,8 @@ class QueriesConfig:
         n_unrelated: Queries of every other field that each set is tried on.
         n_matched: Matched random sets per query and method, tried on the query's own prompts.
         n_free_form: Queries also asked without options, to compare with the proxy; 0 for none.
+        match: How many tokens of an answer in words are compared: "auto": enough to tell the
+            objects of a relation apart; "prefix": two; "whole".
         map_bins: Bins of the neuron index in the maps of "queries.localisation".
         seed: Of everything that is drawn.
         n_permutations: Sign patterns and shuffles of the permutation tests.
@@ -93,6 +96,7 @@ class QueriesConfig:
     n_unrelated: Count = 10
     n_matched: CountFrom0 = 5
     n_free_form: CountFrom0 = 24
+    match: Match = "auto"
     map_bins: Count = 64
     seed: Seed = 0
     n_permutations: Draws = 10_000

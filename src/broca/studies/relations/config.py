@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from broca.answers import Match
 from broca.errors import RecipeError
 from broca.settings import (
     Count,
@@ -39,6 +40,8 @@ class RelationsConfig(StudySettings):
             of them from each half of the subjects.
         detection_filter: "correct": only detection prompts that the model answers rightly are
             used; "none": all, for models that know nothing.
+        match: How many tokens of an answer are compared: "auto": enough to tell the objects of a
+            relation apart; "prefix": two, as in the paper; "whole".
         min_detection: A relation with fewer detection prompts left is skipped.
         sites: Where neurons are looked for. Models without a gate have no site "gate".
         pooling: How responses are pooled over tokens; see `broca.record_responses`.
@@ -71,6 +74,7 @@ class RelationsConfig(StudySettings):
     n_detection: CountFrom2 | None = None
     n_checked: Count = 50
     detection_filter: Literal["correct", "none"] = "correct"
+    match: Match = "auto"
     min_detection: CountFrom2 = 10
     sites: Annotated[tuple[Site, ...], Field(min_length=1)] = ("gate", "up", "down")
     pooling: Pooling = "mean"

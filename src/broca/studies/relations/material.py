@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from broca.answers import Alike
 from broca.facts import Relation
 from broca.neurons import NeuronIndex, NeuronSet, uniform_random
 from broca.prompts import Prompt
@@ -39,6 +40,7 @@ class Material:
         k_table: How k was chosen: a record per size tried, () where it was given.
         sets: Relation -> its top k neurons.
         kinds: Says what was answered in a word.
+        alike: Relations with objects that the correctness test cannot tell apart.
     """
 
     config: RelationsConfig
@@ -57,6 +59,7 @@ class Material:
     k_table: Sequence[Mapping[str, float]]
     sets: Mapping[str, NeuronSet]
     kinds: AnswerKinds
+    alike: tuple[Alike, ...] = ()
 
     @property
     def index(self) -> NeuronIndex:

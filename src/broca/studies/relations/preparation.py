@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from broca.answers import Alike, find_alike
 from broca.errors import FactsError, StudyError
 from broca.facts import Relation, Relations, load_relations
 from broca.facts.seeding import stable_number
@@ -84,6 +85,7 @@ def prepare(config: RelationsConfig, bench: Bench, relations: Relations | None =
         k_table=table,
         sets=sets,
         kinds=asked.kinds,
+        alike=asked.alike,
     )
 
 
@@ -97,7 +99,8 @@ class Asked:
         detection: Relation -> detection prompts that remain.
         evaluation: Relation -> evaluation prompts.
         skipped: Relation -> why it does not remain.
-        notes: Sentences about the split.
+        notes: Sentences about the split, and about objects that cannot be told apart.
+        alike: Relations with such objects.
         kinds: Tells kinds of answers apart.
     """
 
@@ -107,6 +110,7 @@ class Asked:
     evaluation: Mapping[str, Sequence[Prompt]]
     skipped: Mapping[str, str]
     notes: tuple[str, ...]
+    alike: tuple[Alike, ...]
     kinds: AnswerKinds
 
 
@@ -145,13 +149,15 @@ def ask_facts(config: RelationsConfig, bench: Bench, relations: Relations | None
             'Use facts it knows, more of them, or detection_filter = "none"',
         )
     names = tuple(kept)
+    alike = find_alike(bench.model, [prompts[0] for prompts in kept.values()], config.match)
     return Asked(
         names=names,
         facts={name: detection[name] for name in names},
         detection=kept,
         evaluation={name: prompts["evaluation"][name] for name in names},
         skipped=skipped,
-        notes=evaluation.subset(names).notes,
+        notes=(*evaluation.subset(names).notes, *map(str, alike)),
+        alike=alike,
         kinds=kinds,
     )
 
@@ -235,6 +241,7 @@ def _described(neurons: NeuronSet, config: RelationsConfig) -> NeuronSet:
         "language": config.language,
         "template_set": config.template_set,
         "detection_filter": config.detection_filter,
+        "match": config.match,
         "negatives": config.negatives,
         "seed": config.seed,
     }
