@@ -132,10 +132,10 @@ def test_objects_are_read_behind_a_prompts_end_as_behind_the_prompt(objects):
 # ---- asked
 
 
-OBJECTS = ("1111", "1112", "1121", "111", "fox jumps over", "dog", "the city")
+OBJECTS = ("1212", "1221", "2121", "2111", "2222", "2221", "222", "dog")
 PROMPTS = [
     Prompt(f"p{n}", f"{text}? Answer:", (answer,), relation="r", objects=OBJECTS)
-    for n, (text, answer) in enumerate(itertools.product(TEXTS, OBJECTS))
+    for n, (text, answer) in enumerate(itertools.product(TEXTS[:3], OBJECTS))
 ]
 
 
@@ -154,8 +154,8 @@ def steered(family: str) -> LanguageModel:
     """Likes to say 1 and x, so that greedy paths run along answers for a while."""
     model = tiny_model(family, seed=3)
     liked = torch.zeros(320)
-    for letter in "1x":
-        liked[tiny_tokenizer()(letter, add_special_tokens=False).input_ids] = 12.0
+    for letter in "12":
+        liked[tiny_tokenizer()(letter, add_special_tokens=False).input_ids] = 40.0
     model.module.get_output_embeddings().register_forward_hook(
         lambda module, args, output: output + liked
     )
