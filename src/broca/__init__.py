@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from broca.estimates import Estimate
     from broca.facts import Fact, Relation, Relations, load_relations
     from broca.interventions import Deactivate, Fix, Scale, intervene
+    from broca.locators import Located, locate
     from broca.measurements import AnswerRow, answer_prompts
     from broca.model import LanguageModel, Layout, Part, TokenBatch
     from broca.neurons import ModelIdentity, Neuron, NeuronIndex, NeuronSet, uniform_random
@@ -68,6 +69,7 @@ _HOMES = {
     "estimates": ("Estimate",),
     "facts": ("Fact", "Relation", "Relations", "load_relations"),
     "interventions": ("Deactivate", "Fix", "Scale", "intervene"),
+    "locators": ("Located", "locate"),
     "measurements": ("AnswerRow", "answer_prompts"),
     "model": ("LanguageModel", "Layout", "Part", "TokenBatch"),
     "neurons": ("ModelIdentity", "Neuron", "NeuronIndex", "NeuronSet", "uniform_random"),
@@ -112,6 +114,7 @@ __all__ = [
     "Fix",
     "LanguageModel",
     "Layout",
+    "Located",
     "ModelIdentity",
     "Neuron",
     "NeuronIndex",
@@ -145,6 +148,7 @@ __all__ = [
     "intervene",
     "load_questions",
     "load_relations",
+    "locate",
     "measure_border",
     "read_values",
     "record_options",

@@ -58,7 +58,7 @@ def freeze_norm(norm: nn.Module, inputs: Tensor, outputs: Tensor) -> FrozenNorm:
     else:
         bias = inputs.new_zeros(())
         # An RMS norm of a large constant vector is its weight, whatever it adds for stability.
-        weight = norm(torch.full_like(inputs[:1], 1e4))[0]
+        weight = norm.forward(torch.full_like(inputs[:1], 1e4))[0]
         direction = inputs * weight
     wanted = outputs - bias
     scale = (direction * wanted).sum(-1, keepdim=True) / direction.square().sum(-1, keepdim=True)

@@ -49,6 +49,7 @@ class Prefixes:
 
 _CONFIGS: WeakKeyDictionary[nn.Module, list[Any]] = WeakKeyDictionary()
 _ACTIVE: ContextVar[Prefixes | None] = ContextVar("broca_branches", default=None)
+_HELD: ContextVar[bool] = ContextVar("broca_weights_held", default=False)
 
 
 def _configs(module: nn.Module) -> list[Any]:
@@ -74,6 +75,16 @@ def branching(module: nn.Module, prefixes: Prefixes) -> Iterator[None]:
         for config, name in before:
             config._attn_implementation_internal = name
         _ACTIVE.reset(token)
+
+
+@contextmanager
+def weights_held() -> Iterator[None]:
+    """Let gradients of branches see no attention weight: only what flows through values."""
+    token = _HELD.set(True)
+    try:
+        yield
+    finally:
+        _HELD.reset(token)
 
 
 def _branch_attention(
@@ -111,6 +122,7 @@ def _branch_attention(
     if mask is not None:
         scores = scores + nn.functional.pad(mask, (0, 1)).to(scores.device)
     weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
+    weights = weights.detach() if _HELD.get() else weights
     seen = weights[..., :-1] @ prefixes.values[layer]
     shape = (n_prompts, n_kv, n_heads // n_kv, n_rows, -1)
     out = seen.view(shape) + weights[..., -1:].reshape(shape) * value.unsqueeze(2)

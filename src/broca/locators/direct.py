@@ -1,0 +1,83 @@
+"""Direct log-prob increase: what a neuron's value vector does to log P if read out at once.
+
+    score_i = log P(y | x + v_i w_i) - log P(y | x)
+
+x is the residual stream in front of the MLP's contribution; both sides go straight through the
+final norm and the unembedding. What layers above make of the neuron is not seen.
+
+Source: arXiv 2312.12141, section 3 (value neurons). Where attention and MLP run in parallel, x
+holds the attention's output *(ours)*.
+Cost: one forward pass per prompt and F L rows through the unembedding.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from broca.attributions.tails import Tail, down_bias
+from broca.effects.aims import Aim
+from broca.effects.reading import Reader, make_reader
+from broca.errors import EffectError
+from broca.locators.locator import Question
+from broca.model import LanguageModel
+from broca.model.branches import BasePass, base_pass
+
+_ROWS = 2048
+
+
+@torch.no_grad()
+def direct_increase(question: Question) -> np.ndarray:
+    """Increase of log P, summed over the answer's tokens, [prompt, layer, neuron].
+
+    Raises:
+        EffectError: If the way from the last block to the logits is not known.
+    """
+    model, reader = question.model, make_reader(question.model)
+    if reader.unembedding is None:
+        raise EffectError("The unembedding of this model cannot be read", model.name)
+    found = []
+    for aim in question.flat:
+        base = base_pass(model, model.pad([aim.tokens]))
+        layers = [_layer(model, base, aim, reader, layer) for layer in range(model.n_layers)]
+        found.append(np.stack(layers))
+    return question.summed(np.stack(found))
+
+
+def _layer(
+    model: LanguageModel, base: BasePass, aim: Aim, reader: Reader, layer: int
+) -> np.ndarray:
+    block = model.block(layer)
+    tail, bias = Tail(block, None), down_bias(block)
+    product = (base.down[layer] if bias is None else base.down[layer] - bias).unsqueeze(1)
+    before = base.output[layer].unsqueeze(1) - tail(product)
+    written = tail_share(
+        tail, product, base.hidden[layer][0, :, None] * model.value_weight(layer).T
+    )
+    nothing = _read(reader, aim, base, before[0])
+    rows = [
+        _read(reader, aim, base, before[0] + written[start : start + _ROWS])
+        for start in range(0, len(written), _ROWS)
+    ]
+    return (torch.cat(rows) - nothing).float().cpu().numpy()
+
+
+def tail_share(tail: Tail, product: Tensor, written: Tensor) -> Tensor:
+    """What neurons' parts of a product [neuron, d_model] are in the residual stream.
+
+    Behind a post-norm: the product's contribution minus that of the product without the part.
+    """
+    if tail.linear:
+        return tail(written)
+    return (tail(product) - tail(product - written))[0]
+
+
+def _read(reader: Reader, aim: Aim, base: BasePass, rows: Tensor) -> Tensor:
+    found = reader.unembedding
+    assert found is not None
+
+    def run() -> Tensor:
+        return found.head(found.norm(rows) if found.norm is not None else rows)[None]
+
+    return reader.read(run, aim, float(base.logits[0].max()))

@@ -1,0 +1,246 @@
+"""Learn masks: fewest neurons against the answer, step by step.
+
+1. Parameters start from gradient * activation, its ranks spread over [-1, 1] (``warm``).
+2. A step runs the answers under the masks and goes down loss + strength * share kept (*destroy*:
+   strength * share taken away), by Adam with one scale per mask (:class:`_Steps`).
+3. With a ``budget`` there is no strength: after every step all parameters of a mask are shifted by
+   one constant so that it keeps as many neurons as the step may (the projection onto the budget),
+   which falls geometrically from all of them to the budget.
+4. Learning stops early when neither loss nor share has improved for ``patience`` steps.
+
+Source: arXiv 2311.09060 (slimming, hard concrete); warm start, budget and the term for other
+relations are ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from broca.effects.aims import Aim
+from broca.errors import EffectError
+from broca.locators.masks.gates import GATES, Gate
+from broca.locators.masks.objective import Group
+from broca.model import LanguageModel
+
+_FIRST, _SECOND = 0.9, 0.99  # decay of the moments
+_ANNEALED = 0.7  # of the steps, the budget falls; then it stays
+_FURTHEST, _HALVINGS = 40.0, 40  # of a shift
+
+
+@dataclass(frozen=True)
+class MaskConfig:
+    """How masks are learned.
+
+    Attributes:
+        gate: ``slimming`` or ``hard-concrete``.
+        goal: ``keep`` or ``destroy`` the answers.
+        strength: Weight of the share of neurons kept (taken away), against log P in nats.
+        budget: Number of neurons to keep (take away) in place of a strength.
+        others_weight: Weight of what other prompts' answers lose.
+        floor: *destroy* stops pushing an answer once its log P has fallen by so much.
+        learning_rate: Of Adam.
+        n_steps: Steps at most.
+        patience: Steps without improvement before stopping.
+        warm: Whether to start from gradient * activation.
+        seed: Of the noise.
+
+    Raises:
+        EffectError: If a number is out of its range.
+    """
+
+    gate: str = "hard-concrete"
+    goal: Literal["keep", "destroy"] = "keep"
+    strength: float = 30.0
+    budget: int | None = None
+    others_weight: float = 1.0
+    floor: float = 5.0
+    learning_rate: float = 0.1
+    n_steps: int = 120
+    patience: int = 30
+    warm: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.gate not in GATES:
+            raise EffectError(f"Unknown gate {self.gate!r}", mend=f"Use {' or '.join(GATES)}.")
+        if self.goal not in ("keep", "destroy"):
+            raise EffectError(f"Unknown goal {self.goal!r}", mend="Use keep or destroy.")
+        for name in ("strength", "learning_rate", "n_steps", "patience"):
+            if not getattr(self, name) > 0:
+                raise EffectError(f"{name} must be above 0", f"{name}={getattr(self, name)}")
+
+
+@dataclass(frozen=True, eq=False)
+class Masks:
+    """What was learned.
+
+    Attributes:
+        scores: How surely a neuron is kept (taken away), float32 [mask, layer, neuron].
+        kept: Expected number of neurons kept (taken away), [mask].
+        loss: What the answers lose under the masks, nats, [mask].
+        n_steps: Steps spent.
+    """
+
+    scores: np.ndarray
+    kept: np.ndarray
+    loss: np.ndarray
+    n_steps: int
+
+
+def learn_masks(
+    model: LanguageModel,
+    aims: Sequence[Sequence[Aim]],
+    config: MaskConfig,
+    *,
+    warm: np.ndarray | None = None,
+    shared: bool = False,
+    others: Sequence[Sequence[Aim]] = (),
+) -> Masks:
+    """Learn a mask per prompt, or one for all prompts.
+
+    Args:
+        model: The model under study.
+        aims: Per prompt, what is read, one aim per token of the answer.
+        config: How.
+        warm: Values to start from, higher where a neuron supports the answer, [mask, layer,
+            neuron].
+        shared: Whether all prompts share one mask (a query's prompts, a relation's).
+        others: Prompts whose answers must stay (only with ``shared``).
+
+    Raises:
+        EffectError: If the budget exceeds the number of neurons, or others come with a mask per
+            prompt.
+    """
+    n_masks, total = 1 if shared else len(aims), model.n_layers * model.widths["hidden"]
+    if config.budget is not None and not 1 <= config.budget <= total:
+        raise EffectError(
+            f"A budget of {config.budget} neurons was asked for and the model has {total}",
+            mend=f"Choose between 1 and {total}.",
+        )
+    if others and not shared:
+        raise EffectError("Other prompts need one mask for all prompts", mend="Use shared=True.")
+    learning = _Learning(model, aims, config, shared, others)
+    start = torch.zeros(n_masks, model.n_layers, model.widths["hidden"])
+    if config.warm and warm is not None:
+        start = _ranked(warm).view_as(start)
+    return learning.run(GATES[config.gate].start(start))
+
+
+def _ranked(warm: np.ndarray) -> Tensor:
+    """Ranks of each mask's values spread over [-1, 1]."""
+    flat = warm.reshape(len(warm), -1)
+    ranks = flat.argsort(axis=1).argsort(axis=1)
+    return torch.from_numpy(2.0 * ranks / (flat.shape[1] - 1) - 1.0).float()
+
+
+class _Learning:
+    """One run of the loop."""
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        aims: Sequence[Sequence[Aim]],
+        config: MaskConfig,
+        shared: bool,
+        others: Sequence[Sequence[Aim]],
+    ) -> None:
+        self.model, self.config = model, config
+        self.gate: Gate = GATES[config.gate]
+        self.own = Group.of(model, aims, shared)
+        self.size = torch.tensor([float(len(aims))] if shared else [1.0] * len(aims))
+        self.others = Group.of(model, others, True) if others else None
+        self.n_others = len(others)
+        self.before = self.own.before()
+        self.others_before = self.others.before() if self.others else None
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.total = model.n_layers * model.widths["hidden"]
+
+    def run(self, parameters: Tensor) -> Masks:
+        config = self.config
+        parameters = parameters.detach().clone()
+        steps = _Steps(config.learning_rate)
+        best, waited, spent = torch.full((len(parameters),), torch.inf), 0, 0
+        lost = torch.zeros(len(parameters))
+        while spent < config.n_steps and waited < config.patience:
+            leaf = parameters.requires_grad_()
+            with torch.enable_grad():
+                lost = self._lost(self.gate.masks(leaf, self.generator))
+                objective = lost
+                if config.budget is None:
+                    objective = lost + config.strength * self.gate.penalty(leaf)
+                (gradient,) = torch.autograd.grad(objective.sum(), leaf)
+            parameters = steps.after(parameters.detach(), gradient)
+            self.gate.clip(parameters)
+            spent += 1
+            if config.budget is not None:
+                parameters = self._projected(parameters, spent)
+                continue
+            better = objective.detach() < best - 1e-3
+            best = torch.where(better, objective.detach().to(best), best)
+            waited = 0 if bool(better.any()) else waited + 1
+        kept = self.gate.penalty(parameters) * self.total
+        scores = self.gate.scores(parameters).float().numpy()
+        return Masks(scores, kept.numpy(), lost.detach().float().numpy(), spent)
+
+    def _projected(self, parameters: Tensor, step: int) -> Tensor:
+        """Parameters shifted by one constant per mask so that as many are kept as this step may."""
+        assert self.config.budget is not None
+        done = min(1.0, step / (_ANNEALED * self.config.n_steps))
+        wanted = self.total * (self.config.budget / self.total) ** done
+        low = torch.full((len(parameters), 1, 1), -_FURTHEST)
+        high = torch.full_like(low, _FURTHEST)
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            shifted = parameters + middle
+            self.gate.clip(shifted)
+            many = (self.gate.penalty(shifted) * self.total > wanted)[:, None, None]
+            low, high = torch.where(many, low, middle), torch.where(many, middle, high)
+        found = parameters + low
+        self.gate.clip(found)
+        return found
+
+    def _lost(self, masks: Tensor) -> Tensor:
+        """What is minimised beside the share, nats per prompt, [mask]."""
+        if self.config.goal == "keep":
+            lost = (self.before - self.own.log_p(masks)) / self.size
+            if self.others is not None:  # without the neurons kept, others lose nothing
+                lost = lost + self.config.others_weight * self._others_lose(1 - masks)
+            return lost.float()
+        fallen = (self.before - self.own.log_p(1 - masks)) / self.size
+        lost = (self.config.floor - fallen).clamp(min=0.0)
+        if self.others is not None:
+            lost = lost + self.config.others_weight * self._others_lose(1 - masks)
+        return lost.float()
+
+    def _others_lose(self, masks: Tensor) -> Tensor:
+        assert self.others is not None
+        assert self.others_before is not None
+        return ((self.others_before - self.others.log_p(masks)) / self.n_others).clamp(min=0.0)
+
+
+class _Steps:
+    """Adam with one scale per mask: what matters more to the answer moves more.
+
+    Adam's own scale per number moves every neuron alike, important or not; their order is then
+    that of the noise.
+    """
+
+    def __init__(self, learning_rate: float) -> None:
+        self.learning_rate, self.count = learning_rate, 0
+        self.mean, self.square = torch.zeros(()), torch.zeros(())
+
+    def after(self, parameters: Tensor, gradient: Tensor) -> Tensor:
+        """Parameters one step further."""
+        self.count += 1
+        square = gradient.square().flatten(1).mean(1)[:, None, None]
+        self.mean = _FIRST * self.mean + (1 - _FIRST) * gradient
+        self.square = _SECOND * self.square + (1 - _SECOND) * square
+        mean = self.mean / (1 - _FIRST**self.count)
+        scale = (self.square / (1 - _SECOND**self.count)).sqrt().clamp(min=1e-12)
+        return parameters - self.learning_rate * mean / scale

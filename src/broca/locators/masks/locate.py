@@ -1,0 +1,36 @@
+"""Learned masks as locators: what the fewest neurons are that keep the answer.
+
+    score = what the mask keeps; among neurons kept alike, gradient * activation decides
+
+Settings are those of :class:`broca.locators.masks.MaskConfig` but the gate.
+
+Source: arXiv 2311.09060, section 4. Cost: per step, one token per prompt forward and backward.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from broca.locators.gradients import gradient_activation
+from broca.locators.locator import Question
+from broca.locators.masks.learn import MaskConfig, learn_masks
+
+_LEAST = 1e-6  # breaks ties of the mask, changes no order of it
+
+
+def slimming(question: Question) -> np.ndarray:
+    """Masks between 0 and 1 with an L1 penalty, [prompt, layer, neuron]."""
+    return _masks(question, "slimming")
+
+
+def hard_concrete(question: Question) -> np.ndarray:
+    """Stochastic gates with an L0 penalty, [prompt, layer, neuron]."""
+    return _masks(question, "hard-concrete")
+
+
+def _masks(question: Question, gate: str) -> np.ndarray:
+    warm = gradient_activation(question)
+    config = MaskConfig(gate=gate, seed=question.seed, **question.settings)
+    found = learn_masks(question.model, question.aims, config, warm=warm).scores
+    largest = np.abs(warm).max(axis=(1, 2), keepdims=True)
+    return found + _LEAST * warm / np.maximum(largest, 1e-30)

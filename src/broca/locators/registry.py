@@ -1,0 +1,103 @@
+"""All locators by name, and the one function that runs them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from broca.attributions.precision import computed_in
+from broca.effects.aims import TargetLike, make_aims
+from broca.errors import EffectError
+from broca.locators import activation, contrast, direct, exact, gradients, integrated, masks
+from broca.locators import random as chance
+from broca.locators.locator import Located, Locator, Question
+from broca.model import LanguageModel
+from broca.prompts import Prompt
+
+_ALL = (
+    Locator("exact", "exact effect", exact.exact_effect, {"replacement": "zero"}),
+    Locator("hard-concrete", "hard-concrete masks", masks.hard_concrete),
+    Locator("slimming", "slimming masks", masks.slimming),
+    Locator("ig", "integrated gradients", integrated.integrated_gradients, {"method": "auto"}),
+    Locator(
+        "ig-16",
+        "integrated gradients, the paper's rule",
+        integrated.integrated_gradients,
+        {"method": "riemann-right", "n_steps": 16},
+    ),
+    Locator("gradient-activation", "gradient × activation", gradients.gradient_activation),
+    Locator(
+        "frozen-gradient-activation",
+        "gradient × activation, norms and attention held",
+        gradients.frozen_gradient_activation,
+    ),
+    Locator("gradient", "gradient × sign (NeurGrad)", gradients.gradient_sign),
+    Locator("direct", "direct log-prob increase", direct.direct_increase),
+    Locator("activation", "activation × length", activation.activation),
+    Locator("expertise", "average precision", contrast.expertise, contrast=True),
+    Locator("mean-difference", "mean difference", contrast.mean_difference, contrast=True),
+    Locator("firing", "log-odds of firing (LAPE)", contrast.firing, contrast=True),
+    Locator("random", "random", chance.random_numbers),
+)
+
+LOCATORS: Mapping[str, Locator] = {locator.name: locator for locator in _ALL}
+"""Name -> locator, those that come nearest to the truth first."""
+
+
+def find_locator(name: str) -> Locator:
+    """The locator of this name.
+
+    Raises:
+        EffectError: If there is none.
+    """
+    if name not in LOCATORS:
+        raise EffectError(f"There is no locator {name!r}", mend=f"Known: {', '.join(LOCATORS)}.")
+    return LOCATORS[name]
+
+
+def locate(
+    model: LanguageModel,
+    prompts: Sequence[Prompt],
+    method: str,
+    *,
+    target: TargetLike = "answer",
+    others: Sequence[Prompt] = (),
+    seed: int = 0,
+    **settings: Any,
+) -> Located:
+    """Give every hidden neuron a number for each prompt's answer.
+
+    Args:
+        model: The model under study.
+        prompts: Prompts with answers.
+        method: A name out of :data:`LOCATORS`.
+        target: What is read, as in :func:`broca.ablate_each`; log P of the whole answer.
+        others: Prompts of other relations, for methods that contrast.
+        seed: Of whatever is drawn.
+        **settings: The method's own settings.
+
+    Raises:
+        EffectError: If there is no such method, it lacks what it needs, or a setting is wrong.
+        AttributionError: If a prompt's answer has no token.
+        PromptError: If a prompt has no token or exceeds the context.
+    """
+    locator = find_locator(method)
+    if locator.contrast and not others:
+        raise EffectError(
+            f"The method {method!r} contrasts prompts with others and got none",
+            mend="Pass others=, prompts of other relations.",
+        )
+    chosen = {**locator.settings, **settings}
+    start = time.process_time()
+    with computed_in(model.module, torch.float32):
+        aims = make_aims(model, prompts, target)
+        question = Question(model, aims, prompts, others, seed, chosen)
+        values = np.asarray(locator.function(question), np.float32)
+    seconds = (time.process_time() - start) / len(prompts)
+    if not np.isfinite(values).all():
+        raise EffectError(f"The method {method!r} gave numbers that are not finite", model.name)
+    return Located(values, model.identity, method, {**chosen, "seed": seed}, seconds)

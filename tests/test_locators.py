@@ -1,0 +1,232 @@
+"""Locators against their formulas, written out slowly on tiny models."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import average_precision_score
+
+from broca.attributions.tails import freeze_norm
+from broca.effects.aims import make_aims
+from broca.effects.replacement import last_values
+from broca.errors import EffectError
+from broca.locators import LOCATORS, locate
+from broca.locators.masks import MaskConfig, choose_strength, learn_masks
+from broca.prompts import Prompt
+from plain_ablation import all_effects
+from plain_loop import hooks
+from plain_loop import last_values as values_of
+from tiny import TEXTS, tiny_model
+
+PROMPTS = [Prompt(str(n), text, (" dog",), relation="r") for n, text in enumerate(TEXTS[:3])]
+OTHERS = [Prompt(f"o{n}", text, ("x",), relation="s") for n, text in enumerate(TEXTS)]
+
+
+def gradient_of(model, tokens, target, layer) -> torch.Tensor:
+    """d log P / d hidden at the last position, by autograd through a whole forward pass."""
+    values, _ = values_of(model, torch.tensor([tokens]), layer, "hidden")
+    leaf = values.clone().requires_grad_()
+
+    def put(module, args):
+        rows = args[0].reshape(1, len(tokens), -1).clone()
+        rows[:, -1] = leaf
+        return (rows.reshape(args[0].shape),)
+
+    with hooks(model.block(layer).down.register_forward_pre_hook(put)):
+        logits = model.module(torch.tensor([tokens]), use_cache=False).logits[0, -1]
+    return torch.autograd.grad(logits.log_softmax(-1)[target], leaf)[0]
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2", "gpt_neox", "bloom", "opt"])
+def test_gradients(family):
+    model = tiny_model(family)
+    aims = make_aims(model, PROMPTS, "answer")
+    product, sign = (locate(model, PROMPTS, n) for n in ("gradient-activation", "gradient"))
+    for number, listed in enumerate(aims):
+        for layer in range(model.n_layers):
+            wanted, signed = 0.0, 0.0
+            for aim in listed:
+                gradient = gradient_of(model, list(aim.tokens), aim.target, layer)
+                values, _ = values_of(model, torch.tensor([aim.tokens]), layer, "hidden")
+                wanted = wanted + (gradient * values).numpy()
+                signed = signed + (gradient * values.sign()).numpy()
+            largest = np.abs(product.values).max()
+            np.testing.assert_allclose(product.values[number, layer], wanted, atol=1e-4 * largest)
+            largest = np.abs(sign.values).max()
+            np.testing.assert_allclose(sign.values[number, layer], signed, atol=1e-4 * largest)
+
+
+def test_frozen_norms_make_the_last_layer_linear():
+    """Behind the last block there is the final norm alone: held, the gradient is its linear map."""
+    model = tiny_model("llama")
+    found = locate(model, PROMPTS[:1], "frozen-gradient-activation", target=7)
+    tokens = model.encode([PROMPTS[0].text])[0]
+    last, norm = model.n_layers - 1, model.module.model.norm
+    with torch.no_grad():
+        rows = {}
+        handle = norm.register_forward_hook(lambda m, a, o: rows.update(x=a[0][:, -1], y=o[:, -1]))
+        logits = model.module(torch.tensor([tokens])).logits[0, -1]
+        handle.remove()
+        frozen = freeze_norm(norm, rows["x"], rows["y"])
+        weight = model.module.lm_head.weight
+        by_logits = torch.eye(len(logits))[7] - logits.softmax(-1)
+        by_rows = (by_logits @ weight) * frozen.gain[0]
+        values, _ = values_of(model, torch.tensor([tokens]), last, "hidden")
+        wanted = (by_rows @ model.value_weight(last)) * values
+    np.testing.assert_allclose(found.values[0, last], wanted.numpy(), rtol=1e-3, atol=1e-6)
+    plain = locate(model, PROMPTS[:1], "gradient-activation", target=7)
+    assert np.abs(plain.values - found.values).max() > 1e-3
+
+
+def test_exact_is_the_loss():
+    model = tiny_model("olmo2")
+    found = locate(model, PROMPTS[:1], "exact", target=9)
+    tokens = model.encode([PROMPTS[0].text])[0]
+    np.testing.assert_allclose(found.values[0], -all_effects(model, tokens, 9).numpy(), atol=2e-5)
+
+
+def test_direct_increase():
+    model = tiny_model("llama")
+    found = locate(model, PROMPTS[:1], "direct", target=9)
+    tokens = torch.tensor(model.encode([PROMPTS[0].text]))
+    for layer, neuron in ((0, 5), (2, 11), (3, 40)):
+        kept: dict[str, torch.Tensor] = {}
+        block = model.block(layer)
+
+        def keep(module, args, output, kept=kept):
+            kept["out"] = (output[0] if isinstance(output, tuple) else output)[:, -1]
+
+        def keep_hidden(module, args, output, kept=kept):
+            kept["h"] = args[0][:, -1]
+
+        with (
+            torch.no_grad(),
+            hooks(
+                block.module.register_forward_hook(keep),
+                block.down.register_forward_hook(keep_hidden),
+            ),
+        ):
+            model.module(tokens)
+            weight = model.value_weight(layer)
+            before = kept["out"] - kept["h"] @ weight.T
+            after = before + kept["h"][:, neuron, None] * weight[:, neuron]
+            head, norm = model.module.lm_head, model.module.model.norm
+            read = [head(norm(x)).log_softmax(-1)[0, 9] for x in (before, after)]
+        assert found.values[0, layer, neuron] == pytest.approx(float(read[1] - read[0]), abs=2e-5)
+
+
+def test_contrasts():
+    model = tiny_model()
+    own, others = last_values(model, PROMPTS).numpy(), last_values(model, OTHERS).numpy()
+    values = np.concatenate([own, others])[:, 2, 7]
+    labels = np.arange(len(values)) < len(own)
+    found = {
+        name: locate(model, PROMPTS, name, others=OTHERS).values[0, 2, 7]
+        for name in ("expertise", "mean-difference", "firing")
+    }
+    assert found["expertise"] == pytest.approx(average_precision_score(labels, values), abs=1e-6)
+    spread = np.sqrt((own[:, 2, 7].var() * 3 + others[:, 2, 7].var() * 4) / 7)
+    gap = own[:, 2, 7].mean() - others[:, 2, 7].mean()
+    assert found["mean-difference"] == pytest.approx(gap / spread, rel=1e-4)
+    a, b = (own[:, 2, 7] > 0).sum(), (others[:, 2, 7] > 0).sum()
+    odds = np.log((a + 0.5) / (3 - a + 0.5)) - np.log((b + 0.5) / (4 - b + 0.5))
+    assert found["firing"] == pytest.approx(odds, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", LOCATORS)
+def test_every_locator_ranks_every_neuron(name):
+    model = tiny_model("gemma2")
+    settings = {"n_steps": 8} if name in ("slimming", "hard-concrete") else {}
+    found = locate(model, PROMPTS, name, others=OTHERS, **settings)
+    ranking = found.ranking(1)
+    assert len(ranking) == model.n_layers * model.widths["hidden"]
+    assert (np.diff(ranking.scores) <= 0).all()
+    assert found.scores().method == name
+    again = locate(model, PROMPTS, name, others=OTHERS, **settings)
+    np.testing.assert_array_equal(again.values, found.values)
+
+
+@pytest.mark.parametrize("gate", ["slimming", "hard-concrete"])
+@pytest.mark.parametrize("goal", ["keep", "destroy"])
+def test_masks_keep_or_destroy_with_the_budget(gate, goal):
+    """The neurons found, and they alone: what the mask says is checked by whole passes."""
+    model = tiny_model()
+    aims = make_aims(model, PROMPTS[:2], [int(t) for t in _likeliest(model)])
+    budget = 40
+    warm = locate(model, PROMPTS[:2], "gradient-activation", target=_likeliest(model)).values
+    config = MaskConfig(gate, goal, budget=budget)
+    found = learn_masks(model, aims, config, warm=warm)
+    assert found.kept == pytest.approx([budget] * 2, rel=1e-3)
+    for number, listed in enumerate(aims):
+        order = np.argsort(-found.scores[number].ravel())
+        lost = [_lost(model, listed[0], order[:budget], goal)]
+        rng = np.random.default_rng(number)
+        for _ in range(5):
+            lost.append(_lost(model, listed[0], rng.permutation(len(order))[:budget], goal))
+        worst = min(lost[1:]) if goal == "keep" else max(lost[1:])
+        assert lost[0] < worst if goal == "keep" else lost[0] > worst
+
+
+def _likeliest(model) -> list[int]:
+    return [int(model.logits(model.pad([t]))[0, -1].argmax()) for t in model.encode(TEXTS[:2])]
+
+
+def _lost(model, aim, chosen, goal) -> float:
+    """What log P loses with only the chosen neurons left, or without them."""
+    kept = np.zeros(model.n_layers * model.widths["hidden"], bool)
+    kept[chosen] = True
+    kept = torch.from_numpy(kept if goal == "keep" else ~kept).view(model.n_layers, -1)
+    ids = torch.tensor([list(aim.tokens)])
+    with torch.no_grad(), ExitStack() as stack:
+        before = aim.read(model.module(ids).logits[0, -1])
+        for layer in range(model.n_layers):
+
+            def mask(values, layer=layer):
+                new = values.clone()
+                new[:, -1] *= kept[layer]
+                return new
+
+            stack.enter_context(model.touch("hidden", layer, mask))
+        return float(before - aim.read(model.module(ids).logits[0, -1]))
+
+
+def test_a_shared_mask_spares_others():
+    model = tiny_model()
+    likeliest = _likeliest(model)
+    own, others = (make_aims(model, PROMPTS[i : i + 1], likeliest[i]) for i in (0, 1))
+    lost = []
+    for weight in (0.0, 20.0):
+        config = MaskConfig("slimming", "destroy", budget=20, others_weight=weight)
+        found = learn_masks(model, own, config, shared=True, others=others)
+        assert found.scores.shape == (1, model.n_layers, 48)
+        order = np.argsort(-found.scores[0].ravel())[:20]
+        lost.append(np.mean([_lost(model, a[0], order, "destroy") for a in others]))
+    assert lost[1] < lost[0]
+
+
+def test_strength_is_chosen_on_held_out_prompts():
+    model = tiny_model()
+    aims = make_aims(model, PROMPTS[:2], 7)
+    chosen = choose_strength(
+        model, aims, MaskConfig("slimming", n_steps=20), None, strengths=(1.0, 50.0)
+    )
+    assert chosen.strength in (1.0, 50.0)
+    assert chosen.n_steps == 20
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda m: locate(m, PROMPTS, "magic"), "no locator"),
+        (lambda m: locate(m, PROMPTS, "expertise"), "contrasts"),
+        (lambda m: locate(m, PROMPTS, "slimming", budget=10_000), "budget"),
+        (lambda m: locate(m, PROMPTS, "exact", replacement="mean"), "got none"),
+        (lambda m: locate(m, PROMPTS, "hard-concrete", strength=-1.0), "strength"),
+    ],
+)
+def test_bad_input_is_told_in_words(call, words):
+    with pytest.raises(EffectError, match=words):
+        call(tiny_model())
