@@ -20,6 +20,7 @@ from planted import Planted, planted_world
 K = 6  # neurons planted per relation
 CONCEPTS = {"person": "person", "company": "company", "place": "place", "product": "product"}
 SETTINGS: dict[str, Any] = {
+    "form": "question",
     "sites": ("hidden",),
     "k": K,
     "n_evaluation": 12,

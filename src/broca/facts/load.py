@@ -1,10 +1,9 @@
-"""Facts from files, from the embedded atlas, in one language: `load_relations`."""
+"""Facts from files, or of those that come with the package, in one language: `load_relations`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,13 @@ from broca.errors import FactsError
 
 from .fact import Fact, Relation, Relations, unknown_relation
 from .lre import read_lre
-from .names import canonical_name
-from .reading import Source
+from .names import RELATION_NAMES, canonical_name
+from .shipped import SHIPPED, Parts, read_shipped
 from .tables import RawFact, read_table
 from .templates import RelationInfo, read_templates
 
-FORMATS = 'Give a folder or file of LRE JSON, a .jsonl, .csv or .tsv file, or "atlas"'
-Parts = tuple[list[RawFact], dict[str, RelationInfo]]
+PAPER = "paper"
+FORMATS = 'Give a folder or file of LRE JSON, a .jsonl, .csv or .tsv file, "lre" or "atlas"'
 
 
 def load_relations(
@@ -26,20 +25,22 @@ def load_relations(
     *,
     templates: str | Path | Mapping[str, Any] | None = None,
     language: str = "en",
-    relations: Iterable[str] | None = None,
+    relations: str | Iterable[str] | None = None,
     include_companions: bool = False,
 ) -> Relations:
     """Load facts with the wordings that ask for them.
 
     Args:
-        source: "atlas" (the embedded facts); a folder or file of LRE JSON; a folder with
+        source: "lre" (the 47 relations of the LRE data set in our own wordings); "atlas" (the
+            embedded model's facts); a folder or file of LRE JSON; a folder with
             `facts.jsonl` and `templates.toml`; a JSONL, CSV or TSV file with the columns
             subject, relation, object and optionally language, id, band, exposure, derived.
         templates: TOML file (or mapping) of wordings; takes the place of a source's own for the
             relations it names. A table without one uses `<table>.toml` or `templates.toml`
             beside it.
         language: Which objects and wordings to take.
-        relations: Only these, in this order; LRE's file names are understood too.
+        relations: Only these, in this order; LRE's file names are understood too. "paper": the
+            twelve of the relation paper.
         include_companions: Also relations marked as companions, kept for comparisons.
 
     Raises:
@@ -61,12 +62,11 @@ def load_relations(
 
 
 def _read(source: str | Path, has_templates: bool) -> Parts:
-    folder: Source = files("broca") / "atlas" if source == "atlas" else Path(source)
-    if folder.is_dir() and (folder / "facts.jsonl").is_file():
-        return read_table(folder / "facts.jsonl"), read_templates(folder / "templates.toml")
-    if source == "atlas":
-        raise FactsError("the embedded facts are missing", str(folder), "Install broca again")
+    if source in SHIPPED:
+        return read_shipped(str(source))
     path = Path(source)
+    if path.is_dir() and (path / "facts.jsonl").is_file():
+        return read_table(path / "facts.jsonl"), read_templates(path / "templates.toml")
     if not path.exists():
         raise FactsError("there is no such file or folder", str(path), FORMATS)
     if path.is_dir():
@@ -97,14 +97,16 @@ def _overridden(own: RelationInfo | None, given: RelationInfo) -> RelationInfo:
 def _wanted(
     facts: list[RawFact],
     infos: Mapping[str, RelationInfo],
-    asked: Iterable[str] | None,
+    asked: str | Iterable[str] | None,
     include_companions: bool,
 ) -> list[str]:
     known = list(dict.fromkeys(fact.relation for fact in facts))
     if asked is None:
         companions = {name for name, info in infos.items() if info.companion}
         return [name for name in known if include_companions or name not in companions]
-    if isinstance(asked, str):
+    if asked == PAPER:
+        asked = RELATION_NAMES
+    elif isinstance(asked, str):
         asked = [asked]
     names = list(dict.fromkeys(n if n in known else canonical_name(n) for n in asked))
     for name in names:

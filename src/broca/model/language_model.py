@@ -28,6 +28,7 @@ from broca.model.blocks import (
     write_part,
 )
 from broca.model.chat import chat_text
+from broca.model.embedded import has_embedded_vocabulary
 from broca.model.finite import require_finite
 from broca.model.loading import fingerprint, load_module
 from broca.model.resume import KeysValues, Pass, inputs_kept, passed_over
@@ -156,6 +157,11 @@ class LanguageModel:
                     "broca needs layers of equal width.",
                 )
         return {site: found[site] for site in SITES if site in found}
+
+    @cached_property
+    def is_embedded(self) -> bool:
+        """Whether this is the embedded model, or a copy of it with other weights."""
+        return has_embedded_vocabulary(self.tokenizer)
 
     @property
     def sites(self) -> tuple[str, ...]:

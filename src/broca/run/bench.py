@@ -120,7 +120,7 @@ class RunBench:
         self.groups: dict[str, dict[str, list[str]]] = {}  # study -> group -> ids of its prompts
         self.asked: dict[str, Prompt] = {}
         self._sharing = Sharing()
-        self._borders: dict[str, str] = {}  # language -> border
+        self._borders: dict[tuple[str, str], str] = {}  # language and form -> border
 
     def record(
         self, prompts: Sequence[Prompt], sites: Sequence[str], pooling: str = "mean"
@@ -170,12 +170,12 @@ class RunBench:
     # -- what there is to compute ------------------------------------------------------------
 
     def _measure_borders(self, prompts: Iterable[Prompt]) -> None:
-        by_language: dict[str, list[Prompt]] = {}
+        alike: dict[tuple[str, str], list[Prompt]] = {}
         for prompt in prompts:
-            by_language.setdefault(prompt.language, []).append(prompt)
-        for language, listed in by_language.items():
-            if language not in self._borders:
-                self._borders[language] = measure_border(self.model, listed)
+            alike.setdefault(_manner(prompt), []).append(prompt)
+        for manner, listed in alike.items():
+            if manner not in self._borders:
+                self._borders[manner] = measure_border(self.model, listed)
 
     def _key(
         self, condition: Condition, neurons: NeuronSet | None, prompts: Sequence[Prompt]
@@ -190,7 +190,7 @@ class RunBench:
 
     def _measurement(self, prompts: Sequence[Prompt]) -> dict[str, Any]:
         """What determines the rows of prompts beside texts, intervention and model."""
-        borders = sorted({self._borders[prompt.language] for prompt in prompts})
+        borders = sorted({self._borders[_manner(prompt)] for prompt in prompts})
         found: dict[str, Any] = {"borders": borders, "match": self.match}
         if self.match != "prefix":  # what the answers are told apart from
             objects = dict.fromkeys(prompt.objects for prompt in prompts)
@@ -254,7 +254,7 @@ class RunBench:
         Raises:
             StudyError: They are of languages with different borders.
         """
-        borders = {self._borders[prompt.language] for prompt in share.prompts}
+        borders = {self._borders[_manner(prompt)] for prompt in share.prompts}
         if len(borders) > 1:
             languages = sorted({prompt.language for prompt in share.prompts})
             raise StudyError(
@@ -313,6 +313,11 @@ class RunBench:
             for condition, listed in keys.items()
         }
         return Results(table.columns, places, plan.extra)
+
+
+def _manner(prompt: Prompt) -> tuple[str, str]:
+    """What decides how an answer is written: one border is measured for each."""
+    return prompt.language, prompt.form
 
 
 @dataclass

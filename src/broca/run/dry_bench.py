@@ -121,7 +121,7 @@ class DryBench(RunBench):
 
     def _measure_borders(self, prompts: Any) -> None:
         for prompt in prompts:
-            self._borders.setdefault(prompt.language, " ")
+            self._borders.setdefault((prompt.language, prompt.form), " ")
 
     def _compute(self, study: str, plan: Plan, shares: Sequence[Share]) -> None:
         self._now.new += len(shares)

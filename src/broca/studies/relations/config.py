@@ -9,6 +9,7 @@ from pydantic import Field
 
 from broca.answers import Match
 from broca.errors import RecipeError
+from broca.prompts.forms import check_form
 from broca.settings import (
     Count,
     CountFrom0,
@@ -28,12 +29,18 @@ class RelationsConfig(StudySettings):
     """How facts become prompts, and prompts relation neurons (METHODS §2).
 
     Attributes:
-        facts: "atlas", or a folder or file that `broca.load_relations` reads.
+        facts: "lre", "atlas", a folder or file that `broca.load_relations` reads, or "auto":
+            atlas's for the embedded model, LRE's for every other.
         templates: TOML file of wordings that take the place of the facts' own.
-        relations: Only these; all by default.
+        relations: Only these, or "paper" for the twelve of the paper; all by default.
         language: Language of objects and wordings.
         template_set: Wordings with which neurons are found and facts are asked.
         control_template_set: Wordings of the template control.
+        form: Form of asking; see `broca.prompts.FORMS`. "auto": the one with the most right
+            answers, measured on facts kept for it alone. By default "auto", and "question" for
+            the embedded model, which was trained on it.
+        shots: Demonstrations of the few-shot forms.
+        n_form: Detection facts per relation, at most, on which "auto" chooses the form.
         n_evaluation: Evaluation facts per relation; the others are detection facts.
         n_detection: Detection facts per relation at most; all by default.
         n_checked: Detection prompts per relation that are asked again under interventions, half
@@ -44,7 +51,9 @@ class RelationsConfig(StudySettings):
             relation apart; "prefix": two, as in the paper; "whole".
         min_detection: A relation with fewer detection prompts left is skipped.
         sites: Where neurons are looked for. Models without a gate have no site "gate".
-        pooling: How responses are pooled over tokens; see `broca.record_responses`.
+        pooling: How responses are pooled over tokens; see `broca.record_responses`. "auto":
+            "mean" in the form `question`, "asked" in every other, where demonstrations and
+            markup would be in the mean.
         negatives: Negative prompts per positive one.
         k: Neurons per relation: a number, a share of all neurons (below 1), or "auto": one
             number for all relations, chosen on detection prompts (`selection.py`).
@@ -62,14 +71,18 @@ class RelationsConfig(StudySettings):
 
     Raises:
         RecipeError: A value has another type or is out of its range.
+        PromptError: There is no such form.
     """
 
-    facts: str = "atlas"
+    facts: str = "auto"
     templates: str | None = None
-    relations: tuple[str, ...] | None = None
+    relations: tuple[str, ...] | Literal["paper"] | None = None
     language: str = "en"
     template_set: str = "finding"
     control_template_set: str = "robustness"
+    form: str | None = None
+    shots: Count = 4
+    n_form: Count = 6
     n_evaluation: Count = 50
     n_detection: CountFrom2 | None = None
     n_checked: Count = 50
@@ -77,7 +90,7 @@ class RelationsConfig(StudySettings):
     match: Match = "auto"
     min_detection: CountFrom2 = 10
     sites: Annotated[tuple[Site, ...], Field(min_length=1)] = ("gate", "up", "down")
-    pooling: Pooling = "mean"
+    pooling: Pooling | Literal["auto"] = "auto"
     negatives: Positive = 4.0
     k: Count | Share | Literal["auto"] = "auto"
     k_ladder: Annotated[tuple[Share, ...], Field(min_length=1)] = (
@@ -102,6 +115,8 @@ class RelationsConfig(StudySettings):
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if self.form not in (None, "auto"):
+            check_form(self.form)
 
 
 def number_of_neurons(k: int | float, n_neurons: int) -> int:

@@ -20,7 +20,6 @@ import numpy as np
 
 from broca.estimates import bootstrap_mean, sign_flip_test
 from broca.neurons import NeuronSet
-from broca.prompts import render_fact_prompts
 from broca.scores import draw_negatives, shuffle_labels
 from broca.studies.relations.material import Material, evaluation_group, matched_set
 from broca.studies.study import Bench, Findings, Plan, Results
@@ -84,12 +83,7 @@ def template_control(material: Material, bench: Bench) -> list[dict[str, Any]]:
     used = {prompt.fact for prompts in material.detection.values() for prompt in prompts}
     other = {
         prompt.fact: prompt
-        for prompt in render_fact_prompts(
-            material.facts,
-            template_set=other_set,
-            seed=material.config.seed,
-            role="control",
-        )
+        for prompt in material.asking.render(material.facts, template_set=other_set, role="control")
         if prompt.fact in used
     }
     order = [other[p.fact] for name in material.names for p in material.detection[name]]

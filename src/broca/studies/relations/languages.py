@@ -21,14 +21,15 @@ paper: all languages as sources, controls, tests.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
-from broca.errors import FactsError
+from broca.errors import FactsError, PromptError
 from broca.facts import Relation, load_relations
 from broca.neurons import NeuronSet
-from broca.prompts import Prompt, render_fact_prompts
+from broca.prompts import Prompt
 from broca.scores import draw_negatives
 from broca.store import summary_key
 from broca.studies.relations.figures import (
@@ -143,7 +144,13 @@ class Languages:
 def _render(material: Material, language: str) -> Tongue:
     """Detection and evaluation prompts of the same facts in another language."""
     tongue = Tongue(language)
-    for name, relation in _load(material, language, tongue.skipped).items():
+    loaded = _load(material, language, tongue.skipped)
+    shown = {name: {f.id for f in material.asking.pool[name].facts} for name in loaded}
+    pool = {
+        name: replace(relation, facts=tuple(f for f in relation.facts if f.id in shown[name]))
+        for name, relation in loaded.items()
+    }
+    for name, relation in loaded.items():
         facts = {fact.id: fact for fact in relation.facts}
         for part, into in (
             (material.detection[name], tongue.detection),
@@ -151,12 +158,10 @@ def _render(material: Material, language: str) -> Tongue:
         ):
             known = tuple(facts[p.fact] for p in part if p.fact in facts)
             if known:
-                into[name] = render_fact_prompts(
-                    replace(relation, facts=known),
-                    template_set=material.config.template_set,
-                    seed=material.config.seed,
-                    role="language",
-                )
+                with suppress(PromptError):  # too few facts in this language to show some
+                    into[name] = material.asking.render(
+                        replace(relation, facts=known), pool=pool, role="language"
+                    )
         if name not in tongue.evaluation or name not in tongue.detection:
             tongue.skipped[name] = "the facts studied are not there in this language"
             tongue.evaluation.pop(name, None)

@@ -13,7 +13,9 @@ from broca.neurons import NeuronIndex, NeuronSet, uniform_random
 from broca.prompts import Prompt
 from broca.responses import Responses
 from broca.scores import Labelling, NeuronScores
+from broca.studies.relations.asking import Asking
 from broca.studies.relations.config import RelationsConfig
+from broca.studies.relations.forms import Tried
 from broca.studies.relations.said import AnswerKinds
 
 HALVES = ("a", "b")
@@ -41,6 +43,8 @@ class Material:
         sets: Relation -> its top k neurons.
         kinds: Says what was answered in a word.
         alike: Relations with objects that the correctness test cannot tell apart.
+        asking: How facts are put.
+        tried: The forms of asking that were tried, () where one was given.
     """
 
     config: RelationsConfig
@@ -59,6 +63,8 @@ class Material:
     k_table: Sequence[Mapping[str, float]]
     sets: Mapping[str, NeuronSet]
     kinds: AnswerKinds
+    asking: Asking
+    tried: Sequence[Tried] = ()
     alike: tuple[Alike, ...] = ()
 
     @property

@@ -1,13 +1,15 @@
 """From facts to relation neurons, once for all relation studies of a run (METHODS §2).
 
-1. Facts are split by subject, globally, into detection and evaluation; each becomes a prompt.
-2. The untouched model answers all of them. Detection prompts it answers wrongly are dropped
-   (`detection_filter = "correct"`); a relation of which too few remain is skipped, with the
-   reason.
-3. Responses of all neurons of the chosen sites to the detection prompts are recorded.
-4. Every neuron is scored for every relation: average precision of its responses against the
+1. Facts are split by subject, globally, into detection and evaluation.
+2. The form of asking is the one given or, measured on detection facts kept for it alone, the one
+   in which the model answers most of them rightly (`forms.py`).
+3. Every fact becomes a prompt. The untouched model answers the detection prompts; those it answers
+   wrongly are dropped (`detection_filter = "correct"`); a relation of which too few remain is
+   skipped, with the reason.
+4. Responses of all neurons of the chosen sites to the detection prompts are recorded.
+5. Every neuron is scored for every relation: average precision of its responses against the
    relation's prompts and four times as many of other relations.
-5. One k for all relations, given or chosen on detection prompts; sets are the top k.
+6. One k for all relations, given or chosen on detection prompts; sets are the top k.
 
 Source: arXiv 2502.17355, sections 3 and 4.
 """
@@ -19,13 +21,21 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from broca.answers import Alike, find_alike
-from broca.errors import FactsError, StudyError
+from broca.errors import FactsError
 from broca.facts import Relation, Relations, load_relations
 from broca.facts.seeding import stable_number
+from broca.facts.shipped import facts_for
 from broca.neurons import NeuronSet, ordered_sites
-from broca.prompts import Prompt, render_fact_prompts
+from broca.prompts import Prompt
 from broca.scores import draw_negatives
+from broca.studies.relations.asking import Asking
 from broca.studies.relations.config import RelationsConfig, number_of_neurons
+from broca.studies.relations.forms import (
+    Tried,
+    check_asking,
+    choose_asking,
+    unknown_relations,
+)
 from broca.studies.relations.material import HALVES, Material
 from broca.studies.relations.said import AnswerKinds
 from broca.studies.relations.selection import choose_k
@@ -48,6 +58,7 @@ def prepare(config: RelationsConfig, bench: Bench, relations: Relations | None =
         StudyError: Fewer than two relations remain that the model knows.
     """
     asked = ask_facts(config, bench, relations)
+    config = asked.config
     sites, notes = _sites(config, bench)
     prompts = [prompt for name in asked.names for prompt in asked.detection[name]]
     labels = [prompt.relation for prompt in prompts]
@@ -86,6 +97,8 @@ def prepare(config: RelationsConfig, bench: Bench, relations: Relations | None =
         sets=sets,
         kinds=asked.kinds,
         alike=asked.alike,
+        asking=asked.asking,
+        tried=asked.tried,
     )
 
 
@@ -102,8 +115,14 @@ class Asked:
         notes: Sentences about the split, and about objects that cannot be told apart.
         alike: Relations with such objects.
         kinds: Tells kinds of answers apart.
+        config: The settings, with what "auto" came to in them.
+        asking: How facts are put.
+        tried: The forms tried, () where the form was given.
     """
 
+    config: RelationsConfig
+    asking: Asking
+    tried: Sequence[Tried]
     names: tuple[str, ...]
     facts: Mapping[str, Relation]
     detection: Mapping[str, Sequence[Prompt]]
@@ -115,7 +134,9 @@ class Asked:
 
 
 def ask_facts(config: RelationsConfig, bench: Bench, relations: Relations | None = None) -> Asked:
-    """Render the facts, ask the untouched model, keep what it knows (steps 1 and 2)."""
+    """Render the facts, ask the untouched model, keep what it knows (steps 1 to 3)."""
+    check_asking(config, bench.model)
+    config = replace(config, facts=facts_for(config.facts, embedded=bench.model.is_embedded))
     kinds = None if relations is None else AnswerKinds.of(relations)
     if relations is None:
         relations = load_relations(
@@ -126,39 +147,42 @@ def ask_facts(config: RelationsConfig, bench: Bench, relations: Relations | None
         )
     relations.require_several()
     detection, evaluation = relations.split(config.n_evaluation, config.seed)
-    detection = Relations([_drawn(r, config.n_detection) for r in detection.values()])
     kinds = kinds or _all_kinds(config, relations)
-    prompts = {
-        role: _render(part, config, role)
-        for role, part in (("detection", detection), ("evaluation", evaluation))
-    }
-    groups = {
-        f"asked/{role}/{name}": listed
-        for role, by_name in prompts.items()
-        for name, listed in by_name.items()
-    }
+    asking, tried, notes = choose_asking(config, bench, detection, kinds)
+    pooling = "mean" if asking.form == "question" else "asked"
+    config = replace(
+        config,
+        form=asking.form,
+        pooling=pooling if config.pooling == "auto" else config.pooling,
+    )
+    detection = {name: _drawn(r, config.n_detection) for name, r in asking.pool.items()}
+    prompts = {name: tuple(asking.render(r, role="detection")) for name, r in detection.items()}
+    groups = {f"asked/detection/{name}": listed for name, listed in prompts.items()}
     plan = Plan(groups, describe=kinds.kind)
     plan.ask(groups)
     results = bench.measure(PREPARATION, plan)
-    kept, skipped = _filter(config, prompts["detection"], plan, results)
+    kept, skipped = _filter(config, prompts, plan, results)
     if len(kept) < 2:
-        reasons = "; ".join(f"{name}: {why}" for name, why in skipped.items())
-        raise StudyError(
-            f"{bench.model.name} knows too few relations of these facts, {len(kept)} of at least 2",
-            reasons,
-            'Use facts it knows, more of them, or detection_filter = "none"',
-        )
+        outcomes = results[list(plan.conditions)]
+        every = tuple(prompt for listed in prompts.values() for prompt in listed)
+        tried = tried or [Tried(asking.form, every, outcomes)]
+        raise unknown_relations(bench.model.name, len(kept), skipped, tried)
     names = tuple(kept)
     alike = find_alike(bench.model, [prompts[0] for prompts in kept.values()], config.match)
     return Asked(
+        config=config,
         names=names,
         facts={name: detection[name] for name in names},
         detection=kept,
-        evaluation={name: prompts["evaluation"][name] for name in names},
+        evaluation={
+            name: tuple(asking.render(evaluation[name], role="evaluation")) for name in names
+        },
         skipped=skipped,
-        notes=(*evaluation.subset(names).notes, *map(str, alike)),
+        notes=(*notes, *evaluation.subset(names).notes, *map(str, alike)),
         alike=alike,
         kinds=kinds,
+        asking=asking,
+        tried=tried,
     )
 
 
@@ -179,17 +203,6 @@ def _all_kinds(config: RelationsConfig, relations: Relations) -> AnswerKinds:
 def _drawn(relation: Relation, n: int | None) -> Relation:
     """At most n facts: the first ones, since a split already puts them in a drawn order."""
     return relation if n is None else replace(relation, facts=relation.facts[:n])
-
-
-def _render(part: Relations, config: RelationsConfig, role: str) -> dict[str, tuple[Prompt, ...]]:
-    return {
-        name: tuple(
-            render_fact_prompts(
-                relation, template_set=config.template_set, seed=config.seed, role=role
-            )
-        )
-        for name, relation in part.items()
-    }
 
 
 def _filter(
@@ -240,6 +253,8 @@ def _described(neurons: NeuronSet, config: RelationsConfig) -> NeuronSet:
         "pooling": config.pooling,
         "language": config.language,
         "template_set": config.template_set,
+        "form": config.form,
+        **({"shots": config.shots} if "few-shot" in str(config.form) else {}),
         "detection_filter": config.detection_filter,
         "match": config.match,
         "negatives": config.negatives,

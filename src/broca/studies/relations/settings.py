@@ -12,7 +12,7 @@ from broca.settings import Count, CountFrom2, Share
 LANGUAGES = ("de", "es", "fr", "zh", "ja")
 TEMPLATE_SETS = ("robustness", "held_out")
 SiteGroup = Literal["gate", "up", "down", "hidden", "attention", "all"]
-Pooling = Literal["mean", "mean-no-bos", "last", "subject-last"]
+Pooling = Literal["mean", "mean-no-bos", "asked", "last", "subject-last"]
 Site = Literal["gate", "up", "hidden", "down", "q", "k", "v", "o"]
 SITE_GROUPS: tuple[SiteGroup, ...] = get_args(SiteGroup)
 POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
@@ -51,7 +51,7 @@ class StudySettings:
     other_templates: tuple[str, ...] = TEMPLATE_SETS
     n_template_controls: Count = 2
     ablated_sites: tuple[SiteGroup, ...] = SITE_GROUPS
-    poolings: tuple[Pooling, ...] = POOLINGS
+    poolings: tuple[Pooling, ...] = ("mean", "mean-no-bos", "last", "subject-last")
     carriers: str = "atlas"
     n_carriers: Count = 50
     prose: str = "atlas"

@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import Any
 
 from broca.facts import Fact
-from broca.prompts import Prompt, render_fact_prompts
+from broca.prompts import Prompt
 from broca.store import summary_key
 from broca.studies.relations.figures import (
     NAN,
@@ -104,11 +104,8 @@ def in_words(material: Material, name: str, wording: str) -> Sequence[Prompt]:
         Fact(p.subject, name, p.answers, relation.language, p.fact)
         for p in material.evaluation[name]
     )
-    return render_fact_prompts(
-        replace(relation, facts=facts),
-        template_set=wording,
-        seed=material.config.seed,
-        role="other-templates",
+    return material.asking.render(
+        replace(relation, facts=facts), template_set=wording, role="other-templates"
     )
 
 

@@ -1,0 +1,76 @@
+"""The facts of LRE as shipped: clean, in wordings that suit every form."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+
+import pytest
+
+from broca.facts import RELATION_NAMES, Relations, load_relations
+from broca.facts.shipped import facts_for
+from broca.prompts import FORMS, Form, render_fact_prompts
+from broca.prompts.forms import question_end
+
+
+@pytest.fixture(scope="module")
+def lre() -> Relations:
+    return load_relations("lre")
+
+
+def test_all_relations_of_the_data_set_are_there(lre: Relations) -> None:
+    assert len(lre) == 47
+    assert len(lre.facts) == 10_996
+    assert len(lre["landmark_continent"]) == 945
+    assert lre["landmark_on_continent"].name == "landmark_continent"
+    assert tuple(load_relations("lre", relations="paper")) == RELATION_NAMES
+
+
+def test_subjects_come_once_and_their_objects_are_sets(lre: Relations) -> None:
+    for relation in lre.values():
+        subjects = Counter(fact.subject.casefold() for fact in relation.facts)
+        assert subjects.most_common(1)[0][1] == 1, relation.name
+        for fact in relation.facts:
+            assert len(set(fact.objects)) == len(fact.objects)
+            for text in (fact.subject, *fact.objects):
+                assert text == " ".join(text.split()) == unicodedata.normalize("NFC", text)
+                assert "\\u" not in text
+    guitarists = {f.subject: f.objects for f in lre["person_plays_instrument"].facts}
+    assert set(guitarists["Eric Clapton"]) >= {"guitar"}
+    assert len(guitarists["Tom Fletcher"]) > 1
+    capitals = {f.subject: f.objects for f in lre["country_capital_city"].facts}
+    assert capitals["Brazil"] == ("Brasília",)
+    nvidia = [f for f in lre["company_ceo"].facts if f.subject.casefold() == "nvidia"]
+    assert [fact.objects for fact in nvidia] == [("Jensen Huang",)]
+
+
+def test_every_relation_has_wordings_of_both_kinds_in_both_sets(lre: Relations) -> None:
+    for relation in lre.values():
+        for name in ("finding", "robustness"):
+            wordings = relation.wordings(name)
+            asked = [wording for wording in wordings if question_end(wording) == len(wording)]
+            assert len(asked) >= 2, (relation.name, name)
+            assert len(wordings) - len(asked) >= 3, (relation.name, name)
+        assert not set(relation.wordings()) & set(relation.wordings("robustness"))
+
+
+@pytest.mark.parametrize("form", [*FORMS, "Q: {wording}\nA:"])
+def test_they_can_be_asked_in_every_form(lre: Relations, form: str) -> None:
+    detection, evaluation = lre.split(5)
+    prompts = render_fact_prompts(
+        evaluation, form=form, demonstrations=detection, chat="<{}>".format
+    )
+    assert len(prompts) == 5 * 47
+    wanted = Form(form, chat=str).candidates(("{} is", "Where is {}?"))
+    for prompt in prompts:
+        assert prompt.subject in prompt.text
+        if wanted == [1]:
+            assert "?" in prompt.text
+        if wanted == [0]:
+            assert not prompt.text.endswith("?")
+
+
+def test_auto_is_atlas_for_atlas_and_lre_for_others() -> None:
+    assert facts_for("auto", embedded=True) == "atlas"
+    assert facts_for("auto", embedded=False) == "lre"
+    assert facts_for("my.csv", embedded=False) == "my.csv"
