@@ -14,6 +14,7 @@ from planted_words import NAMES
 QUICK: dict[str, Any] = {
     "studies": ["relations.intra", "relations.inter", "relations.controls"],
     "model": "planted",
+    "form": "question",
     "k": 6,
     "sites": ["hidden"],
     "n_evaluation": 10,

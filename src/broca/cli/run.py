@@ -53,7 +53,7 @@ def run(
     out = out or default_folder(recipe.stem)
     say(f"Run folder: {out}")
     again = ["broca", "run", str(recipe), *_options(model, facts, settings), "--out", str(out)]
-    folder = resumable(lambda: execute(job, out), again)
+    folder = resumable(lambda: execute(job, out, tell=say), again)
     finish(folder)
 
 
@@ -73,6 +73,8 @@ def show_dry_run(job) -> None:
     counts = [[getattr(study, name) for name in named] for study in found.studies]
     rows = [(study.study, *each) for study, each in zip(found.studies, counts, strict=True)]
     total = ("total", *(sum(column) for column in zip(*counts, strict=True)))
+    for words in found.words:
+        show(words)
     columns = ("study", *(Column(title, "d") for title in named.values()))
     show(as_rich(Table(columns, [*rows, total], "What would be computed")))
     show(

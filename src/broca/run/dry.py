@@ -51,6 +51,7 @@ class DryRun:
         disk_bytes: Recorded responses, attributions and rows.
         pairs: Distinct pairs of intervention and prompt.
         parts: What the time is made of: what is done -> seconds.
+        words: How facts would be asked.
     """
 
     studies: list[Estimate] = field(default_factory=list)
@@ -58,6 +59,7 @@ class DryRun:
     disk_bytes: int = 0
     pairs: int = 0
     parts: dict[str, float] = field(default_factory=dict)
+    words: list[str] = field(default_factory=list)
 
     @property
     def seconds(self) -> float:
@@ -103,6 +105,8 @@ def dry_run(job: Job, model: LanguageModel | None = None) -> DryRun:
         make = DryChoiceBench if name == "queries" else DryBench
         bench = make(model, getattr(settings, "batch_size", 64))
         material = family.prepare(settings, bench)
+        introduced = family.introduce(material)
+        found.words += [text for part in introduced.values() for text in part.words]
         for study in job.studies_of(name):
             bench.measure(study.name, study.plan(material, bench))
         found.studies += bench.studies

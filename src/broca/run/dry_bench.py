@@ -17,6 +17,7 @@ import numpy as np
 
 from broca.choices import Letters, label_tokens
 from broca.engines import LocalEngine
+from broca.measurements import answer_prompts
 from broca.model import LanguageModel
 from broca.neurons import NeuronIndex, NeuronSet
 from broca.prompts import ChoicePrompt, Prompt
@@ -27,7 +28,10 @@ from broca.run.sharing import Share
 from broca.scores import Labelling, NeuronScores, QuerySets
 from broca.store import RunFolder
 from broca.studies.queries.attributing import Portion, PromptFigures
+from broca.studies.relations.forms import STUDY as FORMS
 from broca.studies.study import Plan, Results
+
+TRIED = 24  # prompts of each form of asking
 
 
 @dataclass
@@ -106,12 +110,40 @@ class DryBench(RunBench):
         """Nothing is kept."""
 
     def measure(self, study: str, plan: Plan) -> Results:
-        """Count what is new, answer that everything is right."""
-        results = super().measure(study, plan)
+        """Count what is new, answer that everything is right.
+
+        The forms of asking are really tried, on a few prompts: which one is taken decides how
+        long all prompts are.
+        """
+        results = self._try(plan) if study == FORMS else super().measure(study, plan)
         self._now.study, self._now.conditions = study, len(plan.conditions)
         self.studies.append(self._now)
         self._now = Estimate()
         return results
+
+    def _try(self, plan: Plan) -> Results:
+        """Outcomes of some prompts of every group, spread over it."""
+        columns: dict[str, list[Any]] = {name: [] for name in _columns([])}
+        places = {}
+        for condition in plan.conditions:
+            prompts = plan.groups[condition.prompts]
+            self._now.evaluations += len(prompts)
+            some = prompts[:: max(1, len(prompts) // TRIED)][:TRIED]
+            answers = {
+                row.prompt: row for row in answer_prompts(self.model, some, {"untouched": None})
+            }
+            start = len(columns["prompt"])
+            for name, values in _columns(some).items():
+                columns[name] += list(values)
+            for name in ("correct", "correct_before"):
+                columns[name][start:] = [answers[prompt.id].correct for prompt in some]
+            for name in ("text", "text_before"):
+                columns[name][start:] = [answers[prompt.id].text for prompt in some]
+            places[condition] = np.arange(start, start + len(some))
+        arrays = {name: np.array(values, dtype=object) for name, values in columns.items()}
+        for name in ("correct", "correct_before"):
+            arrays[name] = arrays[name].astype(bool)
+        return Results(arrays, places, plan.extra)
 
     def _is_first(self, key: object) -> bool:
         """Whether something is to be computed for the first time; from now on it is known."""
@@ -129,16 +161,7 @@ class DryBench(RunBench):
 
     def _results(self, plan: Plan) -> Results:
         prompts = [p for c in plan.conditions for p in plan.groups[c.prompts]]
-        n, texts = len(prompts), np.full(len(prompts), "", dtype=object)
-        columns: dict[str, np.ndarray] = {
-            "prompt": np.array([p.id for p in prompts], dtype=object),
-            "relation": np.array([p.relation for p in prompts], dtype=object),
-            "query": np.array([p.fact for p in prompts], dtype=object),
-            **dict.fromkeys(("correct", "correct_before"), np.ones(n, bool)),
-            **dict.fromkeys(("log_p", "log_p_before"), np.zeros(n)),
-            **dict.fromkeys(("text", "text_before", "said"), texts),
-            "n_answer_tokens": np.ones(n, int),
-        }
+        columns = _columns(prompts)
         places, start = {}, 0
         for condition in plan.conditions:
             stop = start + len(plan.groups[condition.prompts])
@@ -193,6 +216,20 @@ class DryChoiceBench(DryBench, ChoiceBench):
         rng = np.random.default_rng([len(self._seen), part.size])
         index = NeuronIndex(self.model.identity, (part.config.site,))
         return {query: _drawn(query, n, part, len(index), rng) for query, n in counts.items()}
+
+
+def _columns(prompts: Sequence[Prompt]) -> dict[str, np.ndarray]:
+    """Rows in which every prompt is answered rightly."""
+    n, texts = len(prompts), np.full(len(prompts), "", dtype=object)
+    return {
+        "prompt": np.array([p.id for p in prompts], dtype=object),
+        "relation": np.array([p.relation for p in prompts], dtype=object),
+        "query": np.array([p.fact for p in prompts], dtype=object),
+        **dict.fromkeys(("correct", "correct_before"), np.ones(n, bool)),
+        **dict.fromkeys(("log_p", "log_p_before"), np.zeros(n)),
+        **dict.fromkeys(("text", "text_before", "said"), texts),
+        "n_answer_tokens": np.ones(n, int),
+    }
 
 
 def _drawn(

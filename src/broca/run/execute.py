@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ def execute(
     model: LanguageModel | None = None,
     engine: Engine | None = None,
     report: bool = True,
+    tell: Callable[[str], None] | None = None,
 ) -> RunFolder:
     """Run a job in a folder.
 
@@ -51,6 +52,7 @@ def execute(
         model: A loaded model in place of the one the job names.
         engine: Where to compute; this process by default.
         report: Whether to write the page.
+        tell: Told, in sentences, what the preparation decided: the form of asking, with a prompt.
 
     Raises:
         BrocaError: Whatever is wrong with folder, model, facts or settings.
@@ -73,6 +75,11 @@ def execute(
             )
             benches.append(bench)
             material = family.prepare(settings, bench)
+            introduced = family.introduce(material)
+            findings |= introduced
+            for words in (text for found in introduced.values() for text in found.words):
+                if tell is not None:
+                    tell(words)
             for study in job.studies_of(name):
                 results = bench.measure(study.name, study.plan(material, bench))
                 findings[study.name] = study.summarise(material, results)

@@ -340,3 +340,7 @@ class Family(Protocol):
     def prepare(self, config: Any, bench: Bench) -> Any:
         """The material of all its studies."""
         ...
+
+    def introduce(self, material: Any) -> Mapping[str, Findings]:
+        """What the preparation itself found, by the name under which a run keeps it."""
+        ...

@@ -17,6 +17,7 @@ from broca.studies.queries.material import Material, Part, QueryBench
 from broca.studies.queries.overlap import Overlap
 from broca.studies.queries.parity import PublishedClusters
 from broca.studies.queries.prediction import NeuronPrediction
+from broca.studies.study import Findings
 
 __all__ = ["FAMILY", "Material", "Part", "QueriesConfig", "QueryBench"]
 
@@ -48,6 +49,10 @@ class Queries:
     def prepare(self, config: QueriesConfig, bench: Any) -> Material:
         """The material, which each study fills as it needs it."""
         return Material(config)
+
+    def introduce(self, material: Material) -> Mapping[str, Findings]:
+        """Nothing: each study asks its own questions."""
+        return {}
 
 
 FAMILY = Queries()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from broca.studies.relations import forms
 from broca.studies.relations.ablation import SiteAblation
 from broca.studies.relations.concept import Concept
 from broca.studies.relations.config import RelationsConfig
@@ -22,7 +23,7 @@ from broca.studies.relations.resilience import Resilience
 from broca.studies.relations.stability import Stability
 from broca.studies.relations.templates import OtherTemplates
 from broca.studies.relations.versatility import Versatility
-from broca.studies.study import Bench, Study
+from broca.studies.study import Bench, Findings, Study
 
 __all__ = ["FAMILY", "Material", "RelationsConfig", "prepare"]
 
@@ -54,6 +55,11 @@ class Relations:
     def prepare(self, config: RelationsConfig, bench: Bench) -> Material:
         """See :func:`broca.studies.relations.preparation.prepare`."""
         return prepare(config, bench)
+
+    def introduce(self, material: Material) -> Mapping[str, Findings]:
+        """In which form the facts were asked, and how other forms did."""
+        example = material.detection[material.names[0]][0]
+        return {forms.STUDY: forms.introduce(material.asking, material.tried, example)}
 
 
 FAMILY = Relations()

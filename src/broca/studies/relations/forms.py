@@ -23,10 +23,11 @@ from broca.facts.seeding import stable_number
 from broca.model import LanguageModel
 from broca.prompts import FORMS, Prompt
 from broca.prompts.forms import check_form
+from broca.store import summary_key
 from broca.studies.relations.asking import Asking
 from broca.studies.relations.config import RelationsConfig
 from broca.studies.relations.said import AnswerKinds
-from broca.studies.study import Bench, Outcomes, Plan
+from broca.studies.study import Bench, Findings, Outcomes, Plan
 
 STUDY = "relations.forms"
 
@@ -196,6 +197,30 @@ def choose_asking(
 def best_form(tried: Sequence[Tried]) -> str:
     """The form with the most right answers, of equal ones the first."""
     return max(tried, key=lambda one: one.n_right).form
+
+
+def introduce(asking: Asking, tried: Sequence[Tried], example: Prompt) -> Findings:
+    """How the facts of a run were asked, with one prompt as the model read it."""
+    shots = f" ({asking.shots} demonstrations)" if "few-shot" in asking.form else ""
+    words = [f"Facts are asked in the form {asking.form}{shots}, for example: {example.text!r}."]
+    figures: dict[str, float | int | None] = {}
+    asked = [one for one in tried if one.outcomes is not None]
+    for one in asked:
+        figures[summary_key("form", one.form, "accuracy")] = one.accuracy
+    if asked:
+        listed = ", ".join(f"{one.form} {one.accuracy:.0%}" for one in asked)
+        words.append(
+            f"It has the most right answers on {len(asked[0].prompts)} detection facts kept for "
+            f"the choice of a form alone: {listed}."
+        )
+    return Findings(
+        figures=figures,
+        tables={
+            "forms": [record for one in tried for record in one.records()],
+            "asked": [{"form": asking.form, "example": example.text}],
+        },
+        words=words,
+    )
 
 
 def chat_of(model: LanguageModel):

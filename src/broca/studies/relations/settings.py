@@ -15,7 +15,6 @@ SiteGroup = Literal["gate", "up", "down", "hidden", "attention", "all"]
 Pooling = Literal["mean", "mean-no-bos", "asked", "last", "subject-last"]
 Site = Literal["gate", "up", "hidden", "down", "q", "k", "v", "o"]
 SITE_GROUPS: tuple[SiteGroup, ...] = get_args(SiteGroup)
-POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,162 @@
+"""The form of asking in runs: measured on facts of its own, given, refused, told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from broca.engines import LocalEngine
+from broca.errors import PromptError, StudyError
+from broca.facts import Fact, Relation, Relations
+from broca.report.runs import write_report
+from broca.run import execute, read_job
+from broca.run.bench import RunBench
+from broca.run.dry import dry_run
+from broca.store import RunFolder
+from broca.studies.relations import RelationsConfig, prepare
+from broca.studies.relations.forms import best_form, keep_apart
+from planted import planted_world
+from planted_files import QUICK, write_planted_facts
+
+NAMES = ("father", "mother", "ceo", "country")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return planted_world().language_model()
+
+
+@pytest.fixture(scope="module")
+def facts(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(write_planted_facts(tmp_path_factory.mktemp("forms") / "facts", NAMES))
+
+
+@pytest.fixture(scope="module")
+def told() -> list[str]:
+    return []
+
+
+@pytest.fixture(scope="module")
+def run(model, facts: str, told: list[str], tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    values = {**QUICK, "studies": ["relations.intra"], "facts": facts, "form": "auto", "shots": 2}
+    job = read_job({**values, "n_form": 3})
+    place = tmp_path_factory.mktemp("auto") / "run"
+    return execute(job, place, model=model, report=False, tell=told.append)
+
+
+def test_auto_takes_the_form_that_the_model_answers_in(run: RunFolder, told: list[str]) -> None:
+    records = run.read_json("findings.json")["relations.forms"]["tables"]["forms"]
+    whole = {r["form"]: r for r in records if not r["relation"]}
+    assert whole["question"]["accuracy"] == max(r.get("accuracy", 0) for r in whole.values()) > 0.8
+    assert whole["chat"]["n"] == 0  # the tokenizer has no template
+    assert "chat template" in whole["chat"]["reason"]
+    for form, record in whole.items():
+        parts = [r for r in records if r["form"] == form and r["relation"]]
+        assert sum(r["n"] for r in parts) == record["n"]
+        assert sum(r.get("right", 0) for r in parts) == record.get("right", 0)
+    assert run.summary["form.question.accuracy"] == whole["question"]["accuracy"]
+    assert told[0].startswith("Facts are asked in the form question, for example: '")
+
+
+def test_facts_that_choose_the_form_serve_for_nothing_else(run: RunFolder) -> None:
+    by_role: dict[str, set[str]] = {}
+    for plain in run.prompts().values():
+        by_role.setdefault(plain["role"], set()).add(plain["fact"])
+    assert by_role["form"]
+    assert not by_role["form"] & (by_role["detection"] | by_role["evaluation"])
+    shown = [p for p in run.prompts().values() if p["form"] == "few-shot"]
+    assert shown
+    for plain in shown:
+        *lines, _ = plain["text"].split("\n")
+        assert len(lines) == 2
+        kept = {fact.split("/")[1] for fact in by_role["form"] if plain["relation"] in fact}
+        assert not any(subject in line.split() for line in lines for subject in kept)
+
+
+def test_the_page_and_the_dry_run_tell_the_forms(run: RunFolder, model, tmp_path: Path) -> None:
+    page = write_report([run], tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "Facts are asked in the form question" in page
+    assert "few-shot-other" in page
+    found = dry_run(read_job(run.config), model=model)
+    assert found.words[0].startswith("Facts are asked in the form question")
+    assert f"question {run.summary['form.question.accuracy']:.0%}" in found.words[1]
+
+
+def bench(model, place: Path) -> RunBench:
+    return RunBench(model, RunFolder.create(place / "run", {}), LocalEngine())
+
+
+def config(facts: str, **changes) -> RelationsConfig:
+    settings = {k: v for k, v in QUICK.items() if k not in ("studies", "model", "sites")}
+    return RelationsConfig(**{**settings, "sites": ("hidden",), "facts": facts, **changes})
+
+
+def test_a_given_form_is_used_and_its_responses_are_of_the_asked_wording(
+    model, facts: str, tmp_path: Path
+) -> None:
+    form = "Well. {wording}? Answer:"
+    found = prepare(config(facts, form=form, detection_filter="none"), bench(model, tmp_path))
+    assert found.config.pooling == found.responses.pooling == "asked"
+    prompts = [p for listed in found.detection.values() for p in listed]
+    assert all(p.text.startswith("Well. ") and p.form == form for p in prompts)
+    assert next(iter(found.sets.values())).settings["form"] == form
+    asked = prepare(config(facts, form="question"), bench(model, tmp_path / "question"))
+    assert asked.config.pooling == asked.responses.pooling == "mean"
+
+
+def test_a_model_that_knows_nothing_is_told_with_examples(
+    model, facts: str, tmp_path: Path
+) -> None:
+    with pytest.raises(StudyError) as caught:
+        prepare(config(facts, form="few-shot-other", shots=3), bench(model, tmp_path))
+    text = str(caught.value)
+    assert "knows too few relations of these facts" in text
+    assert "asked in the form few-shot-other" in text
+    assert text.count("was followed by") == 3
+    assert "(right: " in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"form": "chat"}, "chat template"),
+        ({"form": "few-shot", "shots": 500}, "500 demonstrations are more than"),
+        ({"form": "fewshot"}, "Did you mean 'few-shot'"),
+        ({"form": "no slot here"}, "has no {wording}"),
+    ],
+)
+def test_forms_that_cannot_be_are_refused(
+    model, facts: str, tmp_path: Path, changes: dict, said: str
+) -> None:
+    with pytest.raises(PromptError) as caught:
+        prepare(config(facts, **changes), bench(model, tmp_path))
+    assert said in str(caught.value)
+
+
+def relations(n: int) -> Relations:
+    return Relations(
+        Relation(
+            name, tuple(Fact(f"{name}{i}", name, ("x",)) for i in range(n)), {"finding": ("{} is",)}
+        )
+        for name in "ab"
+    )
+
+
+def test_small_relations_give_what_they_can_spare() -> None:
+    settings = RelationsConfig(n_form=6, min_detection=10)
+    for n, given in ((40, 6), (16, 2), (13, 1)):
+        sample, left, notes = keep_apart(relations(n), settings)
+        assert [len(sample[name]) for name in "ab"] == [given, given]
+        assert [len(left[name]) for name in "ab"] == [n - given, n - given]
+        assert not {f.id for f in sample.facts} & {f.id for f in left.facts}
+        assert not notes
+    sample, left, notes = keep_apart(relations(11), settings)
+    assert left == relations(11) or len(left.facts) == 22
+    assert "used again" in notes[0]
+
+
+def test_the_first_of_equal_forms_is_taken() -> None:
+    from broca.studies.relations.forms import Tried
+
+    assert best_form([Tried("question"), Tried("cloze"), Tried("few-shot")]) == "question"
