@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check format bench docs atlas card clean
+.PHONY: help demo test test-slow test-real real-models check format bench docs atlas card clean
 
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,6 +28,12 @@ test: $(READY)  ## the tests
 
 test-slow: $(READY)  ## the slow tests as well
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not gpu and not real"
+
+test-real: $(READY) real-models  ## the tests on real models
+	$(BIN)/python -m pytest -q -m real
+
+real-models: $(READY)  ## fetch two real models into models/
+	$(BIN)/python tools/real_models.py
 
 check: $(READY)  ## style, types, layers
 	$(BIN)/ruff check .

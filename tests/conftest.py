@@ -1,10 +1,51 @@
-"""One thread per process: results do not depend on the machine, and busy machines stay quick."""
+"""One thread per process: results do not depend on the machine, and busy machines stay quick.
+
+Tests of real models carry `@pytest.mark.real`, or `@pytest.mark.real("gemma3")` for another than
+the first, and take the model as a fixture of that name; where its file is missing they are skipped.
+"""
 
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+from pathlib import Path
+
+import pytest
 import torch
 
 torch.set_num_threads(1)
+
+MODELS = Path(__file__).parent.parent / "models"
+REAL = {
+    "smollm2": MODELS / "SmolLM2-135M-Instruct.Q4_1.gguf",
+    "gemma3": MODELS / "gemma-3-270m-q4_k_m.gguf",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip tests of models that have not been fetched, and say how to fetch them."""
+    for item in items:
+        mark = item.get_closest_marker("real")
+        for name in (mark.args or ("smollm2",)) if mark else ():
+            if not REAL[name].exists():
+                reason = f"{REAL[name].name} is not in models/: make real-models"
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def load(name: str):
+    from broca.model import LanguageModel
+
+    return LanguageModel.from_pretrained(str(REAL[name]))
+
+
+@pytest.fixture(scope="session")
+def smollm2():
+    """SmolLM2-135M-Instruct, loaded once."""
+    return load("smollm2")
+
+
+@pytest.fixture(scope="session")
+def gemma3():
+    """Gemma 3 270M, loaded once."""
+    return load("gemma3")

@@ -183,7 +183,7 @@ def test_other_scalings(tmp_path):
 def test_missing_weights_are_named(module, tmp_path):
     name = "model.layers.2.mlp.up_proj.weight"
     path = write_gguf(tmp_path / "hole.gguf", module, leave_out=name)
-    with pytest.raises(ModelError, match=r"lacks 1 .*layers\.2\.mlp\.up_proj"):
+    with pytest.raises(ModelError, match=r"1 weights are missing.*layers\.2\.mlp\.up_proj"):
         LanguageModel.from_pretrained(str(path))
 
 

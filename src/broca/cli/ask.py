@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def ask(
     prompt: Annotated[str, typer.Argument(help="The text the model goes on with.")],
-    model: Annotated[str, typer.Option(help="Hub name, folder, or 'atlas'.")] = "atlas",
+    model: Annotated[str, typer.Option(help="Hub name, folder, .gguf file, or 'atlas'.")] = "atlas",
     off: Annotated[
         list[Path] | None, typer.Option(help="Neuron set to switch off; repeatable.")
     ] = None,

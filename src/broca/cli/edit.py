@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def edit(
     save: Annotated[Path, typer.Option(help="New folder of the edited copy.")],
-    model: Annotated[str, typer.Option(help="Hub name, folder, or 'atlas'.")] = "atlas",
+    model: Annotated[str, typer.Option(help="Hub name, folder, .gguf file, or 'atlas'.")] = "atlas",
     fact: Annotated[
         list[str] | None,
         typer.Option(help='"subject | relation | new object"; repeatable.'),

@@ -23,7 +23,7 @@ app.command("queries")(queries)
 
 @app.command("relations")
 def relations(
-    model: Annotated[str, typer.Option(help="Hub name, folder, or 'atlas'.")] = "atlas",
+    model: Annotated[str, typer.Option(help="Hub name, folder, .gguf file, or 'atlas'.")] = "atlas",
     facts: Annotated[str, typer.Option(help="Folder or file of facts, or 'atlas'.")] = "atlas",
     relation: Annotated[
         list[str] | None,

@@ -12,7 +12,7 @@ from broca.cli.run import resumable
 
 
 def queries(
-    model: Annotated[str, typer.Option(help="Hub name, folder, or 'atlas'.")] = "atlas",
+    model: Annotated[str, typer.Option(help="Hub name, folder, .gguf file, or 'atlas'.")] = "atlas",
     questions: Annotated[
         str, typer.Option(help="File of questions (.json, .jsonl, .csv, .tsv), or 'atlas'.")
     ] = "atlas",

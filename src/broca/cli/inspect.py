@@ -10,12 +10,15 @@ from broca.cli.output import show
 
 
 def inspect(
-    model: Annotated[str, typer.Option(help="Hub name, folder, or 'atlas'.")] = "atlas",
+    model: Annotated[str, typer.Option(help="Hub name, folder, .gguf file, or 'atlas'.")] = "atlas",
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
     dtype: Annotated[str, typer.Option(help="As in transformers.")] = "auto",
     device_map: Annotated[str | None, typer.Option(help="As in transformers.")] = None,
 ) -> None:
-    """Print a model's sites, neurons, parameters and memory, and check it by arithmetic."""
+    """Print a model's sites, neurons, parameters and memory, and check it by arithmetic.
+
+    The exit code is 1 where the check fails.
+    """
     from broca.model import LanguageModel
 
     loaded = LanguageModel.from_pretrained(
@@ -29,8 +32,11 @@ def inspect(
         f"{str(loaded.dtype).removeprefix('torch.')} on {loaded.device}, "
         f"fingerprint {loaded.identity.fingerprint}"
     )
+    for note in loaded.notes:
+        show(note)
     _draw_sites(loaded)
-    _draw_check(loaded)
+    if not _draw_check(loaded):
+        raise typer.Exit(1)
 
 
 def _draw_sites(model) -> None:
@@ -45,7 +51,8 @@ def _draw_sites(model) -> None:
     show(table)
 
 
-def _draw_check(model) -> None:
+def _draw_check(model) -> bool:
+    """Show what was measured; whether the model may be relied on."""
     check = model.self_check()
     lines = [
         (check.untouched_bit_equal, "logits are bit-equal after hooks were set and removed"),
@@ -57,14 +64,16 @@ def _draw_check(model) -> None:
     ]
     for holds, words in lines:
         show(f"{'✓' if holds else '✗'} {words}")
-    _draw_forms(model)
+    attributes = _draw_forms(model)
+    return attributes and all(holds for holds, _ in lines)
 
 
-def _draw_forms(model) -> None:
+def _draw_forms(model) -> bool:
     """Which forms of the branches pass their check; attribution takes the first that does."""
     from broca.attributions import Path, check_form
 
     path = Path("hidden", "frozen-norm", "log-probability")
-    for form in ("wavefront", "packed", "rows"):
-        checked = check_form(model, path, form)
+    checks = [check_form(model, path, form) for form in ("wavefront", "packed", "rows")]
+    for checked in checks:
         show(f"{'✓' if checked.passed else '✗'} attribution, {checked}")
+    return any(checked.passed for checked in checks)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def neuron(
     name: Annotated[str, typer.Argument(metavar="NEURON", help="Such as hidden:17:403.")],
-    model: Annotated[str, typer.Option(help="Hub name, folder, or 'atlas'.")] = "atlas",
+    model: Annotated[str, typer.Option(help="Hub name, folder, .gguf file, or 'atlas'.")] = "atlas",
     run: Annotated[
         Path | None, typer.Option(help="Run folder: its prompts, and the sets it found.")
     ] = None,

@@ -16,6 +16,7 @@ from broca.model.blocks import value_weight
 if TYPE_CHECKING:
     from broca.model.language_model import LanguageModel
 
+_TOLERANCES = {torch.float16: 1e-2, torch.bfloat16: 5e-2}  # of other dtypes: 1e-5
 _TEXTS = ("The quick brown fox jumps over the lazy dog", "One two", "A city in the north of")
 
 
@@ -31,6 +32,7 @@ class SelfCheck:
         resume_error: Largest logit difference of doing so, over all layers, as the same share.
         mlp_error: Largest relative error of hidden = act(gate) * up over layers (plain: act(up)).
         special_tokens: What special tokens prompts get, in words.
+        tolerance: Share of the largest logit that the dtype lets pass.
     """
 
     untouched_bit_equal: bool
@@ -39,11 +41,12 @@ class SelfCheck:
     resume_error: float
     mlp_error: float
     special_tokens: str
+    tolerance: float = 1e-5
 
     @property
     def padding_holds(self) -> bool:
-        """Whether padded batches equal single rows within 1e-5."""
-        return self.padding_error <= 1e-5
+        """Whether padded batches equal single rows within the tolerance."""
+        return self.padding_error <= self.tolerance
 
 
 @contextmanager
@@ -147,13 +150,15 @@ def check_model(model: LanguageModel) -> SelfCheck:
     singles = torch.cat([model.logits(model.pad([ids])) for ids in tokens])
     largest = max(1.0, float(before.abs().max()))
     resume_error = _resume_error(model, batch, before) / largest
+    tolerance = _TOLERANCES.get(model.dtype, 1e-5)
     return SelfCheck(
         untouched_bit_equal=bool(torch.equal(before, after)),
         padding_error=float((before - singles).abs().max()) / largest,
-        resumes=resume_error <= 1e-5,
+        resumes=resume_error <= tolerance,
         resume_error=resume_error,
         mlp_error=verify_sites(model),
         special_tokens=model.special_tokens.described(model.tokenizer),
+        tolerance=tolerance,
     )
 
 

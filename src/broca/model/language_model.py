@@ -30,7 +30,7 @@ from broca.model.blocks import (
 from broca.model.chat import chat_text
 from broca.model.embedded import has_embedded_vocabulary
 from broca.model.finite import require_finite
-from broca.model.loading import fingerprint, load_module
+from broca.model.loading import check_finite, fingerprint, load_module
 from broca.model.resume import KeysValues, Pass, inputs_kept, passed_over
 from broca.model.special_tokens import SpecialTokens, find_special_tokens
 from broca.neurons import SITES, ModelIdentity
@@ -68,8 +68,8 @@ class LanguageModel:
         notes: What loading did to the weights, a sentence each.
 
     Raises:
-        ModelError: If the blocks are not recognised, are mixtures of experts, or do not compute
-            what their structure says.
+        ModelError: If weights are not finite, or the blocks are not recognised, are mixtures of
+            experts, or do not compute what their structure says.
     """
 
     def __init__(
@@ -89,6 +89,7 @@ class LanguageModel:
         self.name = name or getattr(self.config, "name_or_path", "") or self.config.model_type
         for parameter in module.parameters():
             parameter.requires_grad_(False)
+        check_finite(module, self.name)
         self.blocks = find_blocks(module, layout)
         self.layers: list[nn.Module] = [block.module for block in self.blocks]
         self._rows = 1

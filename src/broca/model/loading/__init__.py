@@ -3,5 +3,6 @@
 from broca.model.loading.fingerprint import fingerprint
 from broca.model.loading.load import load_module
 from broca.model.loading.loaded import Loaded
+from broca.model.loading.weights import check_finite
 
-__all__ = ["Loaded", "fingerprint", "load_module"]
+__all__ = ["Loaded", "check_finite", "fingerprint", "load_module"]

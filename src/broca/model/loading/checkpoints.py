@@ -9,6 +9,7 @@ import transformers
 
 from broca.errors import ModelError
 from broca.model.loading.loaded import Loaded, first_line
+from broca.model.loading.weights import align, check_complete
 
 
 def load_checkpoint(
@@ -16,22 +17,45 @@ def load_checkpoint(
 ) -> Loaded:
     """Model and tokenizer of a folder or a name on the hub.
 
+    Weights are safetensors, whole or in shards, or a ``.bin`` read with weights only: nothing is
+    ever unpickled.
+
     Raises:
-        ModelError: If there is no such model or it is no causal language model.
+        ModelError: If there is no such model, it is no causal language model, a file is damaged,
+            or weights are missing or left over.
     """
+    if options.pop("weights_only", True) is not True:
+        raise ModelError("Weights are never unpickled", path, "Leave weights_only out.")
     revision = {"revision": options["revision"]} if "revision" in options else {}
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             path, trust_remote_code=trust_remote_code, **revision
         )
-        module = transformers.AutoModelForCausalLM.from_pretrained(
-            path, dtype=dtype, trust_remote_code=trust_remote_code, **options
+        loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=dtype,
+            trust_remote_code=trust_remote_code,
+            output_loading_info=True,
+            **options,
         )
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except Exception as error:  # every reader of a file format raises errors of its own
         raise ModelError(
             "Cannot load a causal language model",
             path,
             f"Pass a folder written by save_pretrained, a .gguf file, a name on the Hugging Face "
-            f"hub, or 'atlas'. transformers said: {first_line(error)}",
+            f"hub, or 'atlas'. {_cause(error)}",
         ) from error
+    module, info = loaded
+    check_complete(info, path)
+    align(module)
     return Loaded(module.eval(), tokenizer)
+
+
+def _cause(error: Exception) -> str:
+    """What went wrong, by the kind of the error."""
+    kind = type(error).__name__
+    if kind == "SafetensorError":
+        return f"A safetensors file is damaged or cut off: {first_line(error)}"
+    if kind == "UnpicklingError":
+        return "A .bin file holds more than weights, and that is never run."
+    return f"transformers said: {first_line(error)}"

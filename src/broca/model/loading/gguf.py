@@ -25,6 +25,7 @@ from torch import nn
 from broca.errors import ModelError
 from broca.model.loading.loaded import Loaded, first_line
 from broca.model.loading.skimming import Seen, skimmed
+from broca.model.loading.weights import align, check_complete
 
 MAGIC = b"GGUF"
 
@@ -109,8 +110,9 @@ def _load(path: Path, dtype: str | torch.dtype, options: dict[str, Any]) -> Load
             **{key: value for key, value in options.items() if key != "quantization_config"},
         )
     module, info = loaded
-    _check_complete(info, path)
+    check_complete(info, str(path))
     _become_plain(module)
+    align(module)
     for holder in (module, module.config, tokenizer):
         holder.name_or_path = path.stem
     kinds = ", ".join(f"{kind} × {n}" for kind, n in Counter(seen.kinds).most_common())
@@ -128,16 +130,6 @@ def _check_size(config: Any, seen: Seen) -> None:
     n_weights = sum(weight.numel() for weight in empty.parameters())
     if n_weights > 2 * seen.n_values:  # an embedding may stand for two
         raise ValueError(f"it holds {seen.n_values:,} of {n_weights:,} weights")
-
-
-def _check_complete(info: dict[str, Any], path: Path) -> None:
-    missing = sorted(info["missing_keys"])
-    if missing:
-        raise ModelError(
-            f"The GGUF file lacks {len(missing)} of the model's weights",
-            str(path),
-            f"The first is {missing[0]}; with drawn numbers in their place nothing holds.",
-        )
 
 
 def _become_plain(module: nn.Module) -> None:

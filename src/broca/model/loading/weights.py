@@ -1,0 +1,74 @@
+"""Weights as they were loaded: complete, finite, and where they lie in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import torch
+from torch import nn
+
+from broca.errors import ModelError
+
+ALIGNED = 64  # bytes; torch's own memory begins at multiples of it
+
+
+def check_complete(info: dict[str, Any], where: str) -> None:
+    """Refuse a model with weights that its files lack, or files with weights that it lacks.
+
+    Args:
+        info: What transformers tells of the load (``output_loading_info``).
+        where: The model's name.
+
+    Raises:
+        ModelError: Naming the first of them.
+    """
+    _refuse(info["missing_keys"], "are missing and would be drawn at random", where)
+    _refuse([key for key, *_ in info["mismatched_keys"]], "have another shape", where)
+    _refuse(info["unexpected_keys"], "have no place in the model", where)
+
+
+def _refuse(names: Collection[str], what: str, where: str) -> None:
+    if names:
+        raise ModelError(
+            f"{len(names)} weights {what}, the first {min(names)}",
+            where,
+            "The files are incomplete or of another model. If that is meant, load the model with "
+            "transformers and pass it on: LanguageModel(model, tokenizer).",
+        )
+
+
+@torch.no_grad()
+def check_finite(module: nn.Module, where: str) -> None:
+    """Refuse weights that are NaN or infinite.
+
+    Raises:
+        ModelError: Naming the first of them.
+    """
+    for name, weight in module.named_parameters():
+        plain = weight.is_floating_point() and not weight.is_meta and _is_plain(weight)
+        if plain and not bool(torch.isfinite(weight).all()):
+            raise ModelError(
+                f"Weights of {name} are not finite",
+                where,
+                "The files are damaged, or numbers of another dtype overflowed: try "
+                "dtype='bfloat16' or 'float32'.",
+            )
+
+
+@torch.no_grad()
+def align(module: nn.Module) -> None:
+    """Move weights that lie at odd addresses of a mapped file into torch's own memory.
+
+    Matrix products choose their order of summation by address: the same weights from a GGUF file
+    and from a folder would differ in the last digits.
+    """
+    for weight in module.parameters():
+        odd = weight.device.type == "cpu" and _is_plain(weight) and weight.data_ptr() % ALIGNED
+        if odd:
+            weight.data = weight.data.clone()
+
+
+def _is_plain(weight: nn.Parameter) -> bool:
+    """Whether a weight is an array of numbers, not the packed form of a quantisation library."""
+    return type(weight) is nn.Parameter and type(weight.data) is torch.Tensor
