@@ -116,11 +116,12 @@ def test_planted_letters_are_right() -> None:
 
 
 def test_an_infinite_value_is_switched_off_to_zero() -> None:
-    from broca.choices.measure import _scaling
+    from broca.choices.edits import _scaling
 
-    values = torch.full((1, 2, 3), float("inf"))
+    values = torch.full((2, 1, 3), float("inf"))
     change = _scaling(torch.tensor([1]), torch.tensor([2]), torch.tensor([0.0]))
-    assert change(values)[0, 1].tolist() == [float("inf"), float("inf"), 0.0]
+    assert change(values)[1, 0].tolist() == [float("inf"), float("inf"), 0.0]
+    assert torch.isinf(change(values)[0]).all()
 
 
 def test_labels_that_share_their_first_token_are_refused() -> None:

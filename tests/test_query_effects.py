@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 from broca.errors import QuestionsError
+from broca.prompts import ChoicePrompt
 from broca.questions import Question
 from broca.studies.queries import QueriesConfig
 from broca.studies.queries.effect_words import effect_words
 from broca.studies.queries.effects import Effects, compare, describe
 from broca.studies.queries.material import Material, Part, check_fields
+from broca.studies.queries.screening import screen
 from broca.studies.study import Results
 from query_files import rows, write_rows
 from tiny import tiny_model
@@ -98,10 +100,15 @@ def test_the_accuracy_counts_versions_of_a_question_once() -> None:
     languages = ("en", "de", "fr")
     right = {f"q{i}@{one}": i % 3 > 0 for i in range(12) for one in languages}
     questions = {name: Question(name, "?", ("a", "b"), 0, name[-2:], name[-2:]) for name in right}
-    letters: Any = {name: [SimpleNamespace(correct=value)] for name, value in right.items()}
+    prompt = ChoicePrompt("p", "?", ("A",))
+    asked: Any = {
+        name: [SimpleNamespace(correct=value, prompt=prompt)] for name, value in right.items()
+    }
     nothing: Any = None
-    part = Part("languages", questions, letters, {}, nothing)
-    found, single = part.accuracy(), part.accuracy([name for name in right if "en" in name])
+    screened = screen(questions, asked)
+    part = Part("languages", "letters", questions, asked, {}, nothing, screened)
+    found, single = part.accuracy(), part.accuracy("en")
+    assert part.chance() == 0.5
     assert (found.n, single.n) == (12, 12)
     assert (found.low, found.high) == pytest.approx((single.low, single.high))
 
@@ -150,7 +157,11 @@ def word_records(**pcr: float) -> list[dict[str, Any]]:
             "action": "suppress",
             "n": 9,
             "related": -value / 10,
+            "related_low": -1.0,
+            "related_high": 0.0,
             "unrelated": -0.1,
+            "unrelated_low": -0.2,
+            "unrelated_high": 0.0,
             "difference": value / 10 - 0.1,
             "difference_low": 0.0,
             "difference_high": 1.0,

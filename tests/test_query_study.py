@@ -78,7 +78,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 def test_unrelated_queries_are_of_every_other_field_and_drawn_by_seed() -> None:
     listed = {f"q{i}": SimpleNamespace(field=f"f{i % 3}") for i in range(30)}
-    part: Any = SimpleNamespace(questions=listed, fields=("f0", "f1", "f2"))
+    part: Any = SimpleNamespace(questions=listed, fields=("f0", "f1", "f2"), answer="letters")
     drawn = unrelated(part, "q0", 4, seed=1)
     assert len(drawn) == len(set(drawn)) == 8
     assert [listed[q].field for q in drawn] == ["f1"] * 4 + ["f2"] * 4

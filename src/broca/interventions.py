@@ -32,8 +32,9 @@ class Scale:
     Attributes:
         neurons: Which neurons.
         factor: 0 switches off, 1 changes nothing, 2 doubles.
-        positions: ``"all"`` (prompt and generation), ``"last"`` (the prompt's last token), or
-            positions counted from the prompt's end, e.g. ``(-1, -2)``.
+        positions: ``"all"`` (prompt and generation), ``"last"`` (the prompt's last token),
+            ``"answer"`` (that one and every answer token after it: wherever an answer's next
+            token is read), or positions counted from the prompt's end, e.g. ``(-1, -2)``.
 
     Raises:
         InterventionError: If the factor is not finite or a position is not negative.
@@ -105,11 +106,11 @@ Intervention = Scale | Fix
 def _check(numbers: float | tuple[float, ...], positions: Positions) -> None:
     if not np.all(np.isfinite(numbers)):
         raise InterventionError(f"{numbers} is not a finite number")
-    named = positions in ("all", "last")
+    named = positions in ("all", "last", "answer")
     if not named and (isinstance(positions, str) or not positions or max(positions) >= 0):
         raise InterventionError(
             f"Cannot intervene at positions {positions!r}",
-            mend="Use 'all', 'last' or negative positions counted from the prompt's end.",
+            mend="Use 'all', 'last', 'answer' or negative positions counted from the prompt's end.",
         )
 
 
@@ -135,7 +136,7 @@ def intervene(
         rows: One intervention (or None) per row of the batch, instead.
         after_prompt: Tokens of the pass that follow the prompt's end (answer tokens).
         prompt_active: False in passes that hold no prompt token (later steps of a generation):
-            only interventions at all positions act there.
+            only interventions at all and at answer positions act there.
 
     Raises:
         InterventionError: If both ways of naming are used, or neither.
@@ -217,10 +218,12 @@ def _tokens(
     positions: Positions, tensor: Tensor, after_prompt: int, prompt_active: bool
 ) -> slice | list[int] | None:
     """Token positions of a pass at which to act, None for none."""
-    if positions == "all":
+    if positions == "all" or (positions == "answer" and not prompt_active):
         return slice(None)
     if not prompt_active:
         return None
     end = tensor.shape[1] - after_prompt
+    if positions == "answer":
+        return slice(end - 1, None)
     wanted = (-1,) if positions == "last" else positions
     return [end + position for position in wanted if end + position >= 0]  # type: ignore[operator]

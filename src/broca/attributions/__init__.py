@@ -15,6 +15,7 @@ from broca.attributions.attribution import Attribution, Attributions
 from broca.attributions.branching import Path
 from broca.attributions.forms import FormCheck, check_form
 from broca.attributions.rules import Rule, fixed_rule, nested_rules
+from broca.attributions.whole_answers import attribute_whole_answers
 
 __all__ = [
     "Attribution",
@@ -25,6 +26,7 @@ __all__ = [
     "attribute_answer_tokens",
     "attribute_each",
     "attribute_neurons",
+    "attribute_whole_answers",
     "check_form",
     "fixed_rule",
     "nested_rules",

@@ -22,13 +22,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from broca.choices.edits import Change, scaled_neurons
 from broca.choices.letters import Letters
 from broca.errors import InterventionError, ModelError
 from broca.interventions import Scale, intervene
 from broca.model import LanguageModel
 from broca.model.branches import BasePass, base_pass
 from broca.model.last_tokens import run_last_tokens
-from broca.neurons import SITES, NeuronIndex, uniform_random
+from broca.neurons import NeuronIndex, uniform_random
 
 WHOLE_PROMPTS = 32  # rows per pass where whole prompts have to run
 _CHECK_TOKENS = 12
@@ -173,43 +174,14 @@ def _whole_prompts(
 def _last_tokens(model: LanguageModel, base: BasePass, scales: Sequence[Scale | None]) -> Tensor:
     """Logits [row, vocab], one copy of the last token per row."""
     with ExitStack() as stack:
-        for (site, layer), change in _changes(scales, model.device).items():
-            stack.enter_context(model.touch(site, layer, change))
+        for (site, layer), change in scaled_neurons(scales, model.device).items():
+            stack.enter_context(model.touch(site, layer, _on_copies(change)))
         return run_last_tokens(model, base, len(scales))[0]
 
 
-def _changes(scales: Sequence[Scale | None], device: torch.device) -> dict:
-    """(site, layer) -> function that scales every row's neurons there."""
-    parts = [(row, scale) for row, scale in enumerate(scales) if scale and len(scale.neurons)]
-    if not parts:
-        return {}
-    rows = np.concatenate([np.full(len(s.neurons), row) for row, s in parts])
-    factors = np.concatenate([np.full(len(s.neurons), s.factor) for _, s in parts])
-    sites = np.concatenate([s.neurons.sites for _, s in parts])
-    layers = np.concatenate([s.neurons.layers for _, s in parts])
-    indices = np.concatenate([s.neurons.indices for _, s in parts])
-    changes = {}
-    for site, layer in sorted(set(zip(sites.tolist(), layers.tolist(), strict=True))):
-        here = (sites == site) & (layers == layer)
-        changes[SITES[site], layer] = _scaling(
-            torch.from_numpy(rows[here]).to(device),
-            torch.from_numpy(indices[here].astype(np.int64)).to(device),
-            torch.from_numpy(factors[here]).to(device),
-        )
-    return changes
-
-
-def _scaling(rows: Tensor, neurons: Tensor, factors: Tensor):
-    def change(values: Tensor) -> Tensor:
-        new = values.clone()
-        own = rows.to(values.device), neurons.to(values.device)
-        factor = factors.to(values)
-        picked = values[0][own]
-        # an infinite value times 0 would not be 0
-        new[0][own] = torch.where(factor == 0, torch.zeros_like(picked), picked * factor)
-        return new
-
-    return change
+def _on_copies(change: Change) -> Change:
+    """Copies of one prompt's last token, [1, copy, neuron], as rows of one token each."""
+    return lambda values: change(values[0][:, None])[:, 0][None]
 
 
 def _rows(letters: Letters, edits: Sequence[Edit], logits: Tensor) -> Iterator[ChoiceRow]:

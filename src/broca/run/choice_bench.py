@@ -1,30 +1,45 @@
-"""The bench of query studies: letters, attributions and edits of the last token.
+"""The bench of query studies: letters or words, attributions, and edits where answers are read.
 
 Like `broca.run.bench` it measures what no study has measured yet, keeps it, and finds it again.
-What differs: rows are probabilities of letters, with the untouched one from the same batch beside
-each, and units are cut so that a prompt runs once for as many edits as possible.
+What differs: rows are probabilities of letters or of whole answers, with the untouched one from
+the same batch beside each, and units are cut so that a prompt runs once for as many edits as
+possible.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
-from broca.choices import ChoiceRow, ChoiceTask, Letters, find_letters, measure_choices
+from broca.choices import (
+    ChoiceRow,
+    ChoiceTask,
+    Letters,
+    WordRow,
+    Words,
+    WordTask,
+    find_letters,
+    find_words,
+    measure_choices,
+    measure_words,
+)
 from broca.choices.measure import WHOLE_PROMPTS
 from broca.interventions import Scale
 from broca.model import LanguageModel
-from broca.neurons import NeuronSet
+from broca.progress import track
 from broca.prompts import ChoicePrompt, Prompt
 from broca.responses import Responses, record_responses
 from broca.run.bench import RunBench, Writing
+from broca.run.choice_rows import stored_row
 from broca.run.sharing import SamePrompts, Share
 from broca.scores import QuerySets
 from broca.store import condition_key, replacing
-from broca.studies.queries.attributing import Attributing, Portion
-from broca.studies.study import Condition, Plan, Results, make_intervention
+from broca.studies.queries.attributing import Asked, Attributing, Portion
+from broca.studies.study import Plan, Results, make_intervention
+
+Found = TypeVar("Found", Letters, Words)
+P = TypeVar("P", bound=Prompt)
 
 UNIT_ROWS = 20_000  # rows computed between two writes to disk
 ATTRIBUTIONS = "attributions"
@@ -39,7 +54,7 @@ class ChoiceUnit:
         shares: Key -> share.
     """
 
-    tasks: Sequence[ChoiceTask]
+    tasks: Sequence[ChoiceTask | WordTask]
     shares: Mapping[str, Share]
 
     @property
@@ -60,15 +75,20 @@ class AskingChoices:
     model: LanguageModel
     batch_size: int
 
-    def __call__(self, unit: ChoiceUnit) -> list[ChoiceRow]:
-        return list(measure_choices(self.model, unit.tasks, batch_size=self.batch_size))
+    def __call__(self, unit: ChoiceUnit) -> list[ChoiceRow | WordRow]:
+        letters = [task for task in unit.tasks if isinstance(task, ChoiceTask)]
+        words = [task for task in unit.tasks if isinstance(task, WordTask)]
+        return [
+            *measure_choices(self.model, letters, batch_size=self.batch_size),
+            *measure_words(self.model, words, batch_size=self.batch_size),
+        ]
 
 
 class ChoiceBench(RunBench):
     """See the module; the protocol is `broca.studies.queries.QueryBench`."""
 
-    _letters: dict[str, Letters]
-    _same_letters: SamePrompts
+    _known: dict[str, Asked]
+    _same_asked: SamePrompts
 
     def record(
         self, prompts: Sequence[Prompt], sites: Sequence[str], pooling: str = "mean"
@@ -91,13 +111,37 @@ class ChoiceBench(RunBench):
         Raises:
             StudyError: Two different prompts have the same id.
         """
-        known = self._known_letters()
-        self._same_letters.check(prompts)
+        return self._find(
+            Letters, prompts, lambda new: find_letters(self.model, new, variant=variant)
+        )
+
+    def find_words(self, prompts: Sequence[Prompt]) -> list[Words]:
+        """See :class:`broca.studies.queries.QueryBench`.
+
+        Raises:
+            StudyError: Two different prompts have the same id.
+        """
+        return self._find(
+            Words,
+            prompts,
+            lambda new: track(find_words(self.model, new), "Asking in words", total=len(new)),
+        )
+
+    def _find(
+        self,
+        kind: type[Found],
+        prompts: Sequence[P],
+        find: Callable[[list[P]], Iterable[Found]],
+    ) -> list[Found]:
+        """Prompts with the tokens of their answers; those found before are not asked again."""
+        known = self._known_prompts()
+        self._same_asked.check(prompts)
         new = [prompt for prompt in prompts if prompt.id not in known]
-        for letters in find_letters(self.model, new, variant=variant):
-            known[letters.prompt.id] = letters
+        for one in find(new):
+            known[one.prompt.id] = one
         # the same prompt may stand in another field in another study
-        return [_with_prompt(known[prompt.id], prompt) for prompt in prompts]
+        found = [_with_prompt(known[prompt.id], prompt) for prompt in prompts]
+        return [one for one in found if isinstance(one, kind)]
 
     def attribute(self, parts: Sequence[Portion]) -> list[dict[str, Any]]:
         """See :class:`broca.studies.queries.QueryBench`."""
@@ -123,11 +167,11 @@ class ChoiceBench(RunBench):
         key = condition_key({**part.determinants(), **self._model_settings()})
         return f"{ATTRIBUTIONS}/{key}.json"
 
-    def _known_letters(self) -> dict[str, Letters]:
-        if not hasattr(self, "_letters"):
-            self._letters = {}
-            self._same_letters = SamePrompts()
-        return self._letters
+    def _known_prompts(self) -> dict[str, Asked]:
+        if not hasattr(self, "_known"):
+            self._known = {}
+            self._same_asked = SamePrompts()
+        return self._known
 
     def _model_settings(self) -> dict[str, str]:
         return {"model": self.model.identity.fingerprint, "dtype": str(self.model.dtype)}
@@ -135,15 +179,16 @@ class ChoiceBench(RunBench):
     # -- conditions --------------------------------------------------------------------------
 
     def measure(self, study: str, plan: Plan) -> Results:
-        """See :meth:`broca.studies.study.Bench.measure`; prompts must have their letters."""
+        """See :meth:`broca.studies.study.Bench.measure`; prompts must have been asked before."""
         return self._measure(study, plan, [list(plan.conditions)])
 
     def _measurement(self, prompts: Sequence[Prompt]) -> dict[str, Any]:
         """Beside texts and model, rows are determined by the tokens that are measured."""
-        known = self._known_letters()
+        asked = [self._known_prompts()[prompt.id] for prompt in prompts]
+        kinds = {type(one).__name__.lower() for one in asked}
         return {
-            "measurement": "letters",
-            "targets": [known[prompt.id].target for prompt in prompts],
+            "measurement": "+".join(sorted(kinds)),
+            "targets": [one.target for one in asked],
         }
 
     def _asking(self) -> Callable[[Any], list[Any]]:
@@ -151,7 +196,7 @@ class ChoiceBench(RunBench):
 
     def _writing(self, study: str, plan: Plan, units: Sequence[Any]) -> Writing:
         return lambda unit, rows: (
-            _stored(study, row, unit.shares[row.edit].condition, plan.sets) for row in rows
+            stored_row(study, row, unit.shares[row.edit].condition, plan.sets) for row in rows
         )
 
     def _units(self, plan: Plan, shares: Sequence[Share]) -> Sequence[Any]:
@@ -168,7 +213,7 @@ class ChoiceBench(RunBench):
         return [self._choice_unit(plan, cut) for cut in cuts if cut]
 
     def _choice_unit(self, plan: Plan, shares: Sequence[Share]) -> ChoiceUnit:
-        known = self._known_letters()
+        known = self._known_prompts()
         edits: dict[str, list[tuple[str, Scale | None]]] = {}
         prompts: dict[str, Prompt] = {}
         for share in shares:
@@ -178,57 +223,20 @@ class ChoiceBench(RunBench):
                 prompts[prompt.id] = prompt
                 edits.setdefault(prompt.id, []).append((share.key, scale))
         tasks = [
-            ChoiceTask(_with_prompt(known[prompt], prompts[prompt]), listed)
+            _task(_with_prompt(known[prompt], prompts[prompt]), listed)
             for prompt, listed in edits.items()
         ]
         return ChoiceUnit(tasks, {share.key: share for share in shares})
 
 
-def _with_prompt(letters: Letters, prompt: Prompt) -> Letters:
-    from dataclasses import replace
-
-    assert isinstance(prompt, ChoicePrompt)
-    return letters if letters.prompt == prompt else replace(letters, prompt=prompt)
+def _task(one: Asked, edits: Sequence[tuple[str, Scale | None]]) -> ChoiceTask | WordTask:
+    return ChoiceTask(one, edits) if isinstance(one, Letters) else WordTask(one, edits)
 
 
-def _stored(
-    study: str, row: ChoiceRow, condition: Condition, sets: Mapping[str, NeuronSet]
-) -> dict[str, Any]:
-    """One row of the store."""
-    prompt = row.letters.prompt
-    neurons = sets.get(condition.set)
-    return {
-        "study": study,
-        "condition": row.edit,
-        "intervention": condition.intervention,
-        "factor": condition.factor,
-        "set": condition.set,
-        "method": neurons.method if neurons is not None else "",
-        "control": condition.control,
-        "seed": condition.seed,
-        "k": condition.k,
-        "prompt": prompt.id,
-        "query": prompt.fact,
-        "relation": prompt.relation,
-        "field": prompt.field,
-        "language": prompt.language,
-        "template": prompt.template,
-        "role": prompt.role,
-        "text": prompt.labels[row.chosen],
-        "ids": [row.token],
-        "correct": row.chosen == prompt.answer,
-        "log_p": row.log_p,
-        "rank": row.rank,
-        "p_after": math.exp(row.log_p),
-        "said": "letter" if row.token in _flat(row.letters.candidates) else "other",
-        "n_answer_tokens": 1,
-        "text_before": prompt.labels[row.chosen_before],
-        "correct_before": row.chosen_before == prompt.answer,
-        "log_p_before": row.log_p_before,
-        "rank_before": row.rank_before,
-        "p_before": math.exp(row.log_p_before),
-    }
-
-
-def _flat(tokens: Iterable[Iterable[int]]) -> set[int]:
-    return {token for one in tokens for token in one}
+def _with_prompt(one: Asked, prompt: Prompt) -> Asked:
+    if one.prompt == prompt:
+        return one
+    if isinstance(one, Letters):
+        assert isinstance(prompt, ChoicePrompt)
+        return replace(one, prompt=prompt)
+    return replace(one, prompt=prompt)

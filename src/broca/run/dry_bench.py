@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from broca.choices import Letters, label_tokens
+from broca.choices import Letters, Words, label_tokens
+from broca.choices.words import right_answers
 from broca.engines import LocalEngine
 from broca.measurements import answer_prompts
 from broca.model import LanguageModel
@@ -184,11 +185,16 @@ class DryChoiceBench(DryBench, ChoiceBench):
     @property
     def letters(self) -> list[Letters]:
         """Prompts whose letters would be found, with tokens and without probabilities."""
-        return list(self._known_letters().values())
+        return [one for one in self._known_prompts().values() if isinstance(one, Letters)]
+
+    @property
+    def words(self) -> list[Words]:
+        """Prompts that would be asked in words."""
+        return [one for one in self._known_prompts().values() if isinstance(one, Words)]
 
     def find_letters(self, prompts: Sequence[ChoicePrompt], variant: str) -> list[Letters]:
         """The tokens of the letters; all answers right."""
-        known = self._known_letters()
+        known = self._known_prompts()
         new = [prompt for prompt in prompts if prompt.id not in known]
         tokens = self.model.encode([prompt.text for prompt in new])
         for prompt, text in zip(new, tokens, strict=True):
@@ -198,6 +204,17 @@ class DryChoiceBench(DryBench, ChoiceBench):
             target = ways[name][prompt.answer]
             known[prompt.id] = Letters(prompt, tuple(text), candidates, name, target, 1.0, True)
         return super().find_letters(prompts, variant)
+
+    def find_words(self, prompts: Sequence[Prompt]) -> list[Words]:
+        """The tokens of the answers; all of them right."""
+        known = self._known_prompts()
+        for prompt in prompts:
+            if prompt.id not in known:
+                tokens = tuple(self.model.encode([prompt.text])[0])
+                rights = right_answers(self.model, prompt, tokens)
+                ones = (1.0,) * len(rights[0])
+                known[prompt.id] = Words(prompt, tokens, rights, rights[0], 1.0, ones, True, "")
+        return super().find_words(prompts)
 
     def attribute(self, parts: Sequence[Portion]) -> list[dict[str, Any]]:
         """Neurons at random, some of them common to many queries."""

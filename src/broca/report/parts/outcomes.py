@@ -39,6 +39,17 @@ def estimate(record: Mapping[str, Any], name: str) -> Estimate | None:
     return Estimate(record[name], *ends, record["n"])
 
 
+def slug(study: str) -> str:
+    """What names of a study's tables and pictures end in, so that none comes twice on a page."""
+    return "letters" if study.endswith(".letters") else grouping(study)
+
+
+def answered(run: StoredRun, study: str) -> str:
+    """What the answers of a query study are: "letter" or "answer" (in words)."""
+    about = run.table(study, "about")
+    return "answer" if about and about[0]["answer"] == "words" else "letter"
+
+
 def grouping(study: str) -> str:
     """What a query study compares: fields of knowledge, or languages."""
     return "language" if study.rpartition(".")[2] == "languages" else "field"

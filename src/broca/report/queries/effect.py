@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from broca.report.page import Answer, Section
 from broca.report.parts.charts import bars_with_intervals, dot_intervals
 from broca.report.parts.figure import Figure
-from broca.report.parts.outcomes import ALL, action_words, estimate, grouping, point
+from broca.report.parts.outcomes import (
+    ALL,
+    action_words,
+    answered,
+    estimate,
+    grouping,
+    point,
+    slug,
+)
 from broca.report.parts.study import StudyReport
 from broca.report.parts.tables import Column, Table, cells
 from broca.report.parts.theme import NARROW, WIDTH
@@ -21,13 +29,32 @@ from broca.report.queries.find import (
 from broca.report.stored_run import StoredRun
 
 EFFECT, LANGUAGES = "queries.effect", "queries.languages"
+LETTERS = "queries.effect.letters"
+KINDS = {"related": "own answer", "same": "same {by}", "unrelated": "other {by}s"}
+"""Whose answers are measured, and how pictures call them."""
 CLAIMS = {
     EFFECT: "The neurons found for a query change the probability of its right answer, more than "
     "that of answers in other fields.",
     LANGUAGES: "The neurons found for a query in one language change its answer, more than answers "
     "in other languages.",
 }
-TITLES = {EFFECT: "Query neurons by field", LANGUAGES: "Query neurons by language"}
+CLAIMS[LETTERS] = CLAIMS[EFFECT]
+TITLES = {
+    EFFECT: "Query neurons by field",
+    LETTERS: "Query neurons by field, with letters for answers",
+    LANGUAGES: "Query neurons by language",
+}
+
+
+def _kinds(records: Iterable[Mapping[str, Any]], study: str) -> Iterator[dict[str, Any]]:
+    """Every record's effects on the own answer, on the same field and on others."""
+    for record in records:
+        for kind, words in KINDS.items():
+            if record.get(kind) is not None:
+                yield {**record, "kind": words.format(by=grouping(study)), **point(record, kind)}
+
+
+SHOWN = ("related", "same", "unrelated", "difference", "pcr")
 
 
 def whole(run: StoredRun, study: str) -> list[dict[str, Any]]:
@@ -41,22 +68,21 @@ def effect_figure(run: StoredRun, study: str) -> Figure:
         {
             "panel": action_words(run, record["action"]),
             "group": record["method"],
-            "condition": kind,
-            **point(record, kind),
+            "condition": record["kind"],
+            **point(record, "value"),
         }
-        for record in whole(run, study)
-        for kind in ("related", "unrelated")
+        for record in _kinds(whole(run, study), study)
     ]
     return dot_intervals(
         rows,
         title=f"Change of the answer's probability, by {grouping(study)}",
-        caption="Mean of (P′ − P) / P over queries, 95 % bootstrap intervals. Related: each "
-        "query's own neurons on its own prompts; Unrelated: on queries of other "
-        f"{grouping(study)}s.",
+        caption="Mean of (P′ − P) / P over queries, 95 % bootstrap intervals: each query's own "
+        "neurons on its own prompts (Related), on other queries of the same "
+        f"{grouping(study)}, and on those of other {grouping(study)}s (Unrelated).",
         value_title="(P′ − P) / P",
         percent=True,
         width=WIDTH // 2 - 70,
-        name=f"effect-{grouping(study)}",
+        name=f"effect-{slug(study)}",
     )
 
 
@@ -79,7 +105,7 @@ def difference_figure(run: StoredRun, study: str, narrow: bool = False) -> Figur
         f"{grouping(study)}s. 95 % bootstrap intervals over queries.",
         value_title="|Related| − |Unrelated|",
         width=NARROW if narrow else WIDTH,
-        name=f"difference-{grouping(study)}{'-small' if narrow else ''}",
+        name=f"difference-{slug(study)}{'-small' if narrow else ''}",
     )
 
 
@@ -89,22 +115,20 @@ def fields_figure(run: StoredRun, study: str) -> Figure:
         {
             "panel": action_words(run, record["action"]),
             "group": record["field"],
-            "condition": kind,
-            **point(record, kind),
+            "condition": record["kind"],
+            **point(record, "value"),
         }
-        for record in run.table(study, "effects")
+        for record in _kinds(run.table(study, "effects"), study)
         if record["method"] == "na-ica" and record["field"] != ALL
-        for kind in ("related", "unrelated")
     ]
     return dot_intervals(
         rows,
         title=f"NA-ICA, {grouping(study)} by {grouping(study)}",
-        caption="The same for the queries of one "
-        f"{grouping(study)}; Unrelated are the queries of the others.",
+        caption=f"The same for the queries of one {grouping(study)}.",
         value_title="(P′ − P) / P",
         percent=True,
         width=WIDTH // 2 - 70,
-        name=f"effect-each-{grouping(study)}",
+        name=f"effect-each-{slug(study)}",
     )
 
 
@@ -122,10 +146,10 @@ def probability_figure(run: StoredRun, study: str) -> Figure:
     ]
     return bars_with_intervals(
         rows,
-        title="Probability of the right letter",
+        title=f"Probability of the right {answered(run, study)}",
         caption="Mean over queries, with a query's own NA-ICA neurons scaled.",
         value_title="P",
-        name=f"probability-{grouping(study)}",
+        name=f"probability-{slug(study)}",
     )
 
 
@@ -137,6 +161,7 @@ def effects_table(run: StoredRun, study: str) -> Table:
         "method",
         Column("queries", "d"),
         Column("Related", "percent", "mean (P′ − P) / P with own neurons"),
+        Column("same field", "percent", f"the same on other queries of the {grouping(study)}"),
         Column("Unrelated", "percent", f"the same on queries of other {grouping(study)}s"),
         Column("|R| − |U|", ".3f"),
         Column("PCR", ".2f", "|Related| / |Unrelated|; noise where Unrelated is near 0"),
@@ -149,14 +174,14 @@ def effects_table(run: StoredRun, study: str) -> Table:
             record["action"],
             record["method"],
             record["n"],
-            *(estimate(record, name) for name in ("related", "unrelated", "difference", "pcr")),
+            *(estimate(record, name) for name in SHOWN),
             record.get("matched"),
             record.get("p_matched"),
             published.get(record["method"], {}).get(record["action"]),
         )
         for record in sorted(whole(run, study), key=lambda r: r["action"])
     ]
-    return Table(columns, rows, "Effects by method", name=f"effects-{grouping(study)}")
+    return Table(columns, rows, "Effects by method", name=f"effects-{slug(study)}")
 
 
 def fields_table(run: StoredRun, study: str) -> Table:
@@ -167,6 +192,7 @@ def fields_table(run: StoredRun, study: str) -> Table:
         "method",
         Column("queries", "d"),
         Column("Related", "percent"),
+        Column("same field", "percent"),
         Column("Unrelated", "percent"),
         Column("|R| − |U|", ".3f"),
         Column("PCR", ".2f"),
@@ -177,7 +203,7 @@ def fields_table(run: StoredRun, study: str) -> Table:
             record["action"],
             record["method"],
             record["n"],
-            *(estimate(record, name) for name in ("related", "unrelated", "difference", "pcr")),
+            *(estimate(record, name) for name in SHOWN),
         )
         for record in run.table(study, "effects")
         if record["field"] != ALL
@@ -187,7 +213,7 @@ def fields_table(run: StoredRun, study: str) -> Table:
         rows,
         f"Effects by {grouping(study)} and method",
         folded=True,
-        name=f"each-{grouping(study)}",
+        name=f"each-{slug(study)}",
     )
 
 
@@ -205,7 +231,7 @@ def paired_table(run: StoredRun, study: str) -> Table:
         for r in run.table(study, "paired")
     ]
     return Table(
-        columns, rows, "Methods compared over the same queries", name=f"paired-{grouping(study)}"
+        columns, rows, "Methods compared over the same queries", name=f"paired-{slug(study)}"
     )
 
 
@@ -221,20 +247,25 @@ def probability_table(run: StoredRun, study: str) -> Table:
     return Table(
         columns,
         cells(run.table(study, "probabilities"), keys),
-        "Probability of the right letter, mean over queries",
+        f"Probability of the right {answered(run, study)}, mean over queries",
         folded=True,
-        name=f"probabilities-{grouping(study)}",
+        name=f"probabilities-{slug(study)}",
     )
 
 
 def _effect_answer(run: StoredRun, study: str) -> Answer:
-    question = f"Do query neurons carry their answer, by {grouping(study)}?"
+    by = grouping(study)
+    what = {"letter": "letter", "answer": "answer in words"}[answered(run, study)]
+    question = f"Do query neurons carry their {what}, by {by}?"
     record = _own(run, study, "suppress")
     accuracy = run.table(study, "accuracy")[0]
-    detail = (
-        f"Suppressed, a query's own neurons change P of its answer by {record['related']:+.1%}, "
-        f"those of other {grouping(study)}s by {record['unrelated']:+z.2%} (n = {record['n']})."
-    )
+    others = [f"own answer {_interval(record, 'related')}"]
+    if record.get("same") is not None:
+        others.append(f"others of the same {by} {_interval(record, 'same')}")
+    others.append(f"those of other {by}s {_interval(record, 'unrelated')}")
+    if record.get("matched") is not None:
+        others.append(f"random neurons, own answer {record['matched']:+z.1%}")
+    detail = f"Suppressed, they change P: {', '.join(others)} (n = {record['n']} queries)."
     if accuracy["near_chance"]:
         return Answer(question, "This run cannot tell: near chance", detail)
     above = (record["difference_low"] or 0.0) > 0 and record["related"] < 0
@@ -243,14 +274,20 @@ def _effect_answer(run: StoredRun, study: str) -> Answer:
         for r in run.table(study, "paired")
         if r["action"] == "suppress" and (r["gap_low"] or 0.0) > 0
     ]
-    others = sum(r["action"] == "suppress" for r in run.table(study, "paired"))
+    n_others = sum(r["action"] == "suppress" for r in run.table(study, "paired"))
     return Answer(
         question,
         "Yes" if above else "Not shown",
-        f"{detail} NA-ICA exceeds {len(beyond)} of {others} other methods"
+        f"{detail} NA-ICA exceeds {len(beyond)} of {n_others} other methods"
         f"{': ' + ', '.join(beyond) if beyond else ''}.",
-        "yes" if above and len(beyond) == others else "mixed" if above else "no",
+        "yes" if above and len(beyond) == n_others else "mixed" if above else "no",
     )
+
+
+def _interval(record: Mapping[str, Any], name: str) -> str:
+    low, high = record[f"{name}_low"], record[f"{name}_high"]
+    ends = f" [{low:+z.1%}, {high:+z.1%}]" if low is not None and high is not None else ""
+    return f"{record[name]:+z.1%}{ends}"
 
 
 def _own(run: StoredRun, study: str, action: str) -> Mapping[str, Any]:

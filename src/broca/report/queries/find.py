@@ -5,13 +5,17 @@ from __future__ import annotations
 from broca.report.page import Answer, Section
 from broca.report.parts.charts import histogram, neurons_per_layer_and_site
 from broca.report.parts.figure import Figure
-from broca.report.parts.outcomes import ALL, estimate, grouping
+from broca.report.parts.outcomes import ALL, answered, estimate, grouping, slug
 from broca.report.parts.study import StudyReport
 from broca.report.parts.tables import Column, Table, cells
 from broca.report.stored_run import StoredRun
 
 FIND = "queries.find"
-ATTRIBUTED = ("queries.effect", FIND, "queries.languages")
+ATTRIBUTED = ("queries.effect", FIND, "queries.languages", "queries.effect.letters")
+GUESSING = {
+    "letter": "one in as many as there are options",
+    "answer": "always the most frequent right answer of the field",
+}
 WORST = 20  # prompts shown of those that converge worst
 
 
@@ -24,7 +28,7 @@ def counts_figure(run: StoredRun, study: str) -> Figure:
         caption="NA-ICA, after common neurons are removed.",
         value_title="neurons",
         bins=max(1, max(counts, default=1)),
-        name=f"neurons-per-query-{grouping(study)}",
+        name=f"neurons-per-query-{slug(study)}",
     )
 
 
@@ -40,7 +44,7 @@ def layers_figure(run: StoredRun, study: str) -> Figure:
         title="Layers",
         caption="Neurons of all queries together, by method; common: the common neurons.",
         n_layers=max((r["layer"] for r in layers), default=0) + 1,
-        name=f"layers-{grouping(study)}",
+        name=f"layers-{slug(study)}",
     )
 
 
@@ -54,7 +58,7 @@ def convergence_figure(run: StoredRun, study: str) -> Figure:
         "prompt; converged means at most 2 %, and a completeness error of at most 1 %.",
         value_title="change of the worst neuron, %",
         references={"2 %": 2.0},
-        name=f"convergence-{grouping(study)}",
+        name=f"convergence-{slug(study)}",
     )
 
 
@@ -62,9 +66,10 @@ def accuracy_table(run: StoredRun, study: str) -> Table:
     """What the untouched model answers."""
     columns = [
         grouping(study),
-        Column("queries", "d"),
-        Column("right letters", "percent"),
-        Column("guessing", "percent"),
+        Column("asked", "d", "queries that the model was asked"),
+        Column("kept", "d", "of these, the queries that are studied"),
+        Column(f"right {answered(run, study)}s", "percent", "share of all prompts asked"),
+        Column("guessing", "percent", GUESSING[answered(run, study)]),
         "near chance",
         Column("mean P", ".3f"),
     ]
@@ -72,6 +77,7 @@ def accuracy_table(run: StoredRun, study: str) -> Table:
         (
             r["field"],
             r["n"],
+            r.get("kept", r["n"]),
             estimate(r, "accuracy"),
             r["chance"],
             "yes" if r["near_chance"] else "",
@@ -79,7 +85,7 @@ def accuracy_table(run: StoredRun, study: str) -> Table:
         )
         for r in run.table(study, "accuracy")
     ]
-    return Table(columns, rows, "The untouched model", name=f"accuracy-{grouping(study)}")
+    return Table(columns, rows, "The untouched model", name=f"accuracy-{slug(study)}")
 
 
 def counts_table(run: StoredRun, study: str) -> Table:
@@ -96,7 +102,7 @@ def counts_table(run: StoredRun, study: str) -> Table:
         columns,
         rows,
         "Neurons per query, mean; cluster: the coarse cluster",
-        name=f"counts-{grouping(study)}",
+        name=f"counts-{slug(study)}",
     )
 
 
@@ -107,7 +113,7 @@ def common_table(run: StoredRun, study: str) -> Table:
         cells(run.table(study, "common"), ("neuron", "share")),
         "Common neurons: in more than a share u of the clusters",
         folded=True,
-        name=f"common-{grouping(study)}",
+        name=f"common-{slug(study)}",
     )
 
 
@@ -120,12 +126,12 @@ def convergence_table(run: StoredRun, study: str) -> Table:
         Column("completeness error", "percent"),
         Column("worst neuron", "percent"),
         Column("nodes", "d"),
-        "form",
+        "branches",
         "converged",
     ]
     keys = (
         *("prompt", "p", "largest_change", "completeness_error", "step_change"),
-        *("n_steps", "form", "converged"),
+        *("n_steps", "branches", "converged"),
     )
     listed = run.table(study, "convergence")
     rows = cells([r for r in listed if not r["without_effect"]][:WORST], keys)
@@ -133,7 +139,7 @@ def convergence_table(run: StoredRun, study: str) -> Table:
         columns,
         rows,
         f"Worst convergence, {len(rows)} of {len(listed)} prompts",
-        name="convergence",
+        name=f"convergence-table-{slug(study)}",
     )
 
 
@@ -154,7 +160,7 @@ def queries_table(run: StoredRun, study: str) -> Table:
     ]
     keys = ("query", "field", "question", "answer", "right", "p", *effects, "n", "neurons")
     return Table(
-        columns, cells(listed, keys), "Queries", folded=True, name=f"queries-{grouping(study)}"
+        columns, cells(listed, keys), "Queries", folded=True, name=f"queries-{slug(study)}"
     )
 
 
@@ -177,8 +183,8 @@ def trust_answers(run: StoredRun, study: str) -> list[Answer]:
 
 
 def _trust_answer(run: StoredRun, study: str) -> Answer:
-    prefix = "queries.languages.attribution" if grouping(study) == "language" else "attribution"
-    share = run.summary.get(f"{prefix}.converged_share")
+    prefix = {"language": "queries.languages.attribution", "letters": "queries.letters.attribution"}
+    share = run.summary.get(f"{prefix.get(slug(study), 'attribution')}.converged_share")
     if share is None:
         return Answer("Can the attributions be trusted?", "There is nothing to attribute")
     return Answer(
@@ -194,7 +200,8 @@ def neurons_section(run: StoredRun, study: str) -> Section:
     """Counts, layers and convergence; the words and the accuracy where no effect tells them."""
     alone = study == FIND
     return Section(
-        f"The neurons of each query, by {grouping(study)}",
+        f"The neurons of each query, by {grouping(study)}"
+        + (", with letters for answers" if slug(study) == "letters" else ""),
         "Few neurons per query, in few layers; attributions whose accuracy is known per prompt.",
         run.words(study) if alone else [],
         figures=[

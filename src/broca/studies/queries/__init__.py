@@ -24,6 +24,7 @@ __all__ = ["FAMILY", "Material", "Part", "QueriesConfig", "QueryBench"]
 _STUDIES: tuple[Any, ...] = (
     FindNeurons(),
     QueryEffect("queries.effect", "field", "queries"),
+    QueryEffect("queries.effect.letters", "field", "queries.letters", "letters"),
     QueryEffect("queries.languages", "language", "queries.languages"),
     Localisation("queries.localisation", "field", "queries.localisation"),
     Localisation("queries.localisation.languages", "language", "queries.localisation.languages"),

@@ -12,12 +12,20 @@ from typing import Any
 
 import numpy as np
 
-from broca.attributions import Attribution, attribute_answer_tokens, attribute_each
-from broca.choices import Letters
+from broca.attributions import (
+    Attribution,
+    attribute_answer_tokens,
+    attribute_each,
+    attribute_whole_answers,
+)
+from broca.choices import Letters, Words
 from broca.model import LanguageModel
 from broca.prompts import Prompt
 from broca.scores import QuerySummary, Ranking, summarise_query
 from broca.studies.queries.config import QueriesConfig
+
+Asked = Letters | Words
+"""A prompt with the tokens of its answer."""
 
 PORTION = 6  # queries attributed and stored together
 
@@ -29,12 +37,13 @@ class PromptFigures:
     Attributes:
         prompt: The prompt's id.
         query: Its question.
-        p: P of the target token (log P of a free-form answer).
+        p: P of the target token, or of the whole answer (log P where letters are compared with
+            answers in words).
         largest_change: Largest |P(1) - P(0)| over layers.
         completeness_error: Of the worst layer, as a share of the largest change.
         step_change: Of the worst neuron between two rules, as a share of the largest value.
         n_steps: Nodes spent.
-        form: Form of the computation.
+        branches: Form of the computation.
         without_effect: Whether there was nothing to attribute.
         converged: Whether both figures are within their tolerance.
     """
@@ -46,7 +55,7 @@ class PromptFigures:
     completeness_error: float
     step_change: float
     n_steps: int
-    form: str
+    branches: str
     without_effect: bool
     converged: bool
 
@@ -69,12 +78,12 @@ class Portion:
     """Queries attributed together: question id -> its prompts, and the settings.
 
     Attributes:
-        queries: Prompts with their letters.
-        free: Prompts without options; then `queries` is empty.
+        queries: Prompts with their letters or answers.
+        free: Prompts without options, to compare letters with; then `queries` is empty.
         config: The settings.
     """
 
-    queries: Mapping[str, Sequence[Letters]]
+    queries: Mapping[str, Sequence[Asked]]
     free: Mapping[str, Prompt]
     config: QueriesConfig
 
@@ -87,9 +96,9 @@ class Portion:
         """All that determines the result, as plain values."""
         config = self.config
         asked = [
-            [letters.prompt.id, letters.prompt.text, letters.target]
+            [one.prompt.id, one.prompt.text, one.target]
             for listed in self.queries.values()
-            for letters in listed
+            for one in listed
         ]
         asked += [[p.id, p.text, list(p.answers)] for p in self.free.values()]
         names = ("site", "method", "n_steps", "path", "branches", "attribution_dtype")
@@ -101,7 +110,7 @@ class Portion:
 
 
 def portions(
-    queries: Mapping[str, Sequence[Letters]], free: Mapping[str, Prompt], config: QueriesConfig
+    queries: Mapping[str, Sequence[Asked]], free: Mapping[str, Prompt], config: QueriesConfig
 ) -> list[Portion]:
     """Queries, or free-form prompts, in portions."""
     found = []
@@ -135,15 +144,29 @@ class Attributing:
             each = attribute_answer_tokens(self.model, prompts, **options)
             counts = dict.fromkeys(portion.free, 1)
         else:
-            letters = [one for listed in portion.queries.values() for one in listed]
-            each = attribute_each(
-                self.model,
-                [one.prompt for one in letters],
-                target=[one.target for one in letters],
-                **options,
-            )
+            asked = [one for listed in portion.queries.values() for one in listed]
+            each = self._attribute(asked, options)
             counts = {query: len(listed) for query, listed in portion.queries.items()}
         return {query: _reduced(query, each, n, config) for query, n in counts.items()}
+
+    def _attribute(self, asked: Sequence[Asked], options: dict[str, Any]) -> Iterator[Attribution]:
+        """Attributions of letters or of whole answers: all queries of a portion are of one kind."""
+        words = [one for one in asked if isinstance(one, Words)]
+        if words:
+            return attribute_whole_answers(
+                self.model,
+                [one.tokens for one in words],
+                [one.target for one in words],
+                ids=[one.prompt.id for one in words],
+                **options,
+            )
+        letters = [one for one in asked if isinstance(one, Letters)]
+        return attribute_each(
+            self.model,
+            [one.prompt for one in letters],
+            target=[one.target for one in letters],
+            **options,
+        )
 
 
 def _reduced(
@@ -177,7 +200,7 @@ def _figures(query: str, one: Attribution) -> PromptFigures:
         completeness_error=float(one.completeness_error),
         step_change=float(one.step_change),
         n_steps=int(one.n_steps),
-        form=one.form,
+        branches=one.form,
         without_effect=bool(one.without_effect),
         converged=bool(one.converged),
     )

@@ -6,8 +6,9 @@ answer, not its content. arXiv 2406.10868, section 6; METHODS §3, analysis 3.
 1. Common neurons: in more than a share u of the coarse clusters, of all fields together.
 2. Their value vectors through the final norm and the unembedding (`broca.readout`): the tokens
    whose logits they raise and lower most.
-3. How many of them have an option's letter as their first token, at either end: a gated neuron
-   can be negative, and then speaks for its bottom tokens.
+3. How many of them have an option's letter (in words: the first token of a query's answer) as
+   their first token, at either end: a gated neuron can be negative, and then speaks for its
+   bottom tokens.
 4. The same of random neurons of the same layers, none of them common: `POOL` are read per layer.
    Null: in each layer it is arbitrary which of common and random neurons are the common ones;
    p = (permutations with as many letters + 1) / (permutations + 1). And how many common neurons
@@ -22,6 +23,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from broca.choices import Letters
 from broca.errors import ModelError
 from broca.neurons import Neuron
 from broca.readout import Readout, read_values
@@ -54,13 +56,7 @@ class CommonNeurons:
             reason = ""
         except ModelError as error:
             read, reason = [], str(error)
-        letters = {
-            token
-            for one in part.letters.values()
-            for asked in one
-            for tokens in asked.candidates
-            for token in tokens
-        }
+        letters = answer_tokens_of(part)
         plan.extra = {
             "part": part,
             "said": [as_record(each, letters) for each in read],
@@ -96,7 +92,7 @@ class CommonNeurons:
             whole = letter_record(records, said[len(records) :], config.n_permutations, config.seed)
             figures |= shuffled_figures("queries.common", whole, "letters")
             figures["queries.common.letters.random"] = whole["random"]
-            words.append(letter_words(whole, config.alpha))
+            words.append(letter_words(whole, config.alpha, part.answer))
         else:
             words.append(f"Their value vectors cannot be read: {results.extra['reason']}")
         return Findings(
@@ -113,6 +109,17 @@ class CommonNeurons:
             },
             words,
         )
+
+
+def answer_tokens_of(part: Part) -> set[int]:
+    """Tokens an answer begins with: those of the letters, or of all queries' answers in words."""
+    found: set[int] = set()
+    for asked in (one for listed in part.asked.values() for one in listed):
+        if isinstance(asked, Letters):
+            found.update(token for tokens in asked.candidates for token in tokens)
+        else:
+            found.update(right[0] for right in asked.rights)
+    return found
 
 
 def random_neurons(part: Part, seed: int) -> list[Neuron]:
@@ -185,16 +192,20 @@ def _layer_words(
     )
 
 
-def letter_words(whole: Mapping[str, Any], alpha: float) -> str:
-    """Whether they speak letters."""
+def letter_words(whole: Mapping[str, Any], alpha: float, answer: str = "letters") -> str:
+    """Whether they speak letters, or the answers of the queries."""
+    what, token = {
+        "letters": ("the form of the answer", "an option's letter"),
+        "words": ("answers", "the first token of a query's answer"),
+    }[answer]
     verdict = (
-        "more of them than of others write the form of the answer"
+        f"more of them than of others write {what}"
         if whole["p"] < alpha
-        else "it cannot be told that they write the form of the answer more than others"
+        else f"it cannot be told that they write {what} more than others"
     )
     random = "there are none" if whole["random"] is None else f"{whole['random']:.0%}"
     return (
-        f"{whole['letters']:.0%} of the {whole['n']} common neurons have an option's letter as "
+        f"{whole['letters']:.0%} of the {whole['n']} common neurons have {token} as "
         "their first token, at the top or the bottom; of random neurons of the same layers "
         f"{random}. Were it arbitrary which are the common ones, it would be "
         f"{whole['shuffled']:.0%} [{whole['shuffled_low']:.0%}, {whole['shuffled_high']:.0%}] "

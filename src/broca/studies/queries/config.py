@@ -9,6 +9,7 @@ from pydantic import Field
 
 from broca.answers import Match
 from broca.errors import RecipeError
+from broca.prompts.forms import check_form
 from broca.questions.which import AnswerKind
 from broca.scores import QUERY_METHODS, QueryScoreConfig
 from broca.settings import Count, CountFrom0, CountFrom2, Draws, Seed, Share, check_settings
@@ -19,11 +20,27 @@ class QueriesConfig:
     """How questions become prompts, prompts attributions, and these neurons (METHODS §3).
 
     Attributes:
+        answer: What a query's answer is: "letters" (a question with options, the paper's proxy),
+            "words" (a fact or question asked without options; the whole answer is measured), or
+            "auto": letters where the model chooses them above chance, else words.
+        facts: What is asked in words: "auto" (the file of `questions` where one is named, else
+            the facts that suit the model), "questions" (those, without their options), or
+            whatever `broca.load_relations` reads.
+        fields_are: What the fields of facts are: each "relation", or its "domain".
+        form: Form of asking in words: "question", "cloze", "few-shot", "few-shot-other", "chat", a
+            text with `{wording}`, or "auto": the one with most right answers on a sample.
+        shots: Demonstrations of the few-shot forms.
+        n_asked: Facts per field and language that the model is asked to find what it knows; three
+            times `per_field` by default, all where that is open.
+        only_right: Only queries that the model answers rightly in all of their prompts. By
+            default so in words, and all queries with letters.
+        min_right: A field with fewer queries left is left out.
+        max_fields: Fields at most, those with most right answers.
         questions: "atlas" (questions about the embedded facts), or a file that
             `broca.load_questions` reads.
         columns: Our column name -> the file's, for tables with other names.
         answer_kind: How a table gives the answer; see `broca.load_questions`.
-        fields: Only these fields of knowledge; all by default.
+        fields: Only these fields of knowledge (or relations); all by default.
         languages: Only these. "queries.languages" takes all of them, the other studies the
             first one. By default those of the file in its order; English for "atlas".
         per_field: Questions per field and language at most.
@@ -50,6 +67,7 @@ class QueriesConfig:
         boost: Factor of the boost.
         suppress: Factor of the suppression.
         n_unrelated: Queries of every other field that each set is tried on.
+        n_same: Queries of the same field, with other answers, that each set is tried on.
         n_matched: Matched random sets per query and method, tried on the query's own prompts.
         n_free_form: Queries also asked without options, to compare with the proxy; 0 for none.
         match: How many tokens of an answer in words are compared: "auto": enough to tell the
@@ -66,6 +84,15 @@ class QueriesConfig:
         ScoreError: t, u or v is out of its range.
     """
 
+    answer: Literal["letters", "words", "auto"] = "letters"
+    facts: str = "auto"
+    fields_are: Literal["relation", "domain"] = "relation"
+    form: str = "auto"
+    shots: Count = 4
+    n_asked: Count | None = None
+    only_right: bool | None = None
+    min_right: Count = 3
+    max_fields: Count | None = None
     questions: str = "atlas"
     columns: dict[str, str | list[str]] | None = None
     answer_kind: AnswerKind = "auto"
@@ -94,6 +121,7 @@ class QueriesConfig:
     boost: Annotated[float, Field(gt=1)] = 2.0
     suppress: Annotated[float, Field(lt=1)] = 0.0
     n_unrelated: Count = 10
+    n_same: CountFrom0 = 10
     n_matched: CountFrom0 = 5
     n_free_form: CountFrom0 = 24
     match: Match = "auto"
@@ -113,6 +141,8 @@ class QueriesConfig:
                 "methods",
                 f"Known: {', '.join(QUERY_METHODS)}; na-ica is what the others are compared with",
             )
+        if self.form != "auto":
+            check_form(self.form)
         _ = self.scores
 
     @property

@@ -5,8 +5,9 @@ that of other fields' answers, and more than the neurons other methods find. arX
 section 5; METHODS §3, Effect, and §7.
 
 1. Every query's neurons, by every method, are scaled by 2 (boost) and by 0 (suppress) at the last
-   position: on the query's own prompts (**Related**), and on the prompts of 10 random queries of
-   every other field (**Unrelated**), drawn by seed, the same for all methods.
+   position: on the query's own prompts (**Related**), on the prompts of 10 random queries of its
+   own field with other answers (**Same field**), and of every other field (**Unrelated**), drawn
+   by seed, the same for all methods. In words, queries with the same right answer are never drawn.
 2. Effect of a set on a query: mean over the query's prompts of (P' - P) / P.
 3. PCR = |mean Related| / |mean Unrelated|. With a denominator near 0 it is noise: Related,
    Unrelated and |Related| - |Unrelated| stand beside it, with bootstrap intervals over queries.
@@ -41,6 +42,7 @@ from broca.studies.queries.material import (
     QueryBench,
     other_group,
     own_group,
+    same_group,
 )
 from broca.studies.study import Condition, Findings, Plan, Results
 
@@ -53,11 +55,13 @@ class QueryEffect:
         name: As recipes name it.
         by: "field" or "language".
         prefix: Of its figures.
+        answer: "letters" or "words", whatever the settings say; None for theirs.
     """
 
     name: str
     by: str
     prefix: str
+    answer: str | None = None
 
     def plan(self, material: Material, bench: QueryBench) -> Plan:
         """Own, other and matched random sets boosted and suppressed.
@@ -65,15 +69,17 @@ class QueryEffect:
         Raises:
             QuestionsError: There is one field only.
         """
-        part = material.part(self.by, bench)
+        part = material.part(self.by, bench, self.answer)
         require_several_fields(list(part.questions.values()))
         config = material.config
         others = {
             query: unrelated(part, query, config.n_unrelated, config.seed) for query in part.found
         }
+        alike = {query: same_field(part, query, config.n_same, config.seed) for query in part.found}
         groups = {own_group(query): part.prompts(query) for query in part.questions}
-        for query, listed in others.items():
-            groups[other_group(query)] = tuple(p for other in listed for p in part.prompts(other))
+        for name, drawn in ((other_group, others), (same_group, alike)):
+            for query, listed in drawn.items():
+                groups[name(query)] = tuple(p for other in listed for p in part.prompts(other))
         plan = Plan(groups)
         plan.ask([own_group(query) for query in part.questions])
         places: dict[Key, list[Condition]] = {}
@@ -105,10 +111,33 @@ def unrelated(part: Part, query: str, n: int, seed: int) -> list[str]:
     drawn = []
     for other in part.fields:
         if other != field:
-            listed = sorted(q for q, one in part.questions.items() if one.field == other)
+            listed = _with_other_answers(part, query, other)
             rng = stable_random(seed, "unrelated", query, other)
             drawn += rng.sample(listed, min(n, len(listed)))
     return drawn
+
+
+def same_field(part: Part, query: str, n: int, seed: int) -> list[str]:
+    """At most n other queries of the same field, drawn by seed and query."""
+    field = part.questions[query].field
+    listed = [other for other in _with_other_answers(part, query, field) if other != query]
+    return stable_random(seed, "same field", query).sample(listed, min(n, len(listed)))
+
+
+def _with_other_answers(part: Part, query: str, field: str) -> list[str]:
+    """Queries of a field, in words those with another right answer: its neurons are theirs too.
+
+    Versions of one question in other languages are another field's queries all the same.
+    """
+    listed = sorted(q for q, one in part.questions.items() if one.field == field)
+    if part.answer == "letters":
+        return listed
+    own = part.questions[query]
+    return [
+        other
+        for other in listed
+        if part.questions[other].right != own.right and part.questions[other].base != own.base
+    ]
 
 
 def set_conditions(
@@ -117,27 +146,30 @@ def set_conditions(
     """Every condition of one query's sets, with what it is for; an empty set has none.
 
     Args:
-        plan: Takes the conditions; has the groups `own_group` and, with others, `other_group`.
+        plan: Takes the conditions; has the groups `own_group` and, with others, `same_group` and
+            `other_group`.
         part: The queries.
         query: Which one.
         config: The settings.
-        others: Also on queries of other fields.
+        others: Also on other queries of the same field, and of other fields.
     """
-    groups = [own_group(query), other_group(query)] if others else [own_group(query)]
-    kinds = ("related", "unrelated")[: len(groups)]
+    groups = {"related": own_group(query)}
+    if others:
+        groups |= {"same": same_group(query), "unrelated": other_group(query)}
+    groups = {kind: group for kind, group in groups.items() if plan.groups[group]}
     for method in config.methods:
         neurons = part.neurons(query, method)
         if not len(neurons):
             continue
         matched = [] if method == "random" else _matched(neurons, config)
         for action, factor in config.actions.items():
-            labels: dict[str, Any] = {"factor": factor, "positions": "last"}
-            made = plan.intervene("scale", neurons, groups, **labels)
-            for kind, condition in zip(kinds, made, strict=True):
+            labels: dict[str, Any] = {"factor": factor, "positions": part.positions}
+            made = plan.intervene("scale", neurons, groups.values(), **labels)
+            for kind, condition in zip(groups, made, strict=True):
                 yield Key(method, action, kind, query), condition
             for seed, drawn in matched:
                 labels |= {"control": "matched", "seed": seed}
-                (condition,) = plan.intervene("scale", drawn, groups[:1], **labels)
+                (condition,) = plan.intervene("scale", drawn, [own_group(query)], **labels)
                 yield Key(method, action, "matched", query), condition
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from broca.choices import Letters
 from broca.estimates import holm
 from broca.scores import QuerySets
 from broca.store import summary_key
@@ -39,7 +40,7 @@ def effect_findings(
     figures = {**_effect_figures(tables, prefix), **part_figures(part, config, prefix)}
     whole = [record for record in tables["effects"] if record["field"] == ALL]
     words = [
-        *accuracy_words(about["accuracy"], by),
+        *accuracy_words(about["accuracy"], by, part),
         *effect_words(whole, tables["paired"], about["accuracy"][0], config.alpha, by),
         *convergence_words(about["convergence"], part),
     ]
@@ -56,6 +57,9 @@ def part_tables(part: Part, config: QueriesConfig) -> dict[str, list[dict[str, A
         "convergence": _convergence(part),
         "queries": _queries(part),
         "letters": _letters(part),
+        "about": [{"answer": part.answer}],
+        "forms": [asdict(one) for one in part.tried],
+        "left_out": [{"field": f, "reason": reason} for f, reason in part.left_out.items()],
     }
 
 
@@ -65,8 +69,10 @@ def part_figures(part: Part, config: QueriesConfig, prefix: str) -> dict[str, An
     counts = np.array(list(part.sets.counts().values()))
     figures: dict[str, Any] = {
         f"{prefix}.queries": len(part.questions),
+        f"{prefix}.asked": len(part.screened),
+        f"{prefix}.in_words": int(part.answer == "words"),
         f"{prefix}.fields": len(part.fields),
-        f"{prefix}.prompts": sum(map(len, part.letters.values())),
+        f"{prefix}.prompts": sum(map(len, part.asked.values())),
         f"{prefix}.accuracy": accuracy.value,
         f"{prefix}.accuracy.low": accuracy.low,
         f"{prefix}.accuracy.high": accuracy.high,
@@ -83,25 +89,23 @@ def part_figures(part: Part, config: QueriesConfig, prefix: str) -> dict[str, An
 
 
 def _accuracy(part: Part, config: QueriesConfig) -> list[dict[str, Any]]:
-    """Accuracy of the untouched model, all queries first, then per field."""
+    """Accuracy of the untouched model on all it was asked, all queries first, then per field."""
     records = []
-    groups = {ALL: list(part.questions)}
-    for query, question in part.questions.items():
-        groups.setdefault(question.field, []).append(query)
-    for field, queries in groups.items():
-        estimate = part.accuracy(queries)
-        p = [letters.p for query in queries for letters in part.letters[query]]
-        chance = part.chance(queries)
+    for field in (None, *dict.fromkeys(one.field for one in part.screened)):
+        estimate, chance = part.accuracy(field), part.chance(field)
+        kept = [q for q, one in part.questions.items() if field in (None, one.field)]
+        p = [one.p for query in kept for one in part.asked[query]]
         records.append(
             {
-                "field": field,
-                "n": len(queries),
+                "field": ALL if field is None else field,
+                "n": sum(field in (None, one.field) for one in part.screened),
+                "kept": len(kept),
                 "accuracy": estimate.value,
                 "accuracy_low": estimate.low,
                 "accuracy_high": estimate.high,
                 "chance": chance,
                 "near_chance": near_chance(estimate.low, chance),
-                "mean_p": float(np.mean(p)),
+                "mean_p": float(np.mean(p)) if p else None,
             }
         )
     return records
@@ -154,7 +158,7 @@ def _paired_records(config: QueriesConfig, effects: Effects) -> list[dict[str, A
 def _probabilities(part: Part, effects: Effects) -> list[dict[str, Any]]:
     """Mean P of the right letter, untouched and with the own sets boosted or suppressed."""
     fields = np.array([part.questions[query].field for query in effects.queries], dtype=object)
-    p = np.array([np.mean([one.p for one in part.letters[query]]) for query in effects.queries])
+    p = np.array([np.mean([one.p for one in part.asked[query]]) for query in effects.queries])
     records = []
     for field in (ALL, *part.fields):
         keep = np.ones(len(fields), bool) if field == ALL else fields == field
@@ -238,7 +242,7 @@ def _queries(part: Part) -> list[dict[str, Any]]:
     for query, question in part.questions.items():
         neurons = part.neurons(query, "na-ica")
         listed = [str(neuron) for neuron in neurons.top(min(SHOWN, len(neurons)))]
-        letters = part.letters[query]
+        asked = part.asked[query]
         records.append(
             {
                 "query": query,
@@ -246,8 +250,8 @@ def _queries(part: Part) -> list[dict[str, Any]]:
                 "language": question.language,
                 "question": question.question,
                 "answer": question.right,
-                "right": float(np.mean([one.correct for one in letters])),
-                "p": float(np.mean([one.p for one in letters])),
+                "right": float(np.mean([one.correct for one in asked])),
+                "p": float(np.mean([one.p for one in asked])),
                 "neurons": ", ".join(listed),
                 "n": len(neurons),
             }
@@ -273,7 +277,7 @@ def _with_effects(records: Sequence[dict[str, Any]], effects: Effects) -> list[d
 
 def _letters(part: Part) -> list[dict[str, Any]]:
     """Which way letters are written: how often each was the more probable."""
-    flat = [one for listed in part.letters.values() for one in listed]
+    flat = [o for listed in part.asked.values() for o in listed if isinstance(o, Letters)]
     return [
         {"variant": variant, "prompts": sum(one.variant == variant for one in flat)}
         for variant in ("bare", "space")
@@ -285,7 +289,7 @@ def _effect_figures(tables: dict[str, list[dict[str, Any]]], prefix: str) -> dic
     for record in tables["effects"]:
         field = [] if record["field"] == ALL else ["fields", record["field"]]
         start = f"{prefix}.{summary_key(*field, record['method'], record['action'])}"
-        for name in ("related", "unrelated", "difference", "pcr"):
+        for name in ("related", "same", "unrelated", "difference", "pcr"):
             figures[f"{start}.{name}"] = record[name]
             figures[f"{start}.{name}.low"] = record[f"{name}_low"]
             figures[f"{start}.{name}.high"] = record[f"{name}_high"]

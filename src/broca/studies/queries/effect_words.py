@@ -14,19 +14,35 @@ from broca.studies.queries.published import PAPER_ORDER
 Record = Mapping[str, Any]
 
 
-def accuracy_words(accuracy: Sequence[Record], by: str) -> list[str]:
-    """What the untouched model answers, against guessing."""
+def accuracy_words(accuracy: Sequence[Record], by: str, part: Part | None = None) -> list[str]:
+    """What the untouched model answers, against guessing; which queries are kept of those asked.
+
+    Args:
+        accuracy: All queries first, then field by field.
+        by: "field" or "language".
+        part: The queries; letters if there is none.
+    """
     whole, fields = accuracy[0], accuracy[1:]
-    text = (
-        f"The untouched model prefers the right letter in {whole['accuracy']:.0%} "
-        f"[{whole['accuracy_low']:.0%}, {whole['accuracy_high']:.0%}] of the prompts of "
-        f"{whole['n']} questions; guessing gives {whole['chance']:.0%}."
+    in_words = part is not None and part.answer == "words"
+    share = (
+        f"{whole['accuracy']:.0%} [{whole['accuracy_low']:.0%}, {whole['accuracy_high']:.0%}]"
+        f" of the prompts of {whole['n']} "
     )
-    words = [text]
+    if in_words:
+        words = [
+            f"Asked in words, the untouched model says a right answer in {share}queries; always "
+            f"saying the most frequent answer of the {by} would give {whole['chance']:.0%}."
+        ]
+        words += _kept_words(part, by)
+    else:
+        words = [
+            f"The untouched model prefers the right letter in {share}questions; guessing gives "
+            f"{whole['chance']:.0%}."
+        ]
     if whole["near_chance"]:
         words.append(
             "The model answers these questions near chance: what follows says how its neurons move "
-            "the letters' probabilities, and nothing about knowledge. No conclusions are drawn."
+            "the answers' probabilities, and nothing about knowledge. No conclusions are drawn."
         )
     near = [record["field"] for record in fields if record["near_chance"]]
     if near and not whole["near_chance"]:
@@ -35,6 +51,28 @@ def accuracy_words(accuracy: Sequence[Record], by: str) -> list[str]:
             f"Near chance in {len(near)} of {len(fields)} {kind}s: {', '.join(near)}. Effects in "
             "these say nothing about knowledge."
         )
+    return words
+
+
+def _kept_words(part: Part, by: str) -> list[str]:
+    """Which queries are studied, and in which form they are asked."""
+    asked = next(one.prompt for listed in part.asked.values() for one in listed)
+    words = [
+        f"{len(part.questions)} queries of {len(part.fields)} {by}s are kept: those with a right "
+        f"answer in all of their prompts, form of asking {asked.form!r}. P is that of the whole "
+        "answer; neurons are scaled wherever a token of it is read."
+    ]
+    tried = [
+        f"{one.form} {one.accuracy:.0%}" if one.accuracy is not None else f"{one.form} not asked"
+        for one in part.tried
+    ]
+    if tried:
+        words.append(
+            f"Forms tried on {max(one.n for one in part.tried)} prompts: {', '.join(tried)}."
+        )
+    if part.left_out:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in part.left_out.items())
+        words.append(f"{len(part.left_out)} {by}s are left out: {reasons}.")
     return words
 
 
@@ -63,10 +101,18 @@ def effect_words(
 def _own(record: Record, by: str) -> str:
     verb = "Boosting" if record["action"] == "boost" else "Suppressing"
     pcr = record["pcr"]
+    same = (
+        f"that of other answers of the same {by} by {record['same']:+z.1%} "
+        f"[{record['same_low']:+z.1%}, {record['same_high']:+z.1%}], "
+        if record.get("same") is not None
+        else ""
+    )
     return (
         f"{verb} a query's own NA-ICA neurons changes the probability of its answer by "
-        f"{record['related']:+.1%}, and that of answers in other {by}s by "
-        f"{record['unrelated']:+z.2%}: |Related| − |Unrelated| = {record['difference']:.3f} "
+        f"{record['related']:+.1%} [{record['related_low']:+.1%}, {record['related_high']:+.1%}], "
+        f"{same}and that of answers in other {by}s by {record['unrelated']:+z.2%} "
+        f"[{record['unrelated_low']:+z.2%}, {record['unrelated_high']:+z.2%}]: "
+        f"|Related| − |Unrelated| = {record['difference']:.3f} "
         f"[{record['difference_low']:.3f}, {record['difference_high']:.3f}], "
         f"PCR {_number(pcr)} [{_number(record['pcr_low'])}, {_number(record['pcr_high'])}], "
         f"n = {counted(record['n'], record.get('groups'))}"
@@ -145,7 +191,7 @@ def convergence_words(convergence: Sequence[Record], part: Part) -> list[str]:
     if judged:
         share = np.mean([record["converged"] for record in judged])
         nodes = np.median([record["n_steps"] for record in judged])
-        forms = ", ".join(dict.fromkeys(record["form"] for record in judged))
+        forms = ", ".join(dict.fromkeys(record["branches"] for record in judged))
         words.append(
             f"Attribution converged by both criteria on {share:.1%} of {len(judged)} prompts "
             f"(form {forms}, {nodes:.0f} nodes in the median); the worst completeness error is "

@@ -24,7 +24,7 @@ SIGN = {"boost": 1.0, "suppress": -1.0}
 
 
 Kind = tuple[str, str, str]
-"""Method, action, and whose prompts: related, unrelated or matched."""
+"""Method, action, and whose prompts: related, same, unrelated or matched."""
 
 
 class Key(NamedTuple):
@@ -32,7 +32,7 @@ class Key(NamedTuple):
 
     method: str
     action: str
-    kind: str  # related, unrelated, matched
+    kind: str  # related, same (field), unrelated, matched
     query: str
 
 
@@ -47,7 +47,8 @@ class Effects:
         groups: Base ids of the queries: versions of one question are drawn and flipped together;
             None: every query for itself.
 
-    An empty set changes nothing: 0, without being measured. It has no matched sets: NaN.
+    An empty set changes nothing: 0, without being measured. It has no matched sets: NaN. A query
+    whose field has no other queries has no effect on the same field: NaN.
     """
 
     queries: tuple[str, ...]
@@ -70,6 +71,11 @@ class Effects:
         kinds: list[Kind] = list(product(methods, actions, ("related", "unrelated")))
         relative = {kind: np.zeros(len(queries)) for kind in kinds}
         absolute = {kind: np.zeros(len(queries)) for kind in kinds}
+        not_alone = {key.query for key in places if key.kind == "same"}
+        several = np.array([query in not_alone for query in queries], bool)
+        for kind in product(methods, actions, ("same",)):
+            for table in (relative, absolute):
+                table[kind] = np.where(several, 0.0, np.nan)
         for key, conditions in places.items():
             rows = results[list(conditions)]
             kind = (key.method, key.action, key.kind)
@@ -134,6 +140,7 @@ def describe(
         **spread("unrelated", bootstrap_mean(unrelated, **options)),
         **spread("difference", bootstrap(absolute_gap, related, unrelated, **options)),
         **spread("pcr", ratio(related, unrelated, groups=units)),
+        **same_record(effects, method, action, options),
         "median_related": float(np.median(related)),
         "change": float(effects.absolute[method, action, "related"].mean()),
         "change_unrelated": float(effects.absolute[method, action, "unrelated"].mean()),
@@ -147,6 +154,19 @@ def describe(
             group_sums(beyond, units[drawn]), seed=seed, n_permutations=n_permutations
         )
     return record
+
+
+def same_record(
+    effects: Effects, method: str, action: str, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Effect on other queries of the same field, over the queries that have some."""
+    same = effects.relative.get((method, action, "same"))
+    known = np.zeros(0, bool) if same is None else np.isfinite(same)
+    if same is None or not known.any():
+        return {"n_same": 0, "same": None, "same_low": None, "same_high": None}
+    groups = np.array(effects.units, dtype=object)[known]
+    found = bootstrap_mean(same[known], **{**options, "groups": groups})
+    return {"n_same": int(known.sum()), **spread("same", found)}
 
 
 def compare(

@@ -1,6 +1,6 @@
 """Finding alone: the neurons of every query, with what the untouched model answers.
 
-1. As in every query study: letters, attributions, neurons by every method (`material.py`).
+1. As in every query study: answers, attributions, neurons by every method (`material.py`).
 2. The untouched model is asked; nothing is edited. One field is enough.
 """
 
@@ -30,7 +30,7 @@ class FindNeurons:
             part_figures(part, material.config, "queries"),
             tables,
             [
-                *accuracy_words(tables["accuracy"], "field"),
+                *accuracy_words(tables["accuracy"], "field", part),
                 *convergence_words(tables["convergence"], part),
             ],
         )

@@ -1,19 +1,21 @@
-"""What the query studies share: questions, their letters, attributions reduced, neurons found.
+"""What the query studies share: queries, their answers, attributions reduced, neurons found.
 
-1. Questions become prompts; each prompt's letter token is found (METHODS §3, proxy task).
-2. The letter's probability is attributed to the neurons of all layers, query by query.
-3. From all queries together: the neurons of each, by every method.
+1. Questions become prompts with options, and each prompt's letter token is found (METHODS §3,
+   proxy task); or facts and questions are asked in words, and the tokens of the answer are found.
+2. Queries that the model answers wrongly are left out where the settings say so.
+3. The probability of letter or answer is attributed to the neurons of all layers, query by query.
+4. From all queries together: the neurons of each, by every method.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from broca.choices import Letters
+from broca.choices import Letters, Words
 from broca.errors import QuestionsError
 from broca.estimates import Estimate, share
 from broca.neurons import NeuronSet
@@ -22,8 +24,17 @@ from broca.questions import Question
 from broca.scores import QuerySets, select_queries
 from broca.store import summary_key
 from broca.studies.queries.asking import free_form, read_questions, render
-from broca.studies.queries.attributing import Attributed, Portion, portions, read_attributed
+from broca.studies.queries.attributing import (
+    Asked,
+    Attributed,
+    Portion,
+    portions,
+    read_attributed,
+)
 from broca.studies.queries.config import QueriesConfig
+from broca.studies.queries.facts import choose_source, read_word_queries
+from broca.studies.queries.forms import Tried, choose_form
+from broca.studies.queries.screening import Screened, keep_known, screen
 from broca.studies.study import Bench, Plan
 
 ALL = "all"
@@ -35,6 +46,10 @@ class QueryBench(Bench, Protocol):
 
     def find_letters(self, prompts: Sequence[ChoicePrompt], variant: str) -> list[Letters]:
         """Prompts with their letter tokens, found once."""
+        ...
+
+    def find_words(self, prompts: Sequence[Prompt]) -> list[Words]:
+        """Prompts with the tokens of their answers in words, found once."""
         ...
 
     def attribute(self, parts: Sequence[Portion]) -> list[dict[str, Any]]:
@@ -52,17 +67,25 @@ class Part:
 
     Attributes:
         name: Of the file that holds its neuron sets.
-        questions: Question id -> question; its `field` is a domain, or a language.
-        letters: Question id -> its prompts with their letters.
+        answer: "letters" or "words".
+        questions: Question id -> question; its `field` is a domain, a relation or a language.
+        asked: Question id -> its prompts with the tokens of their answers.
         attributed: Question id -> its attributions, reduced.
         sets: The neurons of every query by every method.
+        screened: Every query that the model was asked, those left out among them.
+        left_out: Field -> why it is left out.
+        tried: Forms of asking that were tried to choose one.
     """
 
     name: str
+    answer: str
     questions: Mapping[str, Question]
-    letters: Mapping[str, Sequence[Letters]]
+    asked: Mapping[str, Sequence[Asked]]
     attributed: Mapping[str, Attributed]
     sets: QuerySets
+    screened: Sequence[Screened]
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    tried: Sequence[Tried] = ()
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -76,7 +99,12 @@ class Part:
 
     def prompts(self, query: str) -> tuple[Prompt, ...]:
         """A query's prompts."""
-        return tuple(letters.prompt for letters in self.letters[query])
+        return tuple(one.prompt for one in self.asked[query])
+
+    @property
+    def positions(self) -> Literal["last", "answer"]:
+        """Where neurons are scaled: wherever a token of the answer is read."""
+        return "last" if self.answer == "letters" else "answer"
 
     def neurons(self, query: str, method: str) -> NeuronSet:
         """A query's neurons by a method."""
@@ -86,16 +114,15 @@ class Part:
         """Base ids: versions of one question in several languages are no independent queries."""
         return tuple(self.questions[query].base for query in queries)
 
-    def accuracy(self, queries: Sequence[str] | None = None) -> Estimate:
-        """Share of prompts answered by their right letter, with its interval over queries."""
-        chosen = list(self.questions if queries is None else queries)
-        right = [np.mean([one.correct for one in self.letters[query]]) for query in chosen]
-        return share(np.array(right, float), groups=self.bases(chosen))
+    def accuracy(self, field: str | None = None) -> Estimate:
+        """Share of prompts answered rightly, of all queries that were asked, over these."""
+        chosen = [one for one in self.screened if field in (None, one.field)]
+        groups = tuple(one.base for one in chosen)
+        return share(np.array([one.right for one in chosen]), groups=groups)
 
-    def chance(self, queries: Sequence[str] | None = None) -> float:
-        """What guessing letters would reach."""
-        chosen = self.questions if queries is None else queries
-        return float(np.mean([1 / len(self.questions[query].options) for query in chosen]))
+    def chance(self, field: str | None = None) -> float:
+        """What guessing would reach: letters at random, or the field's most frequent answer."""
+        return float(np.mean([o.guess for o in self.screened if field in (None, o.field)]))
 
 
 @dataclass
@@ -107,20 +134,44 @@ class Material:
     """
 
     config: QueriesConfig
-    _parts: dict[str, Part] = field(default_factory=dict)
+    _parts: dict[tuple[str, str], Part] = field(default_factory=dict)
 
-    def part(self, by: str, bench: QueryBench) -> Part:
+    def part(self, by: str, bench: QueryBench, answer: str | None = None) -> Part:
         """The queries grouped by field of knowledge, or by language.
 
+        Args:
+            by: "field" or "language".
+            bench: Where to measure.
+            answer: "letters" or "words"; the settings' by default.
+
         Raises:
-            QuestionsError: The questions cannot be used.
+            QuestionsError: The questions cannot be used, or the model answers too few rightly.
+            FactsError: The facts cannot be used.
             PromptError: A prompt does not fit the model.
             AttributionError: Attribution fails.
             ScoreError: No query keeps a neuron, or there are too few queries.
         """
-        if by not in self._parts:
-            self._parts[by] = _make_part(self.config, by, bench)
-        return self._parts[by]
+        chosen = answer or self.config.answer
+        if chosen == "auto":
+            chosen = self._choose(by, bench)
+        if (by, chosen) not in self._parts:
+            self._parts[by, chosen] = _make_part(self.config, by, bench, chosen)
+        return self._parts[by, chosen]
+
+    def _choose(self, by: str, bench: QueryBench) -> str:
+        """Letters where the model chooses them above chance, by the interval; else words."""
+        try:
+            questions, asked = _ask_letters(self.config, by, bench)
+        except QuestionsError:
+            if choose_source(self.config) == "questions":
+                raise
+            return "words"
+        listed = screen(questions, asked)
+        right = share(
+            np.array([one.right for one in listed]), groups=tuple(one.base for one in listed)
+        )
+        chance = float(np.mean([one.guess for one in listed]))
+        return "words" if near_chance(right.low, chance) else "letters"
 
     def free_form(self, part: Part, bench: QueryBench) -> dict[str, Attributed]:
         """Attributions of the whole right answer of some queries, asked without options."""
@@ -129,15 +180,21 @@ class Material:
         return _attribute(portions({}, prompts, self.config), bench)
 
 
-def _make_part(config: QueriesConfig, by: str, bench: QueryBench) -> Part:
-    questions = {question.id: question for question in read_questions(config, by)}
-    check_fields(question.field for question in questions.values())
-    prompts = render(list(questions.values()), config, bench.model.tokenizer)
-    flat = [prompt for listed in prompts.values() for prompt in listed]
-    letters: dict[str, list[Letters]] = {}
-    for found in bench.find_letters(flat, config.letter):
-        letters.setdefault(found.prompt.fact, []).append(found)
-    attributed = _attribute(portions(letters, {}, config), bench)
+Queries = tuple[dict[str, Question], dict[str, list[Asked]]]
+"""Question id -> question, and its prompts with the tokens of their answers."""
+
+
+def _make_part(config: QueriesConfig, by: str, bench: QueryBench, answer: str) -> Part:
+    tried: Sequence[Tried] = ()
+    if answer == "letters":
+        questions, asked = _ask_letters(config, by, bench)
+    else:
+        form, tried = choose_form(config, by, bench)
+        questions, asked = _ask_words(replace(config, form=form), by, bench)
+    screened = screen(questions, asked)
+    kept, left_out = keep_known(config, by, answer, questions, screened)
+    asked = {query: asked[query] for query in kept}
+    attributed = _attribute(portions(asked, {}, config), bench)
     sets = select_queries(
         {query: one.summary for query, one in attributed.items()},
         bench.model.identity,
@@ -147,8 +204,33 @@ def _make_part(config: QueriesConfig, by: str, bench: QueryBench) -> Part:
         seed=config.seed,
     )
     name = "queries" if by == "field" else "languages"
+    if answer != config.answer and config.answer != "auto":
+        name = f"{name}.{answer}"
     bench.keep_query_sets(sets, name)
-    return Part(name, questions, letters, attributed, sets)
+    kept_questions = {query: questions[query] for query in kept}
+    return Part(name, answer, kept_questions, asked, attributed, sets, screened, left_out, tried)
+
+
+def _ask_letters(config: QueriesConfig, by: str, bench: QueryBench) -> Queries:
+    questions = {question.id: question for question in read_questions(config, by)}
+    check_fields(question.field for question in questions.values())
+    prompts = render(list(questions.values()), config, bench.model.tokenizer)
+    flat = [prompt for listed in prompts.values() for prompt in listed]
+    return questions, _by_query(bench.find_letters(flat, config.letter))
+
+
+def _ask_words(config: QueriesConfig, by: str, bench: QueryBench) -> Queries:
+    read = read_word_queries(config, by, bench.model, config.form)
+    check_fields(question.field for question in read.questions.values())
+    flat = [prompt for listed in read.prompts.values() for prompt in listed]
+    return dict(read.questions), _by_query(bench.find_words(flat))
+
+
+def _by_query(found: Iterable[Asked]) -> dict[str, list[Asked]]:
+    asked: dict[str, list[Asked]] = {}
+    for one in found:
+        asked.setdefault(one.prompt.fact, []).append(one)
+    return asked
 
 
 def check_fields(fields: Iterable[str]) -> None:
@@ -200,6 +282,11 @@ def ask_untouched(part: Part) -> Plan:
 def other_group(query: str) -> str:
     """Name of the group of prompts of other fields that a query's sets are tried on."""
     return f"unrelated/{query}"
+
+
+def same_group(query: str) -> str:
+    """Name of the group of prompts of its own field that a query's sets are tried on."""
+    return f"same/{query}"
 
 
 def spread(part: Part, n: int) -> list[str]:

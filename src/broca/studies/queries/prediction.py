@@ -24,26 +24,27 @@ random neurons, intervals and step 5 are ours.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from broca.choices import Letters
 from broca.errors import ScoreError
 from broca.facts.seeding import stable_number
 from broca.neurons import NeuronIndex, NeuronSet
-from broca.prediction import FEWEST, POOLING, NeuronPredictor, option_values, render_options
+from broca.prediction import FEWEST, POOLING, NeuronPredictor, option_values
+from broca.prompts import ChoicePrompt
 from broca.responses import Responses
 from broca.scores import select_queries
 from broca.store import summary_key
 from broca.studies.queries.config import QueriesConfig
 from broca.studies.queries.material import Material, Part, QueryBench, ask_untouched, own_group
+from broca.studies.queries.offering import Halves, Offered, offer, rows_of
 from broca.studies.queries.prediction_findings import Predicted, prediction_findings
 from broca.studies.study import Findings, Plan, Results
 
-Halves = tuple[tuple[str, ...], tuple[str, ...]]
-"""Detection and held-out queries."""
+Side = Sequence[tuple[Offered, range]]
+"""Prompts of one half, each with its rows of responses."""
 
 
 @dataclass
@@ -75,32 +76,28 @@ class NeuronPrediction:
         part = material.part("field", bench)
         fields = find_fields(part, material.config)
         plan = ask_untouched(part)
-        letters = [
-            one
-            for name in fields.sets
-            for query in (q for half in fields.halves[name] for q in half)
-            for one in part.letters[query]
-        ]
+        offered = offer(part, {name: fields.halves[name] for name in fields.sets}, bench)
         responses = None
-        if letters:
-            prompts = render_options(bench.model, letters)
+        if offered:
+            prompts = [prompt for one in offered for prompt in one.answered]
             responses = bench.record(prompts, (part.sets.site,), POOLING)
         for neurons, *_ in fields.sets.values():
             bench.keep_set(neurons, neurons.name)
-        plan.extra = {"part": part, "fields": fields, "letters": letters, "responses": responses}
+        plan.extra = {"part": part, "fields": fields, "offered": offered, "responses": responses}
         return plan
 
     def summarise(self, material: Material, results: Results) -> Findings:
         """Accuracy and AUROC by field."""
         extra = results.extra
         predicted = {}
-        for name, sets in extra["fields"].sets.items():
-            predicted[name] = _predict(
-                extra["fields"].halves[name], sets, extra["letters"], extra["responses"], results
-            )
-        return prediction_findings(
-            material.config, extra["part"], predicted, extra["fields"].left_out
-        )
+        fields: Fields = extra["fields"]
+        for name, sets in fields.sets.items():
+            sides = [rows_of(extra["offered"], half) for half in fields.halves[name]]
+            if len(sides[0]) < FEWEST or not sides[1]:
+                fields.left_out[name] = "too few of its queries can be told by their answers"
+            else:
+                predicted[name] = _predict(sides, sets, extra["responses"], results)
+        return prediction_findings(material.config, extra["part"], predicted, fields.left_out)
 
 
 # ---- the field's neurons
@@ -113,7 +110,7 @@ def find_fields(part: Part, config: QueriesConfig) -> Fields:
     for name, (half, held_out) in found.halves.items():
         if not held_out:
             found.left_out[name] = "one query only"
-        elif sum(len(part.letters[query]) for query in half) < FEWEST:
+        elif sum(len(part.asked[query]) for query in half) < FEWEST:
             found.left_out[name] = "one detection prompt only"
     try:
         sets = select_queries(
@@ -184,20 +181,11 @@ def random_like(neurons: NeuronSet, index: NeuronIndex, seed: int) -> NeuronSet:
 
 
 def _predict(
-    split: Halves,
-    sets: Sequence[NeuronSet],
-    letters: Sequence[Letters],
-    responses: Responses,
-    results: Results,
+    sides: Sequence[Side], sets: Sequence[NeuronSet], responses: Responses, results: Results
 ) -> Predicted:
     """Predictions of one field's held-out prompts by its neurons and by random ones."""
-    detection, held_out = split
-    sides = [_rows(letters, queries) for queries in (detection, held_out)]
-    asked = [letters[place] for place, _ in sides[1]]
-    outcomes = results.where([own_group(query) for query in held_out], intervention="none")
-    said = dict(zip(outcomes.prompt, outcomes.text, strict=True))
-    chosen = np.array([one.prompt.labels.index(said[one.prompt.id]) for one in asked])
-    right = np.array([one.prompt.answer for one in asked])
+    asked = [one for one, _ in sides[1]]
+    chosen = np.array(_chosen(asked, results))
     picked, margins = [], []
     for neurons in sets:
         known, new = (
@@ -215,31 +203,29 @@ def _predict(
         margins.append(predictor.margin(new, chosen))
     return Predicted(
         query=tuple(one.prompt.fact for one in asked),
-        n_options=np.array([len(one.prompt.labels) for one in asked]),
+        n_options=np.array([one.n for one in asked]),
         chosen=chosen,
-        right=right,
+        right=np.array([one.right for one in asked]),
         picked=np.stack(picked),
         margin=np.stack(margins),
         n_neurons=len(sets[0]),
-        n_detection=len(detection),
+        n_detection=len({one.prompt.fact for one, _ in sides[0]}),
     )
 
 
-def _rows(letters: Sequence[Letters], queries: Sequence[str]) -> list[tuple[int, range]]:
-    """Places of some queries' prompts among the letters, with their rows of responses."""
-    wanted = set(queries)
-    return [
-        (place, rows)
-        for place, (one, rows) in enumerate(zip(letters, _ranges(letters), strict=True))
-        if one.prompt.fact in wanted
-    ]
-
-
-def _ranges(letters: Sequence[Letters]) -> Iterator[range]:
-    start = 0
-    for one in letters:
-        yield range(start, start + len(one.prompt.labels))
-        start += len(one.prompt.labels)
+def _chosen(asked: Sequence[Offered], results: Results) -> list[int]:
+    """Position of the option the model prefers, per prompt."""
+    groups = list(dict.fromkeys(own_group(one.prompt.fact) for one in asked))
+    outcomes = results.where(groups, intervention="none")
+    said = dict(zip(outcomes.prompt, outcomes.text, strict=True))
+    found = []
+    for one in asked:
+        if one.chosen is None:
+            assert isinstance(one.prompt, ChoicePrompt)
+            found.append(one.prompt.labels.index(said[one.prompt.id]))
+        else:
+            found.append(one.chosen)
+    return found
 
 
 def _widened(values: np.ndarray, n_options: int) -> np.ndarray:
