@@ -124,6 +124,7 @@ def test_a_new_run_can_be_opened_and_resumed(tmp_path: Path) -> None:
 
 
 def test_an_unfinished_run_is_not_created_over(run: RunFolder) -> None:
+    run.rows.append([row("a", 1)])
     with pytest.raises(RunError, match="unfinished run"):
         RunFolder.create(run.path, CONFIG)
 
@@ -427,8 +428,12 @@ def test_runs_are_listed(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     entries = {entry.path.name: entry for entry in list_runs(tmp_path)}
     assert entries.keys() == {"one", "two"}
-    assert (entries["one"].finished, entries["one"].rows, entries["one"].seconds) == (True, 1, 1.5)
-    assert (entries["two"].finished, entries["two"].rows) == (False, None)
+    assert (entries["one"].state, entries["one"].rows, entries["one"].seconds) == (
+        "finished",
+        1,
+        1.5,
+    )
+    assert (entries["two"].state, entries["two"].rows) == ("unfinished", None)
     assert (entries["two"].study, entries["two"].model) == ("x, y", "tiny")
     assert list_runs(one.path)[0].path == one.path
     assert list_runs(tmp_path / "nowhere") == []

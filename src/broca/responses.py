@@ -10,7 +10,6 @@ Source: paper B, section 3.1 (mean over the prompt's tokens), with the poolings 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from broca.model.finite import require_finite
 from broca.neurons import NeuronIndex, digest_of
 from broca.progress import track
 from broca.prompts import Prompt
+from broca.store.blocks import claim_block, damaged_blocks, finish_blocks, forget_unfinished
 
 POOLINGS = ("mean", "mean-no-bos", "asked", "last", "subject-last")
 
@@ -97,6 +97,7 @@ def record_responses(
         NeuronError: If the model has no such site.
         PromptError: If a prompt is longer than the context.
         ModelError: If responses or logits are not finite.
+        RunError: If there is no space for the blocks on the disk.
     """
     if pooling not in POOLINGS:
         raise ScoreError(f"Unknown pooling {pooling!r}", mend=f"Use one of {', '.join(POOLINGS)}.")
@@ -106,7 +107,7 @@ def record_responses(
     key = response_key(model, prompts, index.sites, pooling)
     ids = tuple(prompt.id for prompt in prompts)
     place = None if folder is None else Path(folder) / key
-    if place is not None and (place / "finished.json").exists():
+    if place is not None and not damaged_blocks(place, quick=True):
         return Responses(index, ids, pooling, key, place)
     blocks = _allocate(index, len(prompts), place)
     tokens = model.encode([prompt.text for prompt in prompts])
@@ -137,19 +138,19 @@ def _allocate(
     if place is None:
         make = lambda site, layer, width: np.empty((n_prompts, width), np.float32)  # noqa: E731
     else:
-        try:
-            place.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunError("Cannot write responses", str(place), str(error)) from error
 
         def make(site: str, layer: int, width: int) -> np.ndarray:
-            path = place / f"{site}.{layer}.npy"
-            return np.lib.format.open_memmap(path, "w+", np.float32, (n_prompts, width))
+            return claim_block(place / f"{site}.{layer}.npy", (n_prompts, width))
 
-    return {
-        (site, layer): make(site, layer, where.stop - where.start)
-        for site, layer, where in index.blocks()
-    }
+    try:
+        return {
+            (site, layer): make(site, layer, where.stop - where.start)
+            for site, layer, where in index.blocks()
+        }
+    except RunError:  # no space: what was claimed is given back
+        assert place is not None
+        forget_unfinished([place])
+        raise
 
 
 def _record(
@@ -236,6 +237,4 @@ def _finish(
     for block in blocks.values():
         block.flush()  # type: ignore[attr-defined]
     about = {"sites": list(index.sites), "pooling": pooling, "prompts": list(ids)}
-    beside = place / ".finished.part"
-    beside.write_text(json.dumps(about), encoding="utf-8")
-    beside.replace(place / "finished.json")
+    finish_blocks(place, about)

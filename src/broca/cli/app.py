@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 import typer
 
-from broca.cli import ask, build, demo, edit, find, inspect, listing, neuron, report, run
+from broca.cli import ask, build, check, demo, edit, find, inspect, listing, neuron, report, run
 from broca.cli.output import complain, say
 from broca.errors import BrocaError
 
@@ -39,6 +39,7 @@ app.command("neuron")(neuron.neuron)
 app.command("edit")(edit.edit)
 app.command("inspect")(inspect.inspect)
 app.command("report")(report.report)
+app.command("check")(check.check)
 app.command("ls")(listing.ls)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from broca.cli.output import say, show
-from broca.cli.run import resumable
+from broca.cli.run import Accept, resumable
 
 
 def queries(
@@ -28,6 +28,7 @@ def queries(
         list[str] | None, typer.Option("--set", help="Further settings, key=value; repeatable.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Run folder.")] = Path("query-neurons"),
+    accept: Accept = False,
 ) -> None:
     """Find every query's neurons by NA-ICA and its baselines; one Parquet file and a report."""
     from broca.recipes import apply_overrides
@@ -48,7 +49,9 @@ def queries(
     again += [part for one in column or [] for part in ("--column", one)]
     again += [part for one in settings or [] for part in ("--set", one)]
     say(f"Run folder: {out}")
-    folder = resumable(lambda: execute(job, out), [*again, "--out", str(out)])
+    folder = resumable(
+        lambda: execute(job, out, accept_versions=accept), [*again, "--out", str(out)]
+    )
     for words in folder.read_json("findings.json")["queries.find"]["words"]:
         show(words)
     path = folder.path / "sets" / "queries.parquet"

@@ -34,7 +34,7 @@ def ls(
             str(entry.path),
             entry.study,
             entry.model,
-            "finished" if entry.finished else "unfinished",
+            entry.state,
             "" if entry.rows is None else f"{entry.rows:,}",
             "" if entry.seconds is None else f"{entry.seconds:.0f}",
             f"{datetime.fromtimestamp(entry.changed):%Y-%m-%d %H:%M}",

@@ -21,16 +21,12 @@ def report(
     ] = None,
 ) -> None:
     """Write the report of a run, or of several runs side by side."""
-    from broca.errors import RunError
     from broca.report.runs import write_report
     from broca.store import RunFolder
 
     folders = [RunFolder.open(path) for path in runs]
     for folder in folders:
-        if not folder.finished:
-            raise RunError(
-                "the run is not finished", str(folder.path), "Resume it with the same command"
-            )
+        folder.require_whole()
     if out is None and len(folders) > 1:
         out = Path("comparison.html")
     path = write_report(folders, out)

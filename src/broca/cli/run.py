@@ -26,12 +26,19 @@ Settings = Annotated[
 ]
 
 
+Accept = Annotated[
+    bool,
+    typer.Option("--accept", help="Go on with rows computed by other versions of the packages."),
+]
+
+
 def run(
     recipe: Recipe,
     model: Model = None,
     facts: Facts = None,
     settings: Settings = None,
     out: Out = None,
+    accept: Accept = False,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Only count conditions, and estimate time and memory."),
@@ -53,7 +60,7 @@ def run(
     out = out or default_folder(recipe.stem)
     say(f"Run folder: {out}")
     again = ["broca", "run", str(recipe), *_options(model, facts, settings), "--out", str(out)]
-    folder = resumable(lambda: execute(job, out, tell=say), again)
+    folder = resumable(lambda: execute(job, out, tell=say, accept_versions=accept), again)
     finish(folder)
 
 
@@ -106,6 +113,8 @@ def resumable(work: Callable[[], Result], again: list[str]) -> Result:
 
 def finish(folder) -> None:
     """Tell the main findings of a finished run, and where its report is."""
+    for damage in folder.mended:
+        say(f"{damage}; it was computed again.")
     findings = folder.read_json("findings.json")
     for study in folder.config["studies"]:
         for words in findings[study]["words"][:3]:

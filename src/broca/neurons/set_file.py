@@ -76,7 +76,7 @@ def read_content(path: Path) -> dict[str, Any]:
 
 def _site(name: str) -> str:
     if name not in SITES:
-        raise ValueError(f"one of {', '.join(SITES)} is needed")
+        raise ValueError(f"unknown site {name!r}; the sites are {', '.join(SITES)}")
     return name
 
 

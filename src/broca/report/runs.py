@@ -12,7 +12,7 @@ from broca.report.parts.study import families, family_notices, find_report
 from broca.report.parts.tables import Column, Table, settings_table
 from broca.report.stored_run import StoredRun
 from broca.store import PAGE_MARK, RunFolder, refuse_overwriting, replacing
-from broca.store.folder import REPORT
+from broca.store.damage import REPORT
 
 MOST_FIGURES = 3  # on the first screen
 

@@ -39,6 +39,7 @@ def execute(
     engine: Engine | None = None,
     report: bool = True,
     tell: Callable[[str], None] | None = None,
+    accept_versions: bool = False,
 ) -> RunFolder:
     """Run a job in a folder.
 
@@ -53,6 +54,8 @@ def execute(
         engine: Where to compute; this process by default.
         report: Whether to write the page.
         tell: Told, in sentences, what the preparation decided: the form of asking, with a prompt.
+        accept_versions: Go on with rows that other versions of broca, torch or transformers have
+            computed.
 
     Raises:
         BrocaError: Whatever is wrong with folder, model, facts or settings.
@@ -61,7 +64,7 @@ def execute(
     clock = _Clock(folder)
     with folder, clock:
         model = model or job.model.load()
-        folder.write_environment(environment_of(model))
+        folder.write_environment(environment_of(model), accept_versions=accept_versions)
         findings: dict[str, Findings] = {}
         benches = []
         for name, settings in job.settings.items():

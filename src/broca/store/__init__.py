@@ -5,8 +5,10 @@ The contract of every file is written in docs/files.md.
 
 from __future__ import annotations
 
+from broca.store.config import is_run
+from broca.store.damage import Damage, find_damage
 from broca.store.files import canonical_json, condition_key, replacing, sha256_of
-from broca.store.folder import RunFolder, is_run
+from broca.store.folder import RunFolder
 from broca.store.listing import RunEntry, list_runs
 from broca.store.names import file_name, name_of
 from broca.store.ours import PAGE_MARK, refuse_overwriting
@@ -17,12 +19,14 @@ from broca.store.toml import write_toml
 __all__ = [
     "PAGE_MARK",
     "ROW_SCHEMA",
+    "Damage",
     "RowFolder",
     "RunEntry",
     "RunFolder",
     "canonical_json",
     "condition_key",
     "file_name",
+    "find_damage",
     "flat_summary",
     "is_run",
     "list_runs",

@@ -75,10 +75,10 @@ def read_json(path: Path) -> Any:
         RunError: The file is missing or is not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_bytes())
     except FileNotFoundError:
         raise RunError("a file of the run is missing", where=str(path)) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"a file of the run cannot be read: {error}", where=str(path)) from error
 
 

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 from broca.errors import RunError
+from broca.store.config import begun_with, differences, is_run, read_config, refuse_other
+from broca.store.damage import (
+    CONFIG,
+    FORMAT,
+    MANIFEST,
+    Damage,
+    find_damage,
+    is_untouched,
+    mend,
+    read_manifest,
+)
 from broca.store.files import (
     TEMPORARY_MARK,
     read_json,
@@ -25,10 +37,11 @@ from broca.store.rows import RowFolder
 from broca.store.summary import flat_summary
 from broca.store.toml import write_toml
 
-FORMAT = "broca-run/1"
-CONFIG, ENVIRONMENT, PROMPTS = "config.toml", "environment.json", "prompts.json"
+ENVIRONMENT, PROMPTS = "environment.json", "prompts.json"
 SETS = "sets"
-SUMMARY, MANIFEST, REPORT = "summary.json", "manifest.json", "report.html"
+SUMMARY = "summary.json"
+DETERMINING = ("broca", "torch", "transformers")
+"""Packages whose version may change rows."""
 
 
 class Saveable(Protocol):
@@ -47,10 +60,18 @@ class RunFolder:
         path: The folder.
         config: The settings it was begun with, as plain values.
         rows: Its rows.
+        mended: What was damaged and is computed again.
     """
 
-    def __init__(self, path: Path, config: dict[str, Any], lock: FolderLock | None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        config: dict[str, Any],
+        lock: FolderLock | None,
+        mended: Sequence[Damage] = (),
+    ) -> None:
         self.path = path
+        self.mended = tuple(mended)
         self.config = config
         self.rows = RowFolder(path / "rows")
         self._lock = lock
@@ -61,36 +82,43 @@ class RunFolder:
     def create(cls, path: str | Path, config: Mapping[str, Any]) -> Self:
         """Begin a new run in a folder that is empty or does not exist yet.
 
+        A folder in which a run was begun and nothing computed belongs to nobody.
+
         Raises:
             RunError: The folder holds a run or something else, or cannot be written.
         """
         path = Path(path)
-        if is_run(path):
+        if is_run(path) and not is_untouched(path):
             cls._refuse_finished(path)
             raise RunError(
                 "an unfinished run is in this folder",
                 where=str(path),
                 mend="Resume it, or choose another folder with --out",
             )
-        _refuse_other(path)
+        if not is_run(path):
+            refuse_other(path)
         lock = FolderLock.acquire(path)
         sweep(path)
+        (path / ENVIRONMENT).unlink(missing_ok=True)  # of a run that computed nothing
         write_text(path / CONFIG, write_toml({"format": FORMAT, **config}))
-        return cls(path, _read_config(path), lock)
+        return cls(path, read_config(path), lock)
 
     @classmethod
     def resume(cls, path: str | Path, config: Mapping[str, Any]) -> Self:
-        """Go on with an unfinished run, whose settings must be the given ones.
+        """Go on with an unfinished or damaged run, whose settings must be the given ones.
+
+        What is damaged is deleted, so that it is computed again; `mended` tells.
 
         Raises:
             RunError: There is no run, it is finished, another process writes it, or its settings
                 differ.
         """
         path = Path(path)
-        stored = _read_config(path)
-        cls._refuse_finished(path)
         given = tomllib.loads(write_toml(config))
-        differing = _differences(stored, given)
+        stored = begun_with(path)
+        if not find_damage(path):
+            cls._refuse_finished(path)
+        differing = differences(stored, given)
         if differing:
             raise RunError(
                 f"the run in this folder has other settings: {'; '.join(differing[:5])}",
@@ -99,12 +127,15 @@ class RunFolder:
             )
         lock = FolderLock.acquire(path)
         sweep(path)
-        return cls(path, stored, lock)
+        mended = mend(path)
+        write_text(path / CONFIG, write_toml({"format": FORMAT, **stored}))
+        return cls(path, stored, lock, mended)
 
     @classmethod
     def begin(cls, path: str | Path, config: Mapping[str, Any]) -> Self:
         """Resume the run in `path` if there is one, else create it; see both for the errors."""
-        return cls.resume(path, config) if is_run(Path(path)) else cls.create(path, config)
+        begun = is_run(Path(path)) and not is_untouched(Path(path))
+        return cls.resume(path, config) if begun else cls.create(path, config)
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
@@ -113,7 +144,7 @@ class RunFolder:
         Raises:
             RunError: `path` is no run folder.
         """
-        return cls(Path(path), _read_config(Path(path)), None)
+        return cls(Path(path), read_config(Path(path)), None)
 
     @staticmethod
     def _refuse_finished(path: Path) -> None:
@@ -126,13 +157,21 @@ class RunFolder:
 
     # -- writing ----------------------------------------------------------------------------
 
-    def write_environment(self, environment: Mapping[str, Any]) -> None:
+    def write_environment(
+        self, environment: Mapping[str, Any], *, accept_versions: bool = False
+    ) -> None:
         """Store what the run depends on beside its settings: versions, weights, device, seeds.
 
         When a resumed run finds another environment, the earlier ones stay under "earlier".
 
+        Args:
+            environment: Plain values; `versions` are those of packages.
+            accept_versions: Go on with rows that other versions of broca, torch or transformers
+                have computed.
+
         Raises:
-            RunError: The weights ("fingerprint") are not those the run was begun with.
+            RunError: The weights ("fingerprint") are not those the run was begun with, or rows
+                were computed by other versions and this is not accepted.
         """
         now = dict(environment)
         earlier: list[dict[str, Any]] = []
@@ -145,9 +184,24 @@ class RunFolder:
                     where=str(self.path),
                     mend="Use the model it was begun with, or choose another folder with --out",
                 )
+            if not accept_versions and not is_untouched(self.path):
+                self._refuse_versions(before.get("versions", {}), now.get("versions", {}))
             if before != now and before not in earlier:
                 earlier = [*earlier, before]
         self.write_json(ENVIRONMENT, {**now, "earlier": earlier} if earlier else now)
+
+    def _refuse_versions(self, before: Mapping[str, str], now: Mapping[str, str]) -> None:
+        other = [
+            f"{name} {before[name]}, now {now.get(name)}"
+            for name in DETERMINING
+            if name in before and before[name] != now.get(name)
+        ]
+        if other:
+            raise RunError(
+                f"rows of this run were computed by other versions: {'; '.join(other)}",
+                where=str(self.path),
+                mend="Go on with both by --accept, or choose another folder with --out",
+            )
 
     def save_set(self, neuron_set: Saveable, name: str | None = None) -> Path:
         """Store a neuron set as `sets/<name>.json`, its name as `broca.store.names` writes it.
@@ -202,7 +256,12 @@ class RunFolder:
             if name.startswith("rows/"):
                 entry["rows"] = RowFolder(file.parent).count()
             files[name] = entry
-        manifest = {"format": FORMAT, "files": files, "rows": self.rows.count()}
+        manifest = {
+            "format": FORMAT,
+            "files": files,
+            "rows": self.rows.count(),
+            "config": (self.path / CONFIG).read_text("utf-8"),
+        }
         write_json(self.path / MANIFEST, manifest)
         self.close()
 
@@ -248,18 +307,28 @@ class RunFolder:
         Raises:
             RunError: The run is not finished.
         """
-        listed = read_json(self.path / MANIFEST)["files"]
-        return [name for name, entry in listed.items() if not self._same(name, entry)]
+        if not self.finished:
+            raise RunError("the run is not finished", str(self.path))
+        return [damage.name for damage in find_damage(self.path)]
 
-    def _same(self, name: str, entry: Mapping[str, Any]) -> bool:
-        file = self.path / name
-        if not file.is_file():
-            return False
-        if name == REPORT:  # may be drawn anew from what is stored
-            return True
-        if file.stat().st_size != entry["bytes"]:
-            return False
-        return "sha256" not in entry or sha256_of(file) == entry["sha256"]
+    def require_whole(self) -> None:
+        """Refuse a run that is not finished, or damaged.
+
+        Raises:
+            RunError: With what is damaged and what mends it.
+        """
+        command = shlex.join(["broca", "run", str(self.path / CONFIG), "--out", str(self.path)])
+        if not self.finished:
+            raise RunError("the run is not finished", str(self.path), f"Resume it: {command}")
+        damaged = find_damage(self.path)
+        if damaged:
+            told = ", ".join(map(str, damaged[:3])) + (", …" if len(damaged) > 3 else "")
+            look = shlex.join(["broca", "check", str(self.path)])
+            raise RunError(
+                f"the run is damaged: {told}",
+                str(self.path),
+                f"See {look}; {command} computes it again",
+            )
 
     def _files(self) -> Iterable[Path]:
         for file in self.path.rglob("*"):
@@ -273,7 +342,7 @@ class RunFolder:
         Raises:
             RunError: It is not finished, or the folder holds something else.
         """
-        listed = read_json(self.path / MANIFEST)["files"]
+        listed = (read_manifest(self.path) or {"files": {}})["files"]
         others = [
             file for file in self._files() if file.relative_to(self.path).as_posix() not in listed
         ]
@@ -298,54 +367,3 @@ class RunFolder:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def is_run(path: Path) -> bool:
-    """Whether `path` is a run folder, finished or not."""
-    try:
-        return tomllib.loads((path / CONFIG).read_text("utf-8")).get("format") == FORMAT
-    except (OSError, ValueError):
-        return False
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    if not is_run(path):
-        raise RunError(
-            "this is no run folder",
-            where=str(path),
-            mend=f"A run folder has a {CONFIG} that begins with: format = {FORMAT!r}",
-        )
-    config = tomllib.loads((path / CONFIG).read_text("utf-8"))
-    del config["format"]
-    return config
-
-
-def _refuse_other(path: Path) -> None:
-    """Refuse a path that is a file, or a folder in which someone else keeps things."""
-    try:
-        names = [entry.name for entry in path.iterdir()] if path.exists() else []
-    except OSError as error:
-        raise RunError(
-            f"this folder cannot be used: {error.strerror}",
-            where=str(path),
-            mend="Choose another folder with --out",
-        ) from error
-    others = [name for name in names if TEMPORARY_MARK not in name and name != FolderLock.NAME]
-    if others:
-        raise RunError(
-            f"this folder holds something else ({sorted(others)[0]}, …)",
-            where=str(path),
-            mend="Choose an empty or new folder with --out",
-        )
-
-
-def _differences(stored: Mapping[str, Any], given: Mapping[str, Any], at: str = "") -> list[str]:
-    """What differs between two nested settings, one text per setting."""
-    found = []
-    for key in sorted(stored.keys() | given.keys()):
-        old, new = stored.get(key), given.get(key)
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            found += _differences(old, new, f"{at}{key}.")
-        elif old != new:
-            found.append(f"{at}{key} was {old!r}, now {new!r}")
-    return found

@@ -6,9 +6,13 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from broca.errors import RunError
+from broca.store.config import is_run
+from broca.store.damage import CONFIG, MANIFEST, find_damage, read_manifest
 from broca.store.files import read_json
-from broca.store.folder import CONFIG, ENVIRONMENT, MANIFEST, SUMMARY, is_run
+from broca.store.folder import ENVIRONMENT, SUMMARY
 
 
 @dataclass(frozen=True)
@@ -19,7 +23,7 @@ class RunEntry:
         path: The run folder.
         study: What was asked, as the recipe names it.
         model: The model under study, as the recipe names it.
-        finished: Whether the run is complete.
+        state: "finished", "unfinished", or "damaged".
         rows: Number of rows, None while unfinished.
         seconds: How long it took, None if not stored.
         changed: When it was last written, seconds since 1970.
@@ -28,7 +32,7 @@ class RunEntry:
     path: Path
     study: str
     model: str
-    finished: bool
+    state: str
     rows: int | None
     seconds: float | None
     changed: float
@@ -50,22 +54,34 @@ def _run_folders(folder: Path, depth: int) -> Iterator[Path]:
 
 
 def _entry(path: Path) -> RunEntry:
-    config = tomllib.loads((path / CONFIG).read_text("utf-8"))
+    """What can be told of a run; a damaged one is listed as such and fails no other."""
+    config, summary = _config(path), _json(path / SUMMARY)
+    manifest = read_manifest(path)
     finished = (path / MANIFEST).exists()
-    summary = read_json(path / SUMMARY) if (path / SUMMARY).exists() else {}
-    last = max(file.stat().st_mtime for file in path.iterdir())
+    damaged = (finished and bool(find_damage(path, quick=True))) or not config
     study = config.get("study") or config.get("studies") or config.get("name") or ""
+    seconds = summary.get("seconds")
     return RunEntry(
         path=path,
-        study=", ".join(study) if isinstance(study, list) else str(study),
-        model=str(config.get("model") or _model_of(path)),
-        finished=finished,
-        rows=read_json(path / MANIFEST)["rows"] if finished else None,
-        seconds=summary.get("seconds"),
-        changed=last,
+        study=", ".join(map(str, study)) if isinstance(study, list) else str(study),
+        model=str(config.get("model") or _json(path / ENVIRONMENT).get("model", "")),
+        state="damaged" if damaged else "finished" if finished else "unfinished",
+        rows=None if manifest is None else manifest["rows"],
+        seconds=seconds if isinstance(seconds, int | float) else None,
+        changed=max((file.stat().st_mtime for file in path.iterdir()), default=0.0),
     )
 
 
-def _model_of(path: Path) -> str:
-    known = (path / ENVIRONMENT).exists()
-    return str(read_json(path / ENVIRONMENT).get("model", "")) if known else ""
+def _config(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads((path / CONFIG).read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = read_json(path)
+    except RunError:
+        return {}
+    return found if isinstance(found, dict) else {}

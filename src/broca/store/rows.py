@@ -126,6 +126,7 @@ class RowFolder:
                 _ordered(table.cast(ROW_SCHEMA)).replace_schema_metadata(metadata),
                 beside,
                 compression="zstd",
+                write_page_checksum=True,
             )
         self._keys_of_part[part.name] = keys
         return part
@@ -215,6 +216,18 @@ def _read(part: Path) -> pa.Table:
         return pq.read_table(part, schema=ROW_SCHEMA).replace_schema_metadata(None)
     except (OSError, pa.ArrowInvalid) as error:
         raise _unreadable(part, str(error)) from error
+
+
+def is_whole(part: Path) -> bool:
+    """Whether every row of a part can be read and every page has its checksum."""
+    try:
+        with pq.ParquetFile(part, page_checksum_verification=True) as file:
+            for _ in file.iter_batches():
+                pass
+            keys = json.loads((file.metadata.metadata or {})[_CONDITIONS])
+    except (OSError, ValueError, KeyError, pa.ArrowException):
+        return False
+    return isinstance(keys, list)
 
 
 def _unreadable(part: Path, reason: str) -> RunError:

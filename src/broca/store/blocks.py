@@ -1,0 +1,121 @@
+"""Large arrays on disk, written through memory maps: space is claimed before, checksums come last.
+
+A memory map on a full disk ends the process with SIGBUS and no word. So every block's space is
+claimed when it is made, where the operating system can still say no in a sentence.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import zlib
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from broca.errors import RunError
+from broca.store.files import read_json, write_json
+
+DONE = "finished.json"
+_UNKNOWN = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)  # a file system that cannot claim space
+_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+_CHUNK = 1 << 24
+
+
+def claim_block(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, Any]:
+    """A new float32 array of a shape, mapped from a `.npy` file whose space is really there.
+
+    Raises:
+        RunError: The disk is full, a quota is reached, or the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        block = np.lib.format.open_memmap(path, "w+", np.dtype(np.float32), shape)
+        _claim(path)
+    except OSError as error:
+        with suppress(OSError):
+            path.unlink()
+        size = f"{4 * int(np.prod(shape)) / 2**20:,.1f} MiB of responses"
+        what = f"no space for {size}" if error.errno in _FULL else f"cannot write {size}"
+        raise RunError(
+            f"{what}: {error.strerror or error}",
+            str(path),
+            "Free space or choose another folder with --out, then repeat the command: what is "
+            "finished is kept",
+        ) from error
+    return block
+
+
+def _claim(path: Path) -> None:
+    handle = os.open(path, os.O_RDWR)
+    try:
+        size = os.fstat(handle).st_size
+        if hasattr(os, "posix_fallocate"):
+            try:
+                os.posix_fallocate(handle, 0, size)
+                return
+            except OSError as error:
+                if error.errno not in _UNKNOWN:
+                    raise
+        _write_over(handle, size)
+    finally:
+        os.close(handle)
+
+
+def _write_over(handle: int, size: int) -> None:
+    """Write every byte as it is read: slower, and as sure."""
+    at = 0
+    while at < size:
+        data = os.pread(handle, min(_CHUNK, size - at), at)
+        at += os.pwrite(handle, data, at)
+
+
+def finish_blocks(folder: Path, about: Mapping[str, Any]) -> None:
+    """Mark a folder of blocks as finished, with size and checksum of each.
+
+    Raises:
+        RunError: The mark cannot be written.
+    """
+    files = sorted(folder.glob("*.npy"))
+    checksums = {file.name: {"bytes": file.stat().st_size, "crc32": _crc32(file)} for file in files}
+    write_json(folder / DONE, {**about, "blocks": checksums})
+
+
+def damaged_blocks(folder: Path, *, quick: bool = False) -> list[str]:
+    """Files of a finished folder of blocks that are missing or not as they were written.
+
+    Args:
+        folder: The folder.
+        quick: Compare sizes only.
+    """
+    try:
+        listed = read_json(folder / DONE)["blocks"]
+        return [name for name, entry in listed.items() if not _same(folder / name, entry, quick)]
+    except (RunError, KeyError, TypeError, AttributeError):
+        return [DONE]
+
+
+def _same(file: Path, entry: Mapping[str, Any], quick: bool) -> bool:
+    if not file.is_file() or file.stat().st_size != entry["bytes"]:
+        return False
+    return quick or _crc32(file) == entry["crc32"]
+
+
+def _crc32(file: Path) -> int:
+    found = 0
+    with file.open("rb") as stream:
+        for chunk in iter(lambda: stream.read(_CHUNK), b""):
+            found = zlib.crc32(chunk, found)
+    return found
+
+
+def forget_unfinished(folders: Iterable[Path]) -> None:
+    """Delete folders of blocks that a killed recording left."""
+    for folder in folders:
+        if folder.is_dir() and not (folder / DONE).exists():
+            for file in folder.iterdir():
+                file.unlink(missing_ok=True)
+            folder.rmdir()
