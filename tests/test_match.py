@@ -178,11 +178,18 @@ def test_answers_equal_a_plain_loop(family, match):
         else:
             with intervene(model, change):
                 said, correct = plain_verdict(model, prompt, match)
-        n = len(said)
-        assert list(row.ids[:n]) == said
+        assert list(row.ids[: len(said)]) == said
+        assert match == "whole" or len(row.ids) == len(said)
         assert row.correct == correct
         lengths.add(len(row.ids))
     assert len(lengths) > 1  # more than two tokens were needed somewhere
+
+
+@pytest.mark.filterwarnings("ignore::broca.answers.AnswersAlikeWarning")
+def test_two_tokens_stay_two():
+    model = steered("llama")
+    for row in answer_prompts(model, PROMPTS, {"": None}, border=" ", match="prefix"):
+        assert len(row.ids) == 2
 
 
 def test_whole_answers_are_shown_to_the_end_of_the_line():

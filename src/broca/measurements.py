@@ -233,6 +233,7 @@ def _finish(
     for owners in by_length.values():
         rows = torch.tensor([row_of[owner] for owner in owners], device=logits.device)
         _go_on(model, job, targets, said, owners, crop(keys_values, rows, job.width), rows, change)
+    said = {owner: _cut(model, targets[owner], tokens) for owner, tokens in said.items()}
     return _Answer(said, *_score(logits, job))
 
 
@@ -256,6 +257,12 @@ def _is_open(model: LanguageModel, target: Target, said: Sequence[int]) -> bool:
     if target.verdict(said) is None or len(said) < min(target.n_shown, N_PREFIX):
         return True
     return len(said) < target.n_shown and not model.ends_line(said[-1])
+
+
+def _cut(model: LanguageModel, target: Target, said: list[int]) -> list[int]:
+    """The tokens that were needed: how many are known depends on the batch."""
+    lengths = range(1, len(said) + 1)
+    return said[: next((n for n in lengths if not _is_open(model, target, said[:n])), len(said))]
 
 
 def _go_on(
