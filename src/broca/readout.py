@@ -268,7 +268,7 @@ def check_neuron(model: LanguageModel, neuron: Neuron) -> None:
         NeuronError: Naming it.
     """
     model.identity_check(neuron.site, neuron.layer)
-    width = model.widths[neuron.site]
+    width = model.identity.width(neuron.site, neuron.layer)
     if not 0 <= neuron.index < width:
         raise NeuronError(
             f"{model.name} has no neuron {neuron}", mend=f"Indices go from 0 to {width - 1}."

@@ -24,7 +24,7 @@ def draw_matched(neurons: NeuronSet, seed: int) -> tuple[np.ndarray, np.ndarray,
     sites, layers, indices = [], [], []
     for (site, layer), n in neurons.counts().items():
         taken = neurons.only(site=site, layer=layer).indices
-        free = np.setdiff1d(np.arange(neurons.identity.width(site)), taken)
+        free = np.setdiff1d(np.arange(neurons.identity.width(site, layer)), taken)
         if len(free) < n:
             raise NeuronError(
                 f"Only {len(free)} neurons of {site} in layer {layer} lie outside the set",

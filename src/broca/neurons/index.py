@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -29,51 +30,74 @@ class NeuronIndex:
             self.identity.width(site)
 
     def __len__(self) -> int:
-        return self.identity.n_layers * sum(self.identity.width(site) for site in self.sites)
+        return int(self._ends[-1])
+
+    @cached_property
+    def _places(self) -> list[tuple[str, int, int]]:
+        """(site, layer, width) of every block that has neurons, in order."""
+        return [
+            (site, layer, width)
+            for site in self.sites
+            for layer, width in enumerate(self.identity.layer_widths(site))
+            if width
+        ]
+
+    @cached_property
+    def _ends(self) -> np.ndarray:
+        return np.cumsum([width for _, _, width in self._places], dtype=np.int64)
+
+    @cached_property
+    def _number_of(self) -> dict[tuple[str, int], int]:
+        return {(site, layer): n for n, (site, layer, _) in enumerate(self._places)}
 
     def blocks(self) -> Iterator[tuple[str, int, slice]]:
-        """Yield (site, layer, slice of flat positions), in order."""
-        start = 0
-        for site in self.sites:
-            width = self.identity.width(site)
-            for layer in range(self.identity.n_layers):
-                yield site, layer, slice(start, start + width)
-                start += width
+        """Yield (site, layer, slice of flat positions), in order; layers without the site not."""
+        for (site, layer, width), end in zip(self._places, self._ends.tolist(), strict=True):
+            yield site, layer, slice(end - width, end)
 
     def block_slice(self, site: str, layer: int) -> slice:
-        """Flat positions of the neurons of one site and layer."""
-        start = 0
-        for other in self.sites:
-            width = self.identity.width(other)
-            if other == site:
-                return slice(start + layer * width, start + (layer + 1) * width)
-            start += width * self.identity.n_layers
-        raise NeuronError(f"Site {site!r} is not in this index", mend=f"It has {self.sites}.")
+        """Flat positions of the neurons of one site and layer.
+
+        Raises:
+            NeuronError: If the index has no neuron there.
+        """
+        number = self._number_of.get((site, layer))
+        if number is None:
+            if site not in self.sites:
+                raise NeuronError(
+                    f"Site {site!r} is not in this index", mend=f"It has {self.sites}."
+                )
+            raise NeuronError(f"Layer {layer} has no site {site!r}", self.identity.id)
+        end = int(self._ends[number])
+        return slice(end - self._places[number][2], end)
+
+    def site_slice(self, site: str) -> slice:
+        """Flat positions of all neurons of one site."""
+        layers = [layer for found, layer, _ in self._places if found == site]
+        if not layers:
+            raise NeuronError(f"Site {site!r} is not in this index", mend=f"It has {self.sites}.")
+        first, last = self.block_slice(site, layers[0]), self.block_slice(site, layers[-1])
+        return slice(first.start, last.stop)
 
     def locate(self, flat: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Site codes (into :data:`SITES`), layers and indices of flat positions, each [neuron]."""
         flat = np.asarray(flat, dtype=np.int64)
-        widths = np.array([self.identity.width(site) for site in self.sites], dtype=np.int64)
-        starts = np.concatenate([[0], np.cumsum(widths * self.identity.n_layers)])
-        which = np.searchsorted(starts, flat, side="right") - 1
-        inside = flat - starts[which]
-        codes = np.array([CODES[site] for site in self.sites], dtype=np.int8)
-        return (
-            codes[which],
-            (inside // widths[which]).astype(np.int32),
-            (inside % widths[which]).astype(np.int32),
-        )
+        which = np.searchsorted(self._ends, flat, side="right")
+        codes = np.array([CODES[site] for site, _, _ in self._places], dtype=np.int8)
+        layers = np.array([layer for _, layer, _ in self._places], dtype=np.int32)
+        starts = self._ends - np.array([width for _, _, width in self._places], dtype=np.int64)
+        return codes[which], layers[which], (flat - starts[which]).astype(np.int32)
 
     def flatten(self, neurons: NeuronSet) -> np.ndarray:
-        """Flat positions [neuron] of a set's neurons, in rank order."""
-        flat = np.empty(len(neurons), dtype=np.int64)
-        for code in np.unique(neurons.sites):
-            here = neurons.sites == code
-            site = SITES[code]
-            start = self.block_slice(site, 0).start
-            width = self.identity.width(site)
-            flat[here] = start + neurons.layers[here].astype(np.int64) * width
-            flat[here] += neurons.indices[here]
+        """Flat positions [neuron] of a set's neurons, in rank order.
+
+        Raises:
+            NeuronError: If a neuron's site is not in this index.
+        """
+        flat = neurons.indices.astype(np.int64)
+        for site, layer in neurons.counts():
+            here = (neurons.sites == CODES[site]) & (neurons.layers == layer)
+            flat[here] += self.block_slice(site, layer).start
         return flat
 
     def select(self, flat: np.ndarray, scores: np.ndarray | None = None, **about: Any) -> NeuronSet:

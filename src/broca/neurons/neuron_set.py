@@ -74,21 +74,21 @@ class NeuronSet:
                 )
         for code in np.unique(self.sites):
             here = self.sites == code
-            width = self.identity.width(SITES[code])
-            if (
-                (self.layers[here] < 0).any()
-                or (self.layers[here] >= self.identity.n_layers).any()
-                or (self.indices[here] < 0).any()
-                or (self.indices[here] >= width).any()
-            ):
+            if not self._inside(SITES[code], self.layers[here], self.indices[here]):
+                width = self.identity.width(SITES[code])
                 raise NeuronError(
                     f"A neuron of site {SITES[code]!r} lies outside the model",
                     self.name or None,
                     f"{self.identity.id} has layers 0-{self.identity.n_layers - 1} and "
-                    f"indices 0-{width - 1} there.",
+                    f"indices 0-{width - 1} there (layers may have fewer or none).",
                 )
         if len(set(self._keys())) != len(self):
             raise NeuronError("A neuron occurs twice in one set", self.name or None)
+
+    def _inside(self, site: str, layers: np.ndarray, indices: np.ndarray) -> bool:
+        if (layers < 0).any() or (layers >= self.identity.n_layers).any() or (indices < 0).any():
+            return False
+        return bool((indices < np.array(self.identity.layer_widths(site))[layers]).all())
 
     @classmethod
     def of(cls, neurons: Iterable[Neuron], identity: ModelIdentity, **about: Any) -> NeuronSet:
@@ -209,7 +209,7 @@ class NeuronSet:
         count = len(self & other)
         smaller, union = min(len(self), len(other)), len(self) + len(other) - count
         sites = {SITES[code] for code in np.unique(np.concatenate([self.sites, other.sites]))}
-        total = sum(self.identity.width(site) for site in sites) * self.identity.n_layers
+        total = sum(self.identity.total(site) for site in sites)
         return Overlap(
             count,
             count / smaller if smaller else 0.0,

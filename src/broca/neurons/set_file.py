@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
 from broca.errors import NeuronError, RunError
 from broca.neurons.identity import ModelIdentity
@@ -26,17 +26,11 @@ def write_set(neurons: NeuronSet, path: Path) -> Path:
     Raises:
         RunError: If the file cannot be written.
     """
-    identity = {
-        "id": neurons.identity.id,
-        "fingerprint": neurons.identity.fingerprint,
-        "n_layers": neurons.identity.n_layers,
-        "widths": dict(neurons.identity.widths),
-    }
     content = {
         "format": "broca.neuron-set",
         "version": FORMAT_VERSION,
         "name": neurons.name,
-        "model": identity,
+        "model": neurons.identity.to_dict(),
         "method": neurons.method,
         "settings": dict(neurons.settings),
         "data_hash": neurons.data_hash,
@@ -80,14 +74,23 @@ def _site(name: str) -> str:
     return name
 
 
+_Place = Annotated[int, Field(ge=0, lt=2**31)]
+_Number = Annotated[int, Field(ge=1, lt=2**31)]
+
+
 class _Model(BaseModel, extra="forbid", strict=True):
     id: str
     fingerprint: str
     n_layers: Annotated[int, Field(ge=1, lt=2**31)]
-    widths: dict[Annotated[str, AfterValidator(_site)], Annotated[int, Field(ge=1, lt=2**31)]]
+    widths: dict[Annotated[str, AfterValidator(_site)], _Number | list[_Place]]
+    experts: list[tuple[_Place, _Place]] = []
 
-
-_Place = Annotated[int, Field(ge=0, lt=2**31)]
+    @model_validator(mode="after")
+    def _one_per_layer(self) -> _Model:
+        per_layer = [w for w in self.widths.values() if isinstance(w, list)]
+        if any(len(listed) != self.n_layers for listed in [*per_layer, self.experts] if listed):
+            raise ValueError("widths and experts have one entry per layer")
+        return self
 
 
 class _Content(BaseModel, strict=True):
@@ -120,9 +123,8 @@ def fields_of(content: dict[str, Any], where: str) -> dict[str, Any]:
         told = f"{place}: {first['msg'][:1].lower()}{first['msg'][1:]}"
         mend = "Find the set again, or mend the file"
         raise NeuronError(f"The set is malformed: {told}", where, mend) from None
-    model = read.model
     return {
-        "identity": ModelIdentity(model.id, model.fingerprint, model.n_layers, dict(model.widths)),
+        "identity": ModelIdentity.from_dict(read.model.model_dump()),
         "sites": np.array([CODES[site] for site in read.site], dtype=np.int8),
         "layers": np.array(read.layer, dtype=np.int32),
         "indices": np.array(read.index, dtype=np.int32),

@@ -21,7 +21,7 @@ def environment_of(model: LanguageModel) -> dict[str, Any]:
         "fingerprint": model.identity.fingerprint,
         "architecture": model.config.model_type,
         "n_layers": model.n_layers,
-        "widths": dict(model.widths),
+        "widths": model.identity.to_dict()["widths"],
         "parameters": sum(p.numel() for p in model.module.parameters()),
         "dtype": str(model.dtype).removeprefix("torch."),
         "device": str(model.device),

@@ -88,14 +88,8 @@ class NeuronScores:
             ScoreError: If there are fewer than k neurons, or k is below 1.
         """
         wanted = ordered_sites(sites) if sites is not None else self.index.sites
-        spans = [self.index.block_slice(site, 0).start for site in wanted]
-        layers = self.index.identity.n_layers
-        flat = np.concatenate(
-            [
-                np.arange(start, start + layers * self.index.identity.width(site))
-                for start, site in zip(spans, wanted, strict=True)
-            ]
-        )
+        spans = [self.index.site_slice(site) for site in wanted]
+        flat = np.concatenate([np.arange(span.start, span.stop) for span in spans])
         if not 1 <= k <= len(flat):
             raise ScoreError(
                 f"The top {k} of {len(flat)} neurons do not exist",

@@ -122,7 +122,7 @@ def select_queries(
             query is common, the activation baseline without activations, or no neuron at all.
     """
     config = config or QueryScoreConfig()
-    n_neurons = identity.n_layers * identity.width(site)
+    n_neurons = identity.n_layers * identity.width(site)  # of the arrays [layer, neuron]
     _check(summaries, config, methods, n_neurons)
     clusters = [summary.cluster for summary in summaries.values()]
     ranked = rank_na_ica(clusters, n_neurons)
@@ -140,7 +140,7 @@ def select_queries(
     for (query, summary), own, every in zip(summaries.items(), found, ranked, strict=True):
         for method in methods:
             rankings[method][query] = _choose(
-                method, query, summary, own, every, n_neurons=n_neurons, seed=seed
+                method, query, summary, own, every, identity.positions(site), seed
             )
     return QuerySets(identity, site, config, seed, rankings, common)
 
@@ -151,11 +151,13 @@ def _choose(
     summary: QuerySummary,
     own: Ranking,
     every: Ranking,
-    *,
-    n_neurons: int,
+    positions: np.ndarray,
     seed: int,
 ) -> Ranking:
-    """A method's neurons for one query, given NA-ICA's own and all of positive NA-ICA."""
+    """A method's neurons for one query, given NA-ICA's own and all of positive NA-ICA.
+
+    ``positions`` are those of all neurons, for the random draw.
+    """
     n = len(own)
     if method == "na-ica":
         return own
@@ -174,7 +176,7 @@ def _choose(
             )
         return summary.activation.top(n)
     rng = np.random.default_rng([seed, zlib.crc32(query.encode())])
-    drawn = np.sort(rng.choice(n_neurons, n, replace=False))
+    drawn = positions[np.sort(rng.choice(len(positions), n, replace=False))]
     return Ranking(drawn.astype(np.int64), np.full(n, np.nan))
 
 

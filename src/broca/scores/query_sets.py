@@ -122,7 +122,7 @@ class QuerySets:
         return {
             "format": "broca.query-sets",
             "version": FORMAT_VERSION,
-            "model": {**asdict(self.identity), "widths": dict(self.identity.widths)},
+            "model": self.identity.to_dict(),
             "site": self.site,
             "config": asdict(self.config),
             "seed": self.seed,
@@ -149,7 +149,7 @@ class QuerySets:
             about = json.loads((table.schema.metadata or {})[b"broca"])
             if (about["format"], about["version"]) != ("broca.query-sets", FORMAT_VERSION):
                 raise KeyError("format")
-            identity = ModelIdentity(**about["model"])
+            identity = ModelIdentity.from_dict(about["model"])
             common = Ranking(
                 np.array(about["common"]["neurons"], np.int64),
                 np.array(about["common"]["share"], np.float64),

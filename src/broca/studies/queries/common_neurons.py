@@ -125,11 +125,12 @@ def answer_tokens_of(part: Part) -> set[int]:
 def random_neurons(part: Part, seed: int) -> list[Neuron]:
     """Neurons of every layer that holds common ones, none of them common, drawn by seed."""
     width = part.sets.identity.width(part.sets.site)
+    there = part.sets.identity.layer_widths(part.sets.site)
     common = part.sets.common.neurons
     rng = np.random.default_rng([seed, 2])
     drawn = []
     for layer in np.unique(common // width):
-        free = np.setdiff1d(np.arange(width), common[common // width == layer] % width)
+        free = np.setdiff1d(np.arange(there[layer]), common[common // width == layer] % width)
         chosen = rng.choice(free, min(POOL, len(free)), replace=False)
         drawn += [Neuron(part.sets.site, int(layer), int(index)) for index in chosen]
     return drawn

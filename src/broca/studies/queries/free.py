@@ -105,7 +105,7 @@ def _overlaps(
     part: Part, kind: str, proxy: Mapping[str, Ranking], words: Mapping[str, Ranking]
 ) -> list[dict[str, Any]]:
     """Per query: share of the smaller set that both have, with its own and with other queries."""
-    n_neurons = part.sets.identity.n_layers * part.sets.identity.width(part.sets.site)
+    n_neurons = part.sets.identity.total(part.sets.site)
     usable = [query for query in proxy if len(proxy[query]) and len(words[query])]
     records = []
     for query in usable if len(usable) > 1 else []:

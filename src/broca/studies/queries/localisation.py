@@ -53,19 +53,21 @@ class Grid:
 
     Attributes:
         n_layers: Layers of the model.
-        width: Neurons per layer.
+        width: Neurons of the widest layer.
         n_bins: Bins of the index.
+        widths: Neurons of every layer, () where all are as wide.
     """
 
     n_layers: int
     width: int
     n_bins: int
+    widths: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, part: Part, n_bins: int) -> Grid:
         """The grid of a part's site, at most one bin per neuron."""
-        width = part.sets.identity.width(part.sets.site)
-        return cls(part.sets.identity.n_layers, width, min(n_bins, width))
+        widths = part.sets.identity.layer_widths(part.sets.site)
+        return cls(len(widths), max(widths), min(n_bins, max(widths)), widths)
 
     @property
     def n_cells(self) -> int:
@@ -76,6 +78,10 @@ class Grid:
     def n_top(self) -> int:
         """Cells that 1 % are."""
         return int(np.ceil(SHARE_OF_CELLS * self.n_cells))
+
+    def width_of(self, layer: int) -> int:
+        """Neurons of a layer."""
+        return self.widths[layer] if self.widths else self.width
 
     def cells(self, neurons: np.ndarray) -> np.ndarray:
         """Cell layer · n_bins + bin of flat positions layer · width + index."""
@@ -176,7 +182,7 @@ def scattered_shares(scores: FieldScores, grid: Grid, n: int, seed: int) -> np.n
     drawn = np.empty((n, len(fields)))
     for row in drawn:
         moved = [
-            layer * grid.width + rng.choice(grid.width, count, replace=False)
+            layer * grid.width + rng.choice(grid.width_of(layer), count, replace=False)
             for layer, count in zip(layers, counts, strict=True)
         ]
         cells = grid.cells(np.concatenate(moved))

@@ -40,7 +40,7 @@ class Overlap(ShuffledStudy):
 
     def compare(self, part: Part, scores: FieldScores, config: QueriesConfig) -> Findings:
         """The matrix, against shuffled fields."""
-        n_neurons = part.sets.identity.n_layers * part.sets.identity.width(part.sets.site)
+        n_neurons = part.sets.identity.total(part.sets.site)
         whole, pairs = pair_records(scores, n_neurons, config.n_permutations, config.seed)
         sizes = pooled_counts(scores, scores.codes[None])[0].diagonal()
         shares = [pair["overlap"] for pair in pairs]

@@ -82,7 +82,7 @@ def _site(material: Material, site: str) -> dict[str, Any]:
     identity = material.index.identity
     there = sum(len(neurons.only(site=site)) for neurons in material.sets.values())
     total = sum(len(neurons) for neurons in material.sets.values())
-    of_all = identity.width(site) * identity.n_layers / len(material.index)
+    of_all = identity.total(site) / len(material.index)
     return {
         "site": site,
         "neurons": there,

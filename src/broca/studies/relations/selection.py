@@ -132,7 +132,7 @@ def _lay_out(
 def _leaves_room(neurons: NeuronSet) -> bool:
     """Whether every layer has room for a random set beside this one, and a third to spare."""
     counts = neurons.counts().items()
-    return all(2.5 * n <= neurons.identity.width(site) for (site, _), n in counts)
+    return all(2.5 * n <= neurons.identity.width(site, layer) for (site, layer), n in counts)
 
 
 def _try(
