@@ -14,10 +14,40 @@ LAYER_PATHS = (
     "gpt_neox.layers",
     "model.decoder.layers",
     "model.language_model.layers",
+    "model.text_model.layers",
     "language_model.model.layers",
+    "text_model.layers",
     "transformer.blocks",
     "transformer.layers",
     "backbone.layers",
+)
+
+# Parts of a name that tell layers of something else than the text decoder.
+NO_DECODER = ("vision", "visual", "image", "audio", "encoder", "mtp", "depth_decoder", "tower")
+
+# Model types that read both ways: none of them continues a text.
+ENCODERS = frozenset(
+    {
+        "albert",
+        "bert",
+        "bert-generation",
+        "big_bird",
+        "camembert",
+        "data2vec-text",
+        "electra",
+        "ernie",
+        "megatron-bert",
+        "mobilebert",
+        "mpnet",
+        "rembert",
+        "roberta",
+        "roberta-prelayernorm",
+        "roc_bert",
+        "roformer",
+        "xlm-roberta",
+        "xlm-roberta-xl",
+        "xmod",
+    }
 )
 
 
@@ -27,9 +57,10 @@ class Part:
 
     Attributes:
         path: Dotted path from the decoder block.
-        cut: ``all``; ``half-0``, ``half-1`` (fused gate and up); ``third-0`` to ``third-2``
-            (fused q, k, v side by side); ``heads-0`` to ``heads-2`` (q, k, v interleaved head by
-            head); ``group-0`` to ``group-2`` (q, then fewer key and value heads).
+        cut: ``all``; ``half-0``, ``half-1`` (fused gate and up). Of fused q, k, v: ``group-0`` to
+            ``group-2`` (all of q, then the key heads, then the value heads); ``heads-…`` (head by
+            head); ``shared-…`` (per key head its queries, its key, its value); ``single-…`` (all
+            of q, then one key and one value head); ``fours-…`` (in four blocks).
     """
 
     path: str
@@ -61,21 +92,42 @@ class Layout:
     layers: str | None = None
 
 
-# Fields of a Layout: (down, up, gate), the paths relative to the block.
+# Names inside the module that holds an MLP: (down, up, gate).
 MLP_FORMS: tuple[tuple[str, Part, Part | None], ...] = (
-    ("mlp.down_proj", Part("mlp.up_proj"), Part("mlp.gate_proj")),
-    ("mlp.down_proj", Part("mlp.gate_up_proj", "half-1"), Part("mlp.gate_up_proj", "half-0")),
-    ("feed_forward.down_proj", Part("feed_forward.up_proj"), Part("feed_forward.gate_proj")),
-    ("feed_forward.w2", Part("feed_forward.w3"), Part("feed_forward.w1")),
-    ("mlp.w2", Part("mlp.w3"), Part("mlp.w1")),
-    ("mlp.c_proj", Part("mlp.c_fc_1"), Part("mlp.c_fc_0")),
-    ("mlp.c_proj", Part("mlp.c_fc"), None),
-    ("mlp.dense_4h_to_h", Part("mlp.dense_h_to_4h"), None),
-    ("mlp.fc_out", Part("mlp.fc_in"), None),
-    ("mlp.fc2", Part("mlp.fc1"), None),
-    ("mlp.down_proj", Part("mlp.up_proj"), None),
-    ("ffn.down_proj", Part("ffn.up_proj"), None),
+    ("down_proj", Part("up_proj"), Part("gate_proj")),
+    ("down_proj", Part("gate_up_proj", "half-1"), Part("gate_up_proj", "half-0")),
+    ("output_linear", Part("input_linear", "half-1"), Part("input_linear", "half-0")),
+    ("w2", Part("w3"), Part("w1")),
+    ("c_proj", Part("w1"), Part("w2")),
+    ("c_proj", Part("c_fc_1"), Part("c_fc_0")),
+    ("c_proj", Part("c_fc"), None),
+    ("dense_4h_to_h", Part("dense_h_to_4h"), None),
+    ("fc_out", Part("fc_in"), None),
     ("fc2", Part("fc1"), None),
+    ("w_out", Part("w_in.w_1"), Part("w_in.w_0")),
+    ("wo", Part("wi_1"), Part("wi_0")),
+    ("wo", Part("wi"), None),
+    ("down_proj", Part("up_proj"), None),
+)
+
+# Where such a module is inside a block, in the order of preference; "" is the block itself.
+MLP_PATHS = (
+    "mlp",
+    "feed_forward",
+    "mlp.shared_expert",
+    "mlp.shared_experts",
+    "mlp.shared_mlp",
+    "feed_forward.shared_expert",
+    "feed_forward.shared_experts",
+    "block_sparse_moe.shared_experts",
+    "mixer.shared_experts",
+    "shared_mlp",
+    "shared_experts",
+    "ffn",
+    "mixer",
+    "mlp_block",
+    "ffn.ffn",
+    "",
 )
 
 ATTENTION_PATHS = (
@@ -84,43 +136,48 @@ ATTENTION_PATHS = (
     "attn",
     "attention",
     "self_attention",
+    "mixer",
+    "temporal_block",
+    "ffn.self_attention",
 )
 
-# Projections by name inside the attention module: q, k, v, then the candidates for o.
-ATTENTION_FORMS: tuple[tuple[Part, Part, Part], ...] = (
+# Projections by name inside the attention module: q, k, v. Which of the fused forms holds is told
+# by arithmetic when a model is loaded; where none does, q, k and v are not offered.
+SEPARATE_QKV: tuple[tuple[Part, Part, Part], ...] = (
     (Part("q_proj"), Part("k_proj"), Part("v_proj")),
-    (Part("qkv_proj", "group-0"), Part("qkv_proj", "group-1"), Part("qkv_proj", "group-2")),
-    (Part("c_attn", "third-0"), Part("c_attn", "third-1"), Part("c_attn", "third-2")),
+    (Part("project_q"), Part("project_k"), Part("project_v")),
 )
-# query_key_value is interleaved by head here; Falcon and others store it differently.
-INTERLEAVED_QKV = frozenset({"gpt_neox", "bloom"})
-INTERLEAVED_FORM = (
-    Part("query_key_value", "heads-0"),
-    Part("query_key_value", "heads-1"),
-    Part("query_key_value", "heads-2"),
+FUSED_QKV = ("qkv_proj", "query_key_value", "c_attn", "Wqkv", "att_proj", "qkv")
+# Cuts of a fused projection: q, k, v.
+QKV_CUTS: tuple[tuple[str, str, str], ...] = (
+    ("group-0", "group-1", "group-2"),
+    ("heads-0", "heads-1", "heads-2"),
+    ("shared-0", "shared-1", "shared-2"),
+    ("single-0", "single-1", "single-2"),
+    ("fours-0", "fours-2", "fours-1"),
 )
-ATTENTION_OUTPUTS = ("o_proj", "out_proj", "c_proj", "dense", "wo")
+ATTENTION_OUTPUTS = ("o_proj", "out_proj", "c_proj", "dense", "wo", "project_o")
 
-ACTIVATIONS = (
-    "mlp.act_fn",
-    "mlp.activation_fn",
-    "mlp.act",
-    "mlp.activation",
-    "mlp.gelu_impl",
-    "feed_forward.act_fn",
-    "ffn.act",
-    "activation_fn",
+# Names of the activation inside the module that holds the MLP.
+ACTIVATIONS = ("act_fn", "activation_fn", "act", "activation", "gelu_impl")
+# Entries of the configuration that name it, for blocks that write it inline.
+ACTIVATION_NAMES = (
+    "hidden_act",
+    "hidden_activation",
+    "activation_function",
+    "mlp_hidden_act",
+    "activation",
 )
+# A factor on the gate before its activation, kept by the module that holds the MLP.
+GATE_FACTORS = ("gate_multiplier",)
 
 # Norms that a block applies to the MLP's output before adding it to the residual stream.
 POST_MLP_NORMS = (
     "post_feedforward_layernorm",
     "post_mlp_layernorm",
     "post_ffn_norm",
+    "post_norm2",
 )
 
-# Config entries by which a block multiplies the MLP's output.
-MULTIPLIERS = ("residual_multiplier",)
-
-# Submodules that tell a mixture-of-experts block.
-EXPERT_NAMES = ("experts", "block_sparse_moe", "router")
+# Submodules that tell a mixture of experts.
+EXPERT_NAMES = ("experts", "block_sparse_moe", "moe", "router")

@@ -1,103 +1,142 @@
-"""Find the sites of every decoder block, or refuse: never a silently wrong or missing tensor."""
+"""Find the sites of every decoder block, or refuse: never a silently wrong or missing tensor.
+
+Layers may differ: a block has a dense MLP, experts, both (a shared expert beside them) or neither.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from operator import attrgetter
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+from transformers.activations import ACT2FN
 
 from broca.architectures import (
+    ACTIVATION_NAMES,
     ACTIVATIONS,
-    ATTENTION_FORMS,
     ATTENTION_OUTPUTS,
     ATTENTION_PATHS,
     EXPERT_NAMES,
-    INTERLEAVED_FORM,
-    INTERLEAVED_QKV,
+    FUSED_QKV,
+    GATE_FACTORS,
     LAYER_PATHS,
     MLP_FORMS,
-    MULTIPLIERS,
+    MLP_PATHS,
+    NO_DECODER,
     POST_MLP_NORMS,
+    QKV_CUTS,
+    SEPARATE_QKV,
     Layout,
     Part,
 )
 from broca.errors import ModelError
+from broca.model.experts import ExpertPart, find_experts
+from broca.model.parts import TELL, get, has, in_out, read_part
 
-_TELL = (
-    "Describe the block yourself: LanguageModel(model, tokenizer, layout=broca.Layout("
-    "layers='model.layers', down='mlp.down_proj', up=broca.Part('mlp.up_proj'), ...))."
-)
+Activation = Callable[[Tensor], Tensor]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Block:
     """One decoder block with its sites found.
 
     Attributes:
         module: The block itself.
-        mlp: The module that holds the MLP (the block itself for OPT).
-        down: The down projection: its input is ``hidden``, its output is ``down``.
+        down: The down projection: its input is ``hidden``, its output is ``down``; of a layer with
+            experts that of the shared expert. None where the layer has none.
+        mlp: The module whose output is ``down`` in a layer with experts; None if there is none.
         attention: The attention module, None if it was not recognised.
         parts: Where every other site is.
+        experts: The experts, None in a layer without.
         post_mlp_norm: Norm between the MLP's output and the residual stream, if there is one.
         multiplier: Factor between the MLP's output and the residual stream.
-        activation: Function between the input and the down projection.
+        activations: What may lie between the input and the down projection; the first is what
+            was found to hold when the sites were verified.
         gated: Whether the MLP has a gate.
         head_counts: Attention heads and key-value heads, to cut fused projections.
+        fused: Candidates for fused q, k, v, of which arithmetic chooses.
     """
 
     module: nn.Module
-    mlp: nn.Module
-    down: nn.Module
-    attention: nn.Module | None
-    parts: dict[str, Part]
-    post_mlp_norm: nn.Module | None
-    multiplier: float
-    activation: Callable[[Tensor], Tensor] | None
-    gated: bool
-    head_counts: tuple[int, int]
+    down: nn.Module | None = None
+    mlp: nn.Module | None = None
+    attention: nn.Module | None = None
+    parts: dict[str, Part] = field(default_factory=dict)
+    experts: ExpertPart | None = None
+    post_mlp_norm: nn.Module | None = None
+    multiplier: float = 1.0
+    activations: list[Activation] = field(default_factory=list)
+    gated: bool = False
+    head_counts: tuple[int, int] = (1, 1)
+    fused: list[dict[str, Part]] = field(default_factory=list)
+
+    @property
+    def activation(self) -> Activation | None:
+        """Function between the input and the down projection, None if none was found."""
+        return self.activations[0] if self.activations else None
+
+    @property
+    def has_neurons(self) -> bool:
+        """Whether the layer has an MLP or experts."""
+        return self.down is not None or self.experts is not None
 
     def source(self, site: str) -> nn.Module:
-        """The module at whose output (``hidden``: at whose input) a site is found."""
+        """The module at whose output (``hidden``: at whose input) an ordinary site is found."""
+        if site == "down" and self.experts is not None:
+            assert self.mlp is not None
+            return self.mlp
         if site in ("hidden", "down"):
+            assert self.down is not None
             return self.down
         return get(self.module, self.parts[site].path)
 
+    def widths(self) -> dict[str, tuple[int, int]]:
+        """Neurons per site, told by the shapes of weights: in experts, and ordinary ones."""
+        found: dict[str, tuple[int, int]] = {}
+        in_experts = self.experts.total if self.experts else 0
+        d_ff = in_out(self.down)[0] if self.down is not None else 0
+        if in_experts or d_ff:
+            found["hidden"] = (in_experts, d_ff)
+        for site in ("gate", "up"):
+            routed = in_experts if self.experts and site in self.experts.sites else 0
+            own = d_ff if site in self.parts else 0
+            if routed or own:
+                found[site] = (routed, own)
+        width = self._down_width()
+        if width:
+            found["down"] = (0, width)
+        for site in "qkvo":
+            if site in self.parts:
+                fused = torch.empty(0, in_out(self.source(site))[1], device="meta")
+                width = read_part(fused, self.parts[site].cut, self.head_counts).shape[-1]
+                found[site] = (0, width)
+        return found
 
-def get(module: nn.Module, path: str | None) -> nn.Module:
-    """The submodule at a dotted path (None or "": the module itself)."""
-    return attrgetter(path)(module) if path else module
-
-
-def has(module: nn.Module, path: str) -> bool:
-    """Whether there is something at a dotted path."""
-    try:
-        return get(module, path) is not None
-    except AttributeError:
-        return False
+    def _down_width(self) -> int:
+        if self.experts is not None:
+            return self.experts.d_model if self.mlp is not None else 0
+        return in_out(self.down)[1] if self.down is not None else 0
 
 
 def find_blocks(model: nn.Module, layout: Layout | None = None) -> list[Block]:
     """All decoder blocks of a causal language model, in order.
 
     Raises:
-        ModelError: If the model is a mixture of experts, or if no known structure fits every
-            layer; the error tells what to pass.
+        ModelError: If no known structure fits the layers, or experts are kept in a way that
+            cannot be reached; the error tells what to pass.
     """
     config = text_config(model)
     layers = _find_layers(model, config, layout)
-    for number, layer in enumerate(layers):
-        for name, _ in layer.named_modules():
-            if name.rpartition(".")[2] in EXPERT_NAMES:
-                raise ModelError(
-                    f"{config.model_type} has mixture-of-experts blocks",
-                    f"layer {number}, module {name}",
-                    "broca does not support experts yet; use a dense model.",
-                )
-    return [_find_block(layer, number, config, layout) for number, layer in enumerate(layers)]
+    blocks = [_find_block(layer, number, config, layout) for number, layer in enumerate(layers)]
+    if not any(block.has_neurons for block in blocks):
+        raise ModelError(
+            f"The MLP of {config.model_type} has no known structure",
+            f"layer 0 has {', '.join(name for name, _ in layers[0].named_modules() if name)}",
+            TELL,
+        )
+    return blocks
 
 
 def text_config(model: nn.Module):
@@ -105,126 +144,216 @@ def text_config(model: nn.Module):
     return model.config.get_text_config(decoder=True)  # type: ignore[union-attr]
 
 
-def _find_layers(model: nn.Module, config, layout: Layout | None) -> nn.ModuleList:
+def _find_layers(model: nn.Module, config, layout: Layout | None) -> list[nn.Module]:
     paths = (layout.layers,) if layout and layout.layers else LAYER_PATHS
     expected = getattr(config, "num_hidden_layers", None)
     for path in paths:
         if has(model, path):
             layers = get(model, path)
             if isinstance(layers, nn.ModuleList) and expected in (None, len(layers)):
-                return layers
+                return list(layers)
+    elsewhere = [] if layout and layout.layers else _lists_of_layers(model, expected)
+    if len(elsewhere) == 1:
+        return list(elsewhere[0])
     raise ModelError(
         f"The {expected} decoder blocks of {config.model_type} were not found",
         f"looked at {', '.join(paths)}",
-        _TELL,
+        TELL,
     )
+
+
+def _lists_of_layers(model: nn.Module, expected: int | None) -> list[nn.ModuleList]:
+    """Lists of as many equal modules as the decoder has layers, in no known place."""
+    return [
+        found
+        for name, found in model.named_modules()
+        if isinstance(found, nn.ModuleList)
+        and len(found) == expected
+        and len({type(layer) for layer in found}) == 1
+        and not any(word in name for word in NO_DECODER)
+        and any(find_mlp(layer)[0] for layer in found)
+    ]
 
 
 def _find_block(layer: nn.Module, number: int, config, layout: Layout | None) -> Block:
-    layout = layout or _guess_layout(layer, number, config)
-    wanted = {"gate": layout.gate, "up": layout.up, "q": layout.q, "k": layout.k, "v": layout.v}
-    parts = {site: part for site, part in {**wanted, "o": layout.o}.items() if part is not None}
-    for path in (layout.down, *(part.path for part in parts.values())):
-        if not has(layer, path):
-            raise ModelError(
-                f"Layer {number} of {config.model_type} has no {path}",
-                mend=f"All layers must have the same layout. {_TELL}",
-            )
-    heads = config.num_attention_heads
+    heads = getattr(config, "num_attention_heads", None) or 1
+    kv_heads = getattr(config, "num_key_value_heads", None) or heads
     attention = next((get(layer, path) for path in ATTENTION_PATHS if has(layer, path)), None)
     norm = next((get(layer, path) for path in POST_MLP_NORMS if has(layer, path)), None)
-    multiplier = next((getattr(config, m) for m in MULTIPLIERS if hasattr(config, m)), 1.0)
-    return Block(
+    block = Block(
         module=layer,
-        mlp=get(layer, layout.down.rpartition(".")[0]),
-        down=get(layer, layout.down),
         attention=attention,
-        parts=parts,
-        post_mlp_norm=norm,
-        multiplier=float(multiplier),
-        activation=get(layer, layout.activation) if layout.activation else None,
-        gated=layout.gate is not None,
-        head_counts=(heads, getattr(config, "num_key_value_heads", None) or heads),
+        post_mlp_norm=norm if isinstance(norm, nn.Module) else None,
+        head_counts=(heads, kv_heads),
     )
+    if layout is not None:
+        return _described(block, layout, number, config)
+    where, experts = find_experts(layer, number, config)
+    block.experts = experts
+    path, form = find_mlp(layer)
+    _refuse_hidden_experts(layer, number, config, where)
+    if experts is not None:
+        block.mlp = _container(layer, where, path if form else None)
+    if form is not None:
+        down, up, gate = form
+        block.down = get(layer, _under(path, down))
+        block.parts["up"] = replace(up, path=_under(path, up.path))
+        if gate is not None:
+            block.parts["gate"] = replace(gate, path=_under(path, gate.path))
+        block.gated = gate is not None
+        block.activations = _activations(get(layer, path), config)
+    _find_attention(block)
+    return block
 
 
-def _guess_layout(layer: nn.Module, number: int, config) -> Layout:
-    for down, up, gate in MLP_FORMS:
-        if all(has(layer, p) for p in (down, up.path, *([gate.path] if gate else []))):
-            break
-    else:
-        raise ModelError(
-            f"The MLP of {config.model_type} has no known structure",
-            f"layer {number} has {', '.join(name for name, _ in layer.named_modules() if name)}",
-            _TELL,
-        )
-    activation = next((path for path in ACTIVATIONS if has(layer, path)), None)
-    mlp = Layout(down=down, up=up, gate=gate, activation=activation)
-    return replace(mlp, **_guess_attention(layer, config))
+def _under(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
 
 
-def _guess_attention(layer: nn.Module, config) -> dict[str, Part]:
-    """The attention sites, none of them where the projections cannot be told apart."""
-    forms = list(ATTENTION_FORMS)
-    if config.model_type in INTERLEAVED_QKV:
-        forms.append(INTERLEAVED_FORM)
-    for path in ATTENTION_PATHS:
-        if not has(layer, path):
+def find_mlp(layer: nn.Module) -> tuple[str, tuple[str, Part, Part | None] | None]:
+    """Where a block's dense MLP (or shared expert) is, and in which form; (…, None) for none."""
+    for path in MLP_PATHS:
+        if path and not has(layer, path):
             continue
-        attention = get(layer, path)
-        for form in forms:
-            if all(has(attention, part.path) for part in form):
-                out = next((name for name in ATTENTION_OUTPUTS if has(attention, name)), None)
-                found = dict(zip("qkv", form, strict=True))
-                if out:
-                    found["o"] = Part(out)
-                return {s: replace(p, path=f"{path}.{p.path}") for s, p in found.items()}
-    return {}
+        holder = get(layer, path)
+        for form in MLP_FORMS:
+            names = [form[0], form[1].path, *([form[2].path] if form[2] else [])]
+            if all(_is_projection(holder, name) for name in names):
+                return path, form
+    return "", None
 
 
-# ---- parts of fused tensors
+def _is_projection(holder: nn.Module, name: str) -> bool:
+    return has(holder, name) and hasattr(get(holder, name), "weight")
 
 
-def read_part(tensor: Tensor, cut: str, head_counts: tuple[int, int]) -> Tensor:
-    """The part of a projection's output [..., width] that a site is."""
-    kind, _, number = cut.partition("-")
-    if kind == "all":
-        return tensor
-    which = int(number)
-    width = tensor.shape[-1]
-    if kind in ("half", "third"):
-        size = width // (2 if kind == "half" else 3)
-        return tensor[..., which * size : (which + 1) * size]
+def _refuse_hidden_experts(layer: nn.Module, number: int, config, known: str | None) -> None:
+    """Experts that cannot be reached would be neurons silently left out."""
+    for name, module in layer.named_modules():
+        inside = known is not None and (name + ".").startswith(known + ".")
+        if inside or name.rpartition(".")[2] not in EXPERT_NAMES or not _holds_weights(module):
+            continue
+        if known is not None and (known + ".").startswith(name + "."):
+            continue  # the container of the experts that were found
+        if name.rpartition(".")[2] == "router" and known is not None:
+            continue
+        raise ModelError(
+            f"{config.model_type} keeps its experts in a way that broca does not reach",
+            f"layer {number}, module {name} ({type(module).__name__})",
+            "broca reaches experts through transformers' experts interface "
+            "(config._experts_implementation).",
+        )
+
+
+def _holds_weights(module: nn.Module) -> bool:
+    return any(parameter.dim() > 1 for parameter in module.parameters())
+
+
+def _container(layer: nn.Module, experts: str | None, shared: str | None) -> nn.Module | None:
+    """The module whose output is that of the experts and of the shared one together."""
+    parent = (experts or "").rpartition(".")[0]
+    if not parent or (shared is not None and not shared.startswith(parent)):
+        return None
+    return get(layer, parent)
+
+
+def _described(block: Block, layout: Layout, number: int, config) -> Block:
+    """The block as a user's layout describes it."""
+    wanted = {site: getattr(layout, site) for site in ("gate", "up", "q", "k", "v", "o")}
+    block.parts = {site: part for site, part in wanted.items() if part is not None}
+    for path in (layout.down, *(part.path for part in block.parts.values())):
+        if not has(block.module, path):
+            raise ModelError(
+                f"Layer {number} of {config.model_type} has no {path}",
+                mend=f"All layers must have the same layout. {TELL}",
+            )
+    block.down = get(block.module, layout.down)
+    block.gated = layout.gate is not None
+    if layout.activation:
+        block.activations = [get(block.module, layout.activation)]
+    else:
+        holder = get(block.module, layout.down.rpartition(".")[0])
+        block.activations = _activations(holder, config)
+    return block
+
+
+def _activations(holder: nn.Module, config) -> list[Activation]:
+    """The activation the MLP keeps, or candidates where it is written inline, by arithmetic."""
+    own = [getattr(holder, name) for name in ACTIVATIONS if callable(getattr(holder, name, None))]
+    named = [getattr(config, name, None) for name in ACTIVATION_NAMES]
+    kept = [ACT2FN[name] for name in named if isinstance(name, str) and name in ACT2FN]
+    found = [*own, *kept, *(ACT2FN[name] for name in ("silu", "gelu", "gelu_pytorch_tanh", "relu"))]
+    factor = next((getattr(holder, name) for name in GATE_FACTORS if hasattr(holder, name)), 1.0)
+    if factor == 1.0:
+        return found
+    return [partial(_scaled, function, float(factor)) for function in found]
+
+
+def _scaled(function: Activation, factor: float, tensor: Tensor) -> Tensor:
+    return function(tensor * factor)
+
+
+# ---- attention
+
+
+def _find_attention(block: Block) -> None:
+    """q, k, v and o, where there are such projections; fused ones as candidates."""
+    for path in ATTENTION_PATHS:
+        if not has(block.module, path):
+            continue
+        attention = get(block.module, path)
+        out = next((n for n in ATTENTION_OUTPUTS if _is_projection(attention, n)), None)
+        candidates = _qkv_candidates(attention, path, block.head_counts)
+        if not candidates:
+            continue
+        if out is not None:
+            block.parts["o"] = Part(f"{path}.{out}")
+        block.attention = attention
+        block.fused = candidates
+        return
+
+
+def _qkv_candidates(
+    attention: nn.Module, path: str, head_counts: tuple[int, int]
+) -> list[dict[str, Part]]:
+    for form in SEPARATE_QKV:
+        if all(_is_projection(attention, part.path) for part in form):
+            named = zip("qkv", form, strict=True)
+            return [{site: replace(part, path=f"{path}.{part.path}") for site, part in named}]
+    for name in FUSED_QKV:
+        if _is_projection(attention, name):
+            width = in_out(get(attention, name))[1]
+            return [
+                {s: Part(f"{path}.{name}", cut) for s, cut in zip("qkv", cuts, strict=True)}
+                for cuts in QKV_CUTS
+                if _divides(width, cuts[0], head_counts)
+            ]
+    return []
+
+
+def _divides(width: int, cut: str, head_counts: tuple[int, int]) -> bool:
     heads, kv_heads = head_counts
-    if kind == "heads":
-        return tensor.unflatten(-1, (heads, 3, -1))[..., which, :].flatten(-2)
-    sizes = [heads, kv_heads, kv_heads]
-    unit = width // sum(sizes)
-    start = sum(sizes[:which]) * unit
-    return tensor[..., start : start + sizes[which] * unit]
-
-
-def write_part(tensor: Tensor, cut: str, head_counts: tuple[int, int], part: Tensor) -> Tensor:
-    """A copy of a projection's output with one site replaced."""
-    kind, _, number = cut.partition("-")
-    if kind == "all":
-        return part
-    whole = tensor.clone()
-    if kind == "heads":
-        view = whole.unflatten(-1, (head_counts[0], 3, -1))
-        view[..., int(number), :] = part.unflatten(-1, (head_counts[0], -1))
-        return view.flatten(-3)
-    read_part(whole, cut, head_counts)[...] = part
-    return whole
+    units = {
+        "group": heads + 2 * kv_heads,
+        "heads": 3 * heads,
+        "shared": heads + 2 * kv_heads,
+        "single": heads + 2,
+        "fours": 12,
+    }
+    kind = cut.partition("-")[0]
+    return width % units[kind] == 0 and heads % kv_heads == 0
 
 
 def value_weight(block: Block) -> Tensor:
-    """The down projection as [d_model, d_ff]: column i is the value vector of hidden neuron i.
+    """An ordinary down projection as [d_model, d_ff]: column i is hidden neuron i's value vector.
 
     Raises:
-        ModelError: If the weight is quantised and cannot be read as numbers.
+        ModelError: If the weight is quantised and cannot be read as numbers, or the layer has
+            no MLP.
     """
-    weight = block.down.weight
+    if block.down is None:
+        raise ModelError("The layer has no MLP of its own, so it has no value vectors")
+    weight = getattr(block.down, "weight", None)
     if not isinstance(weight, Tensor) or not weight.is_floating_point():
         raise ModelError(
             "The down projection is quantised; its value vectors cannot be read",
@@ -234,22 +363,13 @@ def value_weight(block: Block) -> Tensor:
     return weight.T if type(block.down).__name__ == "Conv1D" else weight
 
 
-def widths_of(block: Block) -> dict[str, int]:
-    """Neurons per site of one block, told by the shapes of its weights."""
-    d_model, d_ff = _in_out(block.down)[::-1]
-    found = {"gate": d_ff, "up": d_ff, "hidden": d_ff, "down": d_model}
-    if not block.gated:
-        del found["gate"]
-    for site in "qkvo":
-        if site in block.parts:
-            fused = torch.empty(0, _in_out(block.source(site))[1], device="meta")
-            found[site] = read_part(fused, block.parts[site].cut, block.head_counts).shape[-1]
-    return found
+def value_column(block: Block, index: int) -> Tensor:
+    """The value vector of one hidden neuron, [d_model]: a view of the weights, experts included.
 
-
-def _in_out(module: nn.Module) -> tuple[int, int]:
-    if type(module).__name__ == "Conv1D":
-        return module.nx, module.nf  # type: ignore[return-value]
-    if hasattr(module, "in_features"):
-        return module.in_features, module.out_features  # type: ignore[return-value]
-    raise ModelError(f"{type(module).__name__} is no projection that broca knows", mend=_TELL)
+    Raises:
+        ModelError: If the weights are quantised.
+    """
+    in_experts = block.experts.total if block.experts else 0
+    if block.experts is not None and index < in_experts:
+        return block.experts.value_column(index)
+    return value_weight(block)[:, index - in_experts]

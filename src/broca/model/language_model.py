@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,26 +17,19 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from broca.architectures import Layout
+from broca.architectures import ENCODERS, Layout
 from broca.errors import ModelError, NeuronError, PromptError
-from broca.model.blocks import (
-    Block,
-    find_blocks,
-    read_part,
-    text_config,
-    value_weight,
-    widths_of,
-    write_part,
-)
+from broca.model.blocks import Block, find_blocks, text_config, value_column, value_weight
 from broca.model.chat import chat_text
 from broca.model.embedded import has_embedded_vocabulary
 from broca.model.finite import require_finite
 from broca.model.loading import check_finite, fingerprint, load_module
 from broca.model.resume import KeysValues, Pass, inputs_kept, passed_over
 from broca.model.special_tokens import SpecialTokens, find_special_tokens
-from broca.neurons import SITES, ModelIdentity
-
-Touch = Callable[[Tensor], Tensor | None]
+from broca.model.touching import Touch, touched, watched
+from broca.model.wrappers import unwrapped
+from broca.neurons import SITES, Experts, ModelIdentity
+from broca.neurons.identity import Widths, one_if_equal
 
 
 @dataclass(frozen=True)
@@ -68,8 +62,8 @@ class LanguageModel:
         notes: What loading did to the weights, a sentence each.
 
     Raises:
-        ModelError: If weights are not finite, or the blocks are not recognised, are mixtures of
-            experts, or do not compute what their structure says.
+        ModelError: If weights are not finite, the blocks are not recognised, do not compute what their structure says, or
+            a change at a site is not what moves the logits; if the model is not causal.
     """
 
     def __init__(
@@ -81,21 +75,25 @@ class LanguageModel:
         revision: str | None = None,
         layout: Layout | None = None,
     ) -> None:
-        self.module = module.eval()
+        module = unwrapped(module)
+        self.module: Any = module.eval()
         self.tokenizer = tokenizer
         self.revision = revision
         self.notes: tuple[str, ...] = ()
         self.config = text_config(module)
+        refuse_encoders(self.config)
         self.name = name or getattr(self.config, "name_or_path", "") or self.config.model_type
         for parameter in module.parameters():
             parameter.requires_grad_(False)
         check_finite(module, self.name)
         self.blocks = find_blocks(module, layout)
         self.layers: list[nn.Module] = [block.module for block in self.blocks]
-        self._rows = 1
-        from broca.model.check import verify_sites
+        self.rows = 1  # prompts in the pass that runs now
+        self.mlp_error = 0.0
+        self._accepted = _accepted(type(self.module))
+        from broca.model.verify import verify_model
 
-        verify_sites(self)
+        verify_model(self)
 
     @classmethod
     def from_pretrained(
@@ -146,18 +144,18 @@ class LanguageModel:
 
     # ---- what the model is
 
-    @cached_property
-    def widths(self) -> dict[str, int]:
-        """Neurons per layer for every site the model has, in the order of SITES."""
-        found = widths_of(self.blocks[0])
-        for number, block in enumerate(self.blocks):
-            if widths_of(block) != found:
-                raise ModelError(
-                    f"Layer {number} has other widths than layer 0",
-                    self.name,
-                    "broca needs layers of equal width.",
-                )
-        return {site: found[site] for site in SITES if site in found}
+    @property
+    def widths(self) -> dict[str, Widths]:
+        """Neurons per layer for every site the model has, in the order of SITES.
+
+        One number where all layers are alike, else one per layer.
+        """
+        per_layer = [block.widths() for block in self.blocks]
+        found = {
+            site: one_if_equal(sum(layer.get(site, (0, 0))) for layer in per_layer)
+            for site in SITES
+        }
+        return {site: widths for site, widths in found.items() if widths}
 
     @cached_property
     def is_embedded(self) -> bool:
@@ -177,7 +175,22 @@ class LanguageModel:
     @cached_property
     def identity(self) -> ModelIdentity:
         """Name, weights fingerprint and shape."""
-        return ModelIdentity(self.name, fingerprint(self.module), self.n_layers, self.widths)
+        parts = [block.experts for block in self.blocks]
+        experts = tuple(Experts(p.number, p.width) if p else Experts(0, 0) for p in parts)
+        return ModelIdentity(
+            self.name,
+            fingerprint(self.module),
+            self.n_layers,
+            self.widths,
+            experts if any(parts) else (),
+        )
+
+    @cached_property
+    def drive(self):
+        """How the model may be driven, measured: see :class:`broca.model.drive.Drive`."""
+        from broca.model.drive import measure_drive
+
+        return measure_drive(self)
 
     @property
     def device(self) -> torch.device:
@@ -199,8 +212,15 @@ class LanguageModel:
         return self.blocks[layer]
 
     def value_weight(self, layer: int) -> Tensor:
-        """Value vectors of a layer's hidden neurons, [d_model, d_ff]: column i is neuron i's."""
+        """Value vectors of a layer's ordinary neurons, [d_model, d_ff]: column i is neuron i's.
+
+        In a layer with experts these are the shared expert's, which come behind the others.
+        """
         return value_weight(self.blocks[layer])
+
+    def value_column(self, layer: int, index: int) -> Tensor:
+        """The value vector of one hidden neuron, [d_model]: a view of the weights."""
+        return value_column(self.blocks[layer], index)
 
     def __repr__(self) -> str:
         return f"<LanguageModel {self.name}: {self.n_layers} layers, {self.widths}>"
@@ -288,6 +308,21 @@ class LanguageModel:
         positions = (mask.cumsum(1) - 1).clamp(min=0)
         return TokenBatch(ids.to(self.device), mask.to(self.device), positions.to(self.device))
 
+    def batches(self, lengths: Sequence[int], size: int) -> list[list[int]]:
+        """Rows in batches of at most ``size``, shortest first.
+
+        Batches hold one length each where padding does not hold (:attr:`drive`).
+        """
+        order = sorted(range(len(lengths)), key=lambda row: (lengths[row], row))
+        mixed = len(set(lengths)) == 1 or self.drive.pads
+        found: list[list[int]] = []
+        for row in order:
+            full = not found or len(found[-1]) == size
+            if full or not (mixed or lengths[found[-1][0]] == lengths[row]):
+                found.append([])
+            found[-1].append(row)
+        return found
+
     # ---- primitive 1: touch a site
 
     @contextmanager
@@ -295,46 +330,28 @@ class LanguageModel:
         """Call a function on the tensor at a site in every forward pass of the block.
 
         The function gets [prompt, token, neuron] and returns a tensor of that shape to put in
-        its place, or None to leave it. The hook is removed whatever happens.
+        its place, or None to leave it. The hook is removed whatever happens. In a layer with
+        experts, neurons of experts that a token is not routed to are 0 and stay so; where there
+        is a shared expert too, the function is called for the experts and for it, the other's
+        neurons being 0. To read alone, use :meth:`watch`.
 
         Raises:
             NeuronError: If the model has no such site or layer.
         """
         self.identity_check(site, layer)
-        block = self.blocks[layer]
-        cut = "all" if site in ("hidden", "down") else block.parts[site].cut
-
-        def apply(tensor: Tensor) -> Tensor | None:
-            flat = tensor.dim() == 2
-            whole = tensor.unflatten(0, (self._rows, -1)) if flat else tensor
-            new = function(read_part(whole, cut, block.head_counts))
-            if new is None:
-                return None
-            new = write_part(whole, cut, block.head_counts, new)
-            return new.flatten(0, 1) if flat else new
-
-        def before(module: nn.Module, args: tuple) -> tuple | None:
-            new = apply(args[0])
-            return None if new is None else (new, *args[1:])
-
-        def after(module: nn.Module, args: tuple, output: Tensor) -> Tensor | None:
-            return apply(output)
-
-        def count_rows(module: nn.Module, args: tuple, kwargs: dict) -> None:
-            self._rows = len(args[0] if args else kwargs["hidden_states"])
-
-        source = block.source(site)
-        handles = [
-            block.module.register_forward_pre_hook(count_rows, with_kwargs=True),
-            source.register_forward_pre_hook(before)
-            if site == "hidden"
-            else source.register_forward_hook(after),
-        ]
-        try:
+        with touched(self, site, layer, function):
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
+
+    @contextmanager
+    def watch(self, site: str, layer: int, function: Callable[[Tensor], None]) -> Iterator[None]:
+        """Call a function with all values at a site, [prompt, token, neuron], once per pass.
+
+        Raises:
+            NeuronError: If the model has no such site or layer.
+        """
+        self.identity_check(site, layer)
+        with watched(self, site, layer, function):
+            yield
 
     def identity_check(self, site: str, layer: int) -> None:
         """Refuse a site or layer that the model does not have.
@@ -351,6 +368,8 @@ class LanguageModel:
                 f"{self.name} has no layer {layer}",
                 mend=f"Layers go from 0 to {self.n_layers - 1}.",
             )
+        if site not in self.blocks[layer].widths():
+            raise NeuronError(f"Layer {layer} of {self.name} has no site {site!r}")
 
     # ---- primitive 2: run layers on rows
 
@@ -394,7 +413,7 @@ class LanguageModel:
         if past_mask is not None:
             mask = torch.cat([past_mask, mask], dim=1)
         with passed_over(self.layers, start, rows), inputs_kept(self.layers, keep_inputs) as kept:
-            output = self.module(
+            logits = self.forward(
                 input_ids=batch.ids,
                 attention_mask=mask,
                 position_ids=batch.position_ids,
@@ -402,9 +421,19 @@ class LanguageModel:
                 use_cache=cache is not None,
                 logits_to_keep=logits_to_keep,
             )
-        logits = output.logits.float()
         require_finite(self, logits, mask=batch.attention_mask[:, -logits.shape[1] :])
         return Pass(logits, kept, _keys_values(cache, self.n_layers))
+
+    def forward(self, *, logits_to_keep: int, **inputs: Any) -> Tensor:
+        """Logits of the last tokens (0: of all), float32, of a pass of the module itself.
+
+        Arguments that the family's forward does not take are left out; logits that it gives for
+        more tokens than asked for are dropped.
+        """
+        inputs["logits_to_keep"] = logits_to_keep
+        if self._accepted is not None:
+            inputs = {name: value for name, value in inputs.items() if name in self._accepted}
+        return self.module(**inputs).logits[:, -logits_to_keep:].float()
 
     def logits(self, batch: TokenBatch, logits_to_keep: int = 1) -> Tensor:
         """Logits of the last tokens, float32 [prompt, kept, vocab]."""
@@ -412,7 +441,13 @@ class LanguageModel:
 
     def probabilities(self, texts: Sequence[str]) -> Tensor:
         """Probability of every next token, float32 [prompt, vocab]."""
-        return self.logits(self.pad(self.encode(texts)))[:, -1].softmax(-1)
+        tokens = self.encode(texts)
+        found: list[Tensor | None] = [None] * len(tokens)
+        for rows in self.batches([len(ids) for ids in tokens], len(tokens)):
+            logits = self.logits(self.pad([tokens[row] for row in rows]))[:, -1].softmax(-1)
+            for row, probabilities in zip(rows, logits, strict=True):
+                found[row] = probabilities
+        return torch.stack([one for one in found if one is not None])
 
     def answer(self, text: str, n_tokens: int = 2) -> str:
         """The greedy continuation of a text, by whatever interventions are active."""
@@ -426,6 +461,28 @@ class LanguageModel:
         from broca.model.check import check_model
 
         return check_model(self)
+
+
+def refuse_encoders(config: Any) -> None:
+    """Refuse a model type that reads both ways.
+
+    Raises:
+        ModelError: Naming it.
+    """
+    if config.model_type in ENCODERS and not getattr(config, "is_decoder", False):
+        raise ModelError(
+            f"{config.model_type} is an encoder: it reads a text in both directions and does not "
+            "continue it",
+            mend="Use a decoder (a causal language model).",
+        )
+
+
+def _accepted(kind: type[nn.Module]) -> frozenset[str] | None:
+    """Arguments that a family's forward takes; None if it takes any."""
+    parameters = inspect.signature(kind.forward).parameters
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+        return None
+    return frozenset(parameters)
 
 
 def _keys_values(cache: Any, n_layers: int) -> KeysValues:

@@ -44,11 +44,11 @@ def passed_over(layers: Sequence[nn.Module], start: int, rows: Tensor | None) ->
 @contextmanager
 def _forward_replaced(layer: nn.Module, rows: Tensor | None) -> Iterator[None]:
     own = layer.__dict__.get("forward")
-    as_tuple = getattr(layer, "_broca_returns_tuple", False)
+    returns = getattr(layer, "_broca_returns", Tensor)
 
     def forward(hidden_states: Tensor | None = None, *args, **kwargs):
         out = hidden_states if rows is None else rows
-        return (out, None) if as_tuple else out
+        return returns([out, None]) if returns in (tuple, list) else out
 
     layer.forward = forward  # type: ignore[method-assign]
     try:

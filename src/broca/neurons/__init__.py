@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from broca.neurons.digest import digest_of
 from broca.neurons.draw import uniform_random
-from broca.neurons.identity import ModelIdentity
+from broca.neurons.identity import Experts, ModelIdentity
 from broca.neurons.index import NeuronIndex
 from broca.neurons.neuron_set import NeuronSet, Overlap, WeightsDifferWarning
 from broca.neurons.set_file import FORMAT_VERSION
@@ -17,6 +17,7 @@ from broca.neurons.sites import SITES, Neuron, check_site, ordered_sites
 __all__ = [
     "FORMAT_VERSION",
     "SITES",
+    "Experts",
     "ModelIdentity",
     "Neuron",
     "NeuronIndex",

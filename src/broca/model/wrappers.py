@@ -1,0 +1,45 @@
+"""What is put around a model: reached through, or refused because hooks would not be seen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from broca.errors import ModelError
+
+# Attribute of a wrapper under which the original module is, by the wrapper's class.
+_WRAPPERS = {
+    "OptimizedModule": "_orig_mod",
+    "DataParallel": "module",
+    "DistributedDataParallel": "module",
+    "FullyShardedDataParallel": "_fsdp_wrapped_module",
+}
+_SHARDED = ("FSDPModule", "FullyShardedDataParallel")
+_EXPORTED = ("ScriptModule", "RecursiveScriptModule", "GraphModule", "ExportedProgram")
+
+
+def unwrapped(module: Any) -> nn.Module:
+    """The original module of a compiled or data-parallel one, which stays as it is.
+
+    Raises:
+        ModelError: If it is exported or sharded, or parts of it are compiled: functions set on
+            sites would not be called there.
+    """
+    while type(module).__name__ in _WRAPPERS and type(module).__name__ not in _SHARDED:
+        module = getattr(module, _WRAPPERS[type(module).__name__])
+    if not isinstance(module, nn.Module):
+        raise ModelError(f"{type(module).__name__} is no module of torch", mend=_ORIGINAL)
+    for name, part in module.named_modules():
+        kinds = {kind.__name__ for kind in type(part).__mro__}
+        where = name or type(part).__name__
+        if kinds & set(_SHARDED):
+            raise ModelError("A sharded model keeps its weights elsewhere", where, _ORIGINAL)
+        if kinds & set(_EXPORTED):
+            raise ModelError("An exported model runs no hooks", where, _ORIGINAL)
+        if "OptimizedModule" in kinds or getattr(part, "_compiled_call_impl", None) is not None:
+            raise ModelError("A part of the model is compiled and runs no hooks", where, _ORIGINAL)
+    return module
+
+
+_ORIGINAL = "Pass the model as transformers loaded it, before torch.compile, FSDP or export."
