@@ -149,23 +149,6 @@ def test_keys_and_values_carry_a_next_token(model):
     assert done.keys_values[0][0].shape[2] == len(IDS) - 1  # never changed in place
 
 
-def test_mixture_of_experts_is_refused_by_name():
-    import transformers
-
-    config = transformers.MixtralConfig(
-        vocab_size=64,
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        num_local_experts=2,
-    )
-    module = transformers.MixtralForCausalLM(config)
-    with pytest.raises(ModelError, match="mixtral has mixture-of-experts"):
-        LanguageModel(module, tiny_tokenizer())
-
-
 def test_a_layout_that_does_not_fit_is_refused():
     module = tiny_module("llama")
     swapped = Layout(

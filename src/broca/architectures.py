@@ -171,13 +171,5 @@ ACTIVATION_NAMES = (
 # A factor on the gate before its activation, kept by the module that holds the MLP.
 GATE_FACTORS = ("gate_multiplier",)
 
-# Norms that a block applies to the MLP's output before adding it to the residual stream.
-POST_MLP_NORMS = (
-    "post_feedforward_layernorm",
-    "post_mlp_layernorm",
-    "post_ffn_norm",
-    "post_norm2",
-)
-
 # Submodules that tell a mixture of experts.
 EXPERT_NAMES = ("experts", "block_sparse_moe", "moe", "router")

@@ -131,9 +131,10 @@ def _jobs(
     jobs, owners, n_rows = [], [], 0
     for owner in order:
         longer = bool(owners) and lengths[owner] > lengths[owners[-1]]
+        apart = longer and not model.drive.pads
         # Rows of one length need no padding mask, but tiny batches cost more than padding does.
         if n_rows and (
-            n_rows + len(answers[owner]) > batch_size or longer * 4 * n_rows > batch_size
+            n_rows + len(answers[owner]) > batch_size or longer * 4 * n_rows > batch_size or apart
         ):
             jobs.append(_job(model, targets, answers, owners))
             owners, n_rows = [], 0
@@ -190,11 +191,16 @@ def _ask(
     conditions: Mapping[str, Intervention | None],
 ) -> Iterator[tuple[str, _Answer]]:
     starts = {name: first_layer([change]) for name, change in conditions.items()}
+    if not model.drive.resumes:
+        starts = {name: start if start is None else 0 for name, start in starts.items()}
     shared = sorted({start for start in starts.values() if start})
     clean = None
     if shared or None in starts.values():
         clean = model.run(
-            job.batch, keep_inputs=shared, use_cache=True, logits_to_keep=job.extra + 1
+            job.batch,
+            keep_inputs=shared,
+            use_cache=model.drive.caches,
+            logits_to_keep=job.extra + 1,
         )
     for name, change in conditions.items():
         start = starts[name]
@@ -205,7 +211,11 @@ def _ask(
         rows = clean.inputs[start] if start and clean else None
         with _active(model, change, after_prompt=job.extra):
             edited = model.run(
-                job.batch, start=start, rows=rows, use_cache=True, logits_to_keep=job.extra + 1
+                job.batch,
+                start=start,
+                rows=rows,
+                use_cache=model.drive.caches,
+                logits_to_keep=job.extra + 1,
             )
         below = clean.keys_values[:start] if clean else []
         keys_values = [*below, *edited.keys_values[start:]]
@@ -288,17 +298,35 @@ def _go_on(
         ids = torch.tensor(new, device=mask.device)
         steps = torch.arange(1, ids.shape[1] + 1, device=mask.device)
         batch = TokenBatch(ids, torch.ones_like(ids), position + steps)
-        with _active(model, change, prompt_active=False):
-            step = model.run(batch, past=past, past_mask=mask)
+        if model.drive.caches:
+            with _active(model, change, prompt_active=False):
+                step = model.run(batch, past=past, past_mask=mask)
+        else:
+            step = _whole_prompts(model, job, rows, [said[owner] for owner in owners], change)
         for owner, token in zip(owners, step.logits[:, -1].argmax(-1).tolist(), strict=True):
             said[owner].append(token)
         open_rows = [row for row, o in enumerate(owners) if _is_open(model, targets[o], said[o])]
         owners = [owners[row] for row in open_rows]
         kept = torch.tensor(open_rows, dtype=torch.long, device=mask.device)
+        rows = rows[kept]
         mask = torch.cat([mask, batch.attention_mask], 1)[kept]
         position = batch.position_ids[kept, -1:]
         past = crop(step.keys_values, kept, mask.shape[1])
         new = [said[owner][-1:] for owner in owners]
+
+
+def _whole_prompts(
+    model: LanguageModel,
+    job: _Job,
+    rows: Tensor,
+    said: Sequence[Sequence[int]],
+    change: Intervention | None,
+) -> Pass:
+    """Prompts and what was said, all again: where keys and values carry no next token."""
+    prompts = TokenBatch(*(t[rows, : job.width] for t in vars(job.batch).values()))
+    batch = _append(prompts, torch.tensor(said, device=prompts.ids.device))
+    with _active(model, change, after_prompt=len(said[0])):
+        return model.run(batch)
 
 
 def _score(logits: Tensor, job: _Job) -> tuple[list[float], list[int]]:

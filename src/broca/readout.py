@@ -221,8 +221,8 @@ def read_values(
     found = unembedding or find_unembedding(model)
     readouts = []
     for neuron in neurons:
-        block, weight = model.block(neuron.layer), model.value_weight(neuron.layer)
-        vector = weight[:, neuron.index]
+        block = model.block(neuron.layer)
+        vector = model.value_column(neuron.layer, neuron.index)
         rows = torch.stack([vector, torch.zeros_like(vector)])
         if block.post_mlp_norm is not None:
             rows = block.post_mlp_norm(rows)
@@ -234,7 +234,7 @@ def read_values(
             tuple(TokenScore(token_text(model, i), i, float(scores[i])) for i in end)
             for end in ends
         )
-        mean = float(weight.float().norm(dim=0).mean())
+        mean = float(model.value_norms(neuron.layer).mean())
         length = float(vector.float().norm()) / max(mean, 1e-12)
         readouts.append(Readout(neuron, top, bottom, length))
     return readouts
@@ -296,8 +296,7 @@ def find_firings(
     """
     check_neuron(model, neuron)
     tokens = model.encode([prompt.text for prompt in prompts])
-    order = sorted(range(len(prompts)), key=lambda i: len(tokens[i]))
-    batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    batches = model.batches([len(ids) for ids in tokens], batch_size)
     firings = []
     for rows in track(batches, f"Looking where {neuron} fires"):
         kept: list[Tensor] = []
@@ -305,7 +304,7 @@ def find_firings(
         def keep(tensor: Tensor, kept: list[Tensor] = kept) -> None:
             kept[:] = [tensor[..., neuron.index].float().cpu()]
 
-        with model.touch(neuron.site, neuron.layer, keep):
+        with model.watch(neuron.site, neuron.layer, keep):
             model.logits(model.pad([tokens[i] for i in rows]))
         for row, i in enumerate(rows):
             values = kept[0][row, -len(tokens[i]) :]

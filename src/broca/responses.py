@@ -111,8 +111,7 @@ def record_responses(
         return Responses(index, ids, pooling, key, place)
     blocks = _allocate(index, len(prompts), place)
     tokens = model.encode([prompt.text for prompt in prompts])
-    order = np.argsort([len(t) for t in tokens], kind="stable")
-    batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    batches = [np.array(b) for b in model.batches([len(t) for t in tokens], batch_size)]
     for rows in track(batches, "Recording responses"):
         batch = model.pad([tokens[row] for row in rows])
         weights = _weights(model, [prompts[row] for row in rows], batch, pooling)
@@ -168,7 +167,7 @@ def _record(
                 pooled = torch.einsum("pt,ptn->pn", weights.to(tensor.device), tensor.float())
                 block[rows] = require_finite(model, pooled, "responses").cpu().numpy()
 
-            stack.enter_context(model.touch(site, layer, keep))
+            stack.enter_context(model.watch(site, layer, keep))
         model.logits(batch)
 
 

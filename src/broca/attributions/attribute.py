@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import torch
 
 from broca.attributions.attribution import Attribution, Attributions, join_answer
-from broca.attributions.branching import Branches, Path
+from broca.attributions.branching import ROUTINGS, Branches, Path
 from broca.attributions.forms import choose_form
 from broca.attributions.integrate import Plan, integrate
 from broca.attributions.memory import RowBudget, default_rows
@@ -71,6 +71,7 @@ def attribute_neurons(
     n_steps: int | None = None,
     method: str = "auto",
     path: str = "frozen-norm",
+    routing: str = "frozen",
     form: str = "auto",
     internal_batch_size: int | None = None,
     return_convergence_delta: bool = False,
@@ -89,6 +90,8 @@ def attribute_neurons(
         method: ``auto``, ``riemann-right``, ``riemann-linspace``, ``midpoint`` or
             ``gauss-legendre``, see :mod:`broca.attributions.rules`.
         path: ``frozen-norm`` or ``raw``, see :mod:`broca.attributions.tails`.
+        routing: ``frozen`` or ``free``: in a mixture of experts, whether the layers above send
+            the last token to the experts of the untouched pass.
         form: ``auto``, ``wavefront``, ``packed`` or ``rows``, see
             :mod:`broca.attributions.branching`.
         internal_batch_size: Branch rows at once; by default what fits about 1 GiB (a third of
@@ -109,6 +112,7 @@ def attribute_neurons(
         "n_steps": n_steps,
         "method": method,
         "path": path,
+        "routing": routing,
         "form": form,
         "internal_batch_size": internal_batch_size,
     }
@@ -136,6 +140,7 @@ def attribute_each(
     n_steps: int | None = None,
     method: str = "auto",
     path: str = "frozen-norm",
+    routing: str = "frozen",
     form: str = "auto",
     internal_batch_size: int | None = None,
     dtype: torch.dtype | str | None = None,
@@ -145,7 +150,9 @@ def attribute_each(
     Arguments and errors are those of :func:`attribute_neurons`. A half-precision model is held in
     float32 until the iterator is exhausted or closed.
     """
-    settings = _check(site, n_steps, method, path, form, internal_batch_size, dtype, "probability")
+    settings = _check(
+        Path(site, path, "probability", routing), n_steps, method, form, internal_batch_size, dtype
+    )
     items = make_items(model, _listed(prompts), target)
     return _attribute_items(model, items, settings)
 
@@ -159,6 +166,7 @@ def attribute_answer_tokens(
     n_steps: int | None = None,
     method: str = "auto",
     path: str = "frozen-norm",
+    routing: str = "frozen",
     form: str = "auto",
     internal_batch_size: int | None = None,
     dtype: torch.dtype | str | None = None,
@@ -174,7 +182,7 @@ def attribute_answer_tokens(
         prompts: Prompts with answers.
         answers: Token ids of the answer of each prompt; by default the right answer, with or
             without a space before it, to whose first token the model gives most probability.
-        site, n_steps, method, path, form, internal_batch_size, dtype: As in
+        site, n_steps, method, path, routing, form, internal_batch_size, dtype: As in
             :func:`attribute_neurons`.
 
     Raises:
@@ -182,7 +190,12 @@ def attribute_answer_tokens(
         PromptError: If a prompt with its answer exceeds the context.
     """
     settings = _check(
-        site, n_steps, method, path, form, internal_batch_size, dtype, "log-probability"
+        Path(site, path, "log-probability", routing),
+        n_steps,
+        method,
+        form,
+        internal_batch_size,
+        dtype,
     )
     prompts = list(prompts)
     chosen = _likeliest(model, prompts) if answers is None else [tuple(a) for a in answers]
@@ -231,21 +244,24 @@ def _dtype(dtype: torch.dtype | str | None) -> torch.dtype:
 
 
 def _check(
-    site: str,
+    path: Path,
     n_steps: int | None,
     method: str,
-    path: str,
     form: str,
     rows: int | None,
     dtype: torch.dtype | str | None,
-    objective: str,
 ) -> _Settings:
     """Refuse unknown settings before any work.
 
     Raises:
         AttributionError: Naming the setting.
     """
-    for value, known, name in ((site, SITES, "site"), (path, PATHS, "path")):
+    named = (
+        (path.site, SITES, "site"),
+        (path.kind, PATHS, "path"),
+        (path.routing, ROUTINGS, "routing"),
+    )
+    for value, known, name in named:
         if value not in known:
             raise AttributionError(
                 f"Attribution knows no {name} {value!r}", mend=f"Use one of {', '.join(known)}."
@@ -260,7 +276,7 @@ def _check(
         rules = nested_rules(n_steps or AUTO_LIMIT)
     else:
         rules = [fixed_rule(method, DEFAULT_STEPS if n_steps is None else n_steps).with_zero()]
-    return _Settings(Path(site, path, objective), method, rules, form, rows, _dtype(dtype))
+    return _Settings(path, method, rules, form, rows, _dtype(dtype))
 
 
 def _attribute_items(
@@ -269,7 +285,10 @@ def _attribute_items(
     with computed_in(model.module, settings.dtype):
         form = choose_form(model, settings.path, settings.form)
         longest = max(len(item.tokens) for item in items)
-        budget = RowBudget(settings.rows or default_rows(model, longest))
+        rows = settings.rows or default_rows(model, longest)
+        if form == "whole":  # every row is a prompt
+            rows = max(1, rows // longest)
+        budget = RowBudget(rows)
         plan = Plan(form, settings.method, settings.rules, budget)
         n_branches = model.n_layers * len(settings.rules[0].nodes)
         at_once = min(_MOST_PROMPTS, budget.rows // n_branches, _MOST_TOKENS // longest)
@@ -278,11 +297,21 @@ def _attribute_items(
         while start < len(items):
 
             def attribute(count: int, start: int = start) -> list[Attribution]:
-                return _attribute_batch(model, items[start : start + count], settings.path, plan)
+                part = _of_one_length(model, items[start : start + count])
+                return _attribute_batch(model, part, settings.path, plan)
 
             found = prompts.fit(attribute)
             yield from found
             start += len(found)
+
+
+def _of_one_length(model: LanguageModel, items: Sequence[Item]) -> Sequence[Item]:
+    """The first items that may share a batch: all where padding holds."""
+    lengths = [len(item.tokens) for item in items]
+    if len(set(lengths)) == 1 or model.drive.pads:
+        return items
+    other = next(n for n, length in enumerate(lengths) if length != lengths[0])
+    return items[:other]
 
 
 def _attribute_batch(

@@ -1,4 +1,4 @@
-"""The three ways to evaluate P and its gradient at scaled values of a layer's neurons.
+"""The four ways to evaluate P and its gradient at scaled values of a layer's neurons.
 
 All take the same request (layers, factors) and give the same answer; they differ in what they
 need of the model and in speed (METHODS: "The fast exact attribution").
@@ -8,30 +8,38 @@ need of the model and in speed (METHODS: "The fast exact attribution").
    spent once per layer, not once per factor.
 2. *packed*: copies of the last token behind the prompt, scaled at the site by hooks.
 3. *rows*: copies as batch rows on the prefix's cache, scaled at the site by hooks.
+4. *whole*: copies as whole prompts, scaled at the site by hooks.
+
+In a mixture of experts the scaled neurons are those of the experts that the last token reaches; on
+the ``frozen`` routing it reaches the same experts, with the same weights, in every layer above.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from broca.attributions.tails import Tail, down_bias, make_tail
+from broca.attributions.tails import Tail, make_tail
 from broca.errors import ModelError
 from broca.model import LanguageModel
 from broca.model.branches import (
     BasePass,
     BranchesRefusedError,
+    mixture_output,
+    routing_held,
     run_packed,
     run_rows,
     run_wavefront,
+    run_whole,
 )
 
-FORMS = ("wavefront", "packed", "rows")
+FORMS = ("wavefront", "packed", "rows", "whole")
+ROUTINGS = ("frozen", "free")
 OBJECTIVES = ("probability", "log-probability")
 
 
@@ -43,11 +51,14 @@ class Path:
         site: ``hidden`` or ``up``.
         kind: ``frozen-norm`` or ``raw``, see :mod:`broca.attributions.tails`.
         objective: ``probability`` or ``log-probability`` of the target token.
+        routing: ``frozen`` or ``free``: whether the experts of the layers above are those of the
+            untouched pass. Along free routing P jumps where an expert changes.
     """
 
     site: str = "hidden"
     kind: str = "frozen-norm"
     objective: str = "probability"
+    routing: str = "frozen"
 
     def read(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The objective [prompt, row] of logits [prompt, row, vocab]."""
@@ -109,11 +120,17 @@ class Branches:
         Raises:
             BranchesRefusedError: If the model cannot be driven in this form.
         """
-        sampler = {"wavefront": _Wavefront, "packed": _Hooked, "rows": _Hooked}[form]
-        with torch.set_grad_enabled(with_gradients):
+        sampler = _Wavefront if form == "wavefront" else _Hooked
+        routing = nullcontext()
+        if self.path.routing == "frozen" and self.model.identity.experts:
+            beside = form in ("wavefront", "packed")
+            routing = routing_held(
+                self.model, self.base, len(layers) * len(factors) if beside else 1
+            )
+        with torch.set_grad_enabled(with_gradients), routing:
             run = sampler(self, layers, factors, form)
             objective = self.path.read(run.logits(), self.targets)
-            gradients = torch.autograd.grad(objective.sum(), run.leaves) if with_gradients else ()
+            gradients = _gradients(objective, run.leaves) if with_gradients else ()
         objective = objective.detach().unflatten(1, (len(layers), len(factors)))
         return Samples(objective, [gradient.float() for gradient in gradients])
 
@@ -129,6 +146,10 @@ class Branches:
 
     def _through_down(self, layer: int, sums: Tensor) -> Tensor:
         """Gradients by hidden values [.., d_ff] from gradients by the product [.., d_model]."""
+        if not self.model.block(layer).has_neurons:
+            return sums[..., :0]
+        if self.model.block(layer).experts is not None:
+            return self._through_experts(layer, sums)
         try:
             weight = self.model.value_weight(layer)
         except ModelError:  # quantised: only the module itself can multiply
@@ -138,6 +159,27 @@ class Branches:
                 product = self.model.block(layer).down(hidden)
                 return torch.autograd.grad(product, hidden, sums.to(product.dtype))[0]
         return sums.to(weight) @ weight
+
+    def _through_experts(self, layer: int, sums: Tensor) -> Tensor:
+        """The same by gradients of what experts and shared expert put out at the last token."""
+        hidden = self.base.hidden[layer].detach().clone()
+        with torch.enable_grad():
+            hidden.requires_grad_()
+            output = mixture_output(self.model, self.base, layer, hidden)
+            found = [
+                torch.autograd.grad(output, hidden, part.to(output), retain_graph=True)[0]
+                for part in sums.unbind(1)
+            ]
+        return torch.stack(found, 1)
+
+
+def _gradients(objective: Tensor, leaves: list[Tensor]) -> list[Tensor]:
+    """Gradients by every leaf; zeros by those of layers without neurons."""
+    found = torch.autograd.grad(objective.sum(), leaves, allow_unused=True)
+    return [
+        torch.zeros_like(leaf) if gradient is None else gradient
+        for leaf, gradient in zip(leaves, found, strict=True)
+    ]
 
 
 class _Wavefront:
@@ -155,8 +197,10 @@ class _Wavefront:
 
     def _rows(self, layer: int) -> Tensor:
         base, tail = self.branches.base, self.branches.tails[layer]
-        bias = down_bias(tail.block)
-        product = (base.down[layer] if bias is None else base.down[layer] - bias).unsqueeze(1)
+        if not tail.block.linear:
+            raise BranchesRefusedError(f"layer {layer} changes what its MLP puts out")
+        offset = base.offset[layer]
+        product = (base.down[layer] if offset is None else base.down[layer] - offset).unsqueeze(1)
         output = base.output[layer].unsqueeze(1)
         factors = self.factors[:, None].to(output)
         if tail.linear:
@@ -183,9 +227,11 @@ class _Hooked:
 
     def logits(self) -> Tensor:
         branches = self.branches
-        run = run_packed if self.form == "packed" else run_rows
+        run = {"packed": run_packed, "rows": run_rows, "whole": run_whole}[self.form]
         with ExitStack() as stack:
             for position, layer in enumerate(self.layers):
+                if branches.path.site not in branches.model.block(layer).widths():
+                    continue
                 stack.enter_context(self._scaled(position, layer))
             return run(branches.model, branches.base, len(self.layers) * self.n_steps)
 
@@ -234,4 +280,4 @@ class _Hooked:
         rows = torch.cat([rows[:, :start], own.to(rows), rows[:, stop:]], dim=1)
         if self.form == "packed":
             return torch.cat([tensor[:, : -rows.shape[1]], rows], dim=1)
-        return rows.flatten(0, 1).unsqueeze(1)
+        return torch.cat([tensor[:, :-1], rows.flatten(0, 1).unsqueeze(1)], dim=1)

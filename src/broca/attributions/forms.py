@@ -7,7 +7,7 @@ of full forward passes in which hooks scale the site at the last position.
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -18,7 +18,7 @@ from broca.attributions.branching import FORMS, Branches, Path
 from broca.attributions.memory import is_out_of_memory
 from broca.errors import AttributionError
 from broca.model import LanguageModel
-from broca.model.branches import base_pass
+from broca.model.branches import base_pass, routing_held
 
 _LENGTHS = (17, 12)  # two lengths, so that padding is part of the check
 _LAYERS = 6  # of a deep model, this many layers are compared at factor 1/2
@@ -74,10 +74,10 @@ def choose_form(model: LanguageModel, path: Path, form: str = "auto") -> str:
 def check_form(model: LanguageModel, path: Path, form: str) -> FormCheck:
     """Measure a form on random tokens, or recall what was measured before."""
     implementation = str(getattr(model.config, "_attn_implementation", ""))
-    key = (form, path.site, path.kind, model.dtype, implementation)
+    key = (form, path.site, path.kind, path.routing, model.dtype, implementation)
     known = _CHECKED.setdefault(model, {})
     if key not in known:
-        known[key] = _measure(model, Path(path.site, path.kind, "log-probability"), form)
+        known[key] = _measure(model, replace(path, objective="log-probability"), form)
     return known[key]
 
 
@@ -104,7 +104,7 @@ def _random_branches(model: LanguageModel, path: Path) -> Branches:
     longest = model.max_tokens or max(_LENGTHS)
     tokens = [
         torch.randint(size, (min(length, longest),), generator=generator).tolist()
-        for length in _LENGTHS
+        for length in (_LENGTHS if model.drive.pads else _LENGTHS[:1] * 2)
     ]
     base = base_pass(model, model.pad(tokens), path.site)
     return Branches(model, base, base.logits.argmax(-1), path)
@@ -128,7 +128,11 @@ def scaled_forward(branches: Branches, layer: int, factor: float) -> Tensor:
         assert normed is not None
         return torch.cat([output[:, :-1], normed.unsqueeze(1) + moved], dim=1)
 
+    if branches.path.site not in model.block(layer).widths():
+        return branches.objective()
     with ExitStack() as stack:
+        if branches.path.routing == "frozen" and model.identity.experts:
+            stack.enter_context(routing_held(model, base, 1))
         stack.enter_context(model.touch(branches.path.site, layer, scale))
         if tail.frozen is not None:
             norm = tail.block.post_mlp_norm

@@ -144,6 +144,8 @@ def _weigh(
     for layer, gradient in enumerate(samples.gradients):
         weights = torch.as_tensor(both, dtype=torch.float32, device=gradient.device)
         rules = branches.attribute(form, layer, weights @ gradient).to(reached.device)
+        missing = branches.model.identity.width(branches.path.site) - rules.shape[-1]
+        rules = torch.nn.functional.pad(rules, (0, missing))  # layers of unequal width
         values.append(rules[:, 0])
         changes.append((rules[:, 0] - rules[:, 1]).abs().amax(1))
     stacked = torch.stack(values, 1)
@@ -169,7 +171,11 @@ def _result(
 ) -> Attribution:
     values = integral.values[position].cpu().numpy()
     check_finite("An attribution", item.id, values)
-    activations = [site[position].float().cpu() for site in branches.base.site_values]
+    widest = integral.values.shape[-1]
+    activations = [
+        torch.nn.functional.pad(site[position].float().cpu(), (0, widest - site.shape[-1]))
+        for site in branches.base.site_values
+    ]
     return Attribution(
         prompt_id=item.id,
         target=(int(branches.targets[position]),),

@@ -71,7 +71,8 @@ def default_rows(model: LanguageModel, n_tokens: int) -> int:
 
 def row_bytes(model: LanguageModel, n_tokens: int) -> int:
     """Saved activations of a row: half of the layers on average, a few dozen vectors in each."""
-    d_model, d_ff = model.identity.width("down"), model.identity.width("hidden")
+    d_model = model.module.get_input_embeddings().weight.shape[1]
+    d_ff = model.identity.width("hidden")
     heads = getattr(model.config, "num_attention_heads", 1)
     per_layer = 24 * d_model + 8 * d_ff + 4 * heads * n_tokens
     vocabulary = model.module.get_input_embeddings().weight.shape[0]

@@ -80,10 +80,8 @@ def find_letters(
             "unknown way to write a letter", variant, f"Use {', '.join(LETTER_VARIANTS)}"
         )
     tokens = model.encode([prompt.text for prompt in prompts])
-    order = sorted(range(len(prompts)), key=lambda i: len(tokens[i]))
     found: dict[int, Letters] = {}
-    for start in range(0, len(order), batch_size):
-        part = order[start : start + batch_size]
+    for part in model.batches([len(ids) for ids in tokens], batch_size):
         logits = model.logits(model.pad([tokens[i] for i in part]))[:, -1]
         for i, row in zip(part, logits, strict=True):
             found[i] = _letters(model, prompts[i], tokens[i], row, variant)

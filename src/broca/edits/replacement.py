@@ -302,13 +302,13 @@ class _Problem:
     def __call__(self, change: Tensor) -> tuple[Tensor, Tensor]:
         """Log P of the new object [prompt], and the mean divergence of the other prompts."""
         with passed_over(self.model.layers, self.start, self.rows), self._added(change):
-            logits = self.model.module(
+            logits = self.model.forward(
                 input_ids=self.batch.ids,
                 attention_mask=self.batch.attention_mask,
                 position_ids=self.batch.position_ids,
                 use_cache=False,
                 logits_to_keep=self.kept,
-            ).logits.float()
+            )
         now = logits[len(self.answers) :, -1].log_softmax(-1)
         kept = (self.before.exp() * (self.before - now)).sum(-1)
         return self._log_p(logits), kept.mean() if len(kept) else logits.new_zeros(())

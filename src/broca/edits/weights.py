@@ -21,12 +21,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from broca.errors import EditError
 from broca.interventions import Fix, Scale
 from broca.model import LanguageModel
-from broca.model.blocks import value_weight
 from broca.neurons import Neuron, NeuronSet
 
 _NUMBERS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -64,7 +63,7 @@ Columns = dict[int, dict[int, Tensor]]  # layer -> neuron -> new value vector, [
 def value_columns(model: LanguageModel, neurons: NeuronSet) -> Tensor:
     """Value vectors of hidden neurons, float32 [neuron, d_model], in the set's order."""
     places = zip(neurons.layers.tolist(), neurons.indices.tolist(), strict=True)
-    return torch.stack([model.value_weight(layer)[:, i].float().cpu() for layer, i in places])
+    return torch.stack([model.value_column(layer, i).float().cpu() for layer, i in places])
 
 
 @contextmanager
@@ -83,7 +82,7 @@ def edited(model: LanguageModel, *edits: WeightEdit) -> Iterator[LanguageModel]:
     check_editable(model)
     columns = new_columns(model, edits)
     before = {
-        layer: {i: model.value_weight(layer)[:, i].clone() for i in found}
+        layer: {i: model.value_column(layer, i).clone() for i in found}
         for layer, found in columns.items()
     }
     try:
@@ -96,9 +95,8 @@ def edited(model: LanguageModel, *edits: WeightEdit) -> Iterator[LanguageModel]:
 @torch.no_grad()
 def _write(model: LanguageModel, columns: Columns) -> None:
     for layer, found in columns.items():
-        weight = model.value_weight(layer)
         for index, column in found.items():
-            weight[:, index] = column
+            model.value_column(layer, index)[...] = column
 
 
 def check_editable(model: LanguageModel) -> None:
@@ -113,12 +111,11 @@ def check_editable(model: LanguageModel) -> None:
             "A quantised model cannot be edited", model.name, "Load it without quantisation."
         )
     seen: dict[int, int] = {}
-    for layer, block in enumerate(model.blocks):
-        weight = getattr(block.down, "weight", None)
+    for layer, part, weight in _value_weights(model):
         if not isinstance(weight, Tensor) or weight.dtype not in _NUMBERS:
             raise EditError(
                 "A quantised model cannot be edited",
-                f"{model.name}, layer {layer}: {type(block.down).__name__}",
+                f"{model.name}, layer {layer}: {type(part).__name__}",
                 "Load it without quantisation.",
             )
         if weight.is_meta:
@@ -136,6 +133,15 @@ def check_editable(model: LanguageModel) -> None:
             )
 
 
+def _value_weights(model: LanguageModel) -> Iterator[tuple[int, nn.Module, object]]:
+    """Every layer's value vectors: of its MLP or shared expert, and of its experts."""
+    for layer, block in enumerate(model.blocks):
+        if block.down is not None:
+            yield layer, block.down, getattr(block.down, "weight", None)
+        if block.experts is not None:
+            yield layer, block.experts.module, getattr(block.experts.module, "down_proj", None)
+
+
 @torch.no_grad()
 def new_columns(model: LanguageModel, edits: tuple[WeightEdit, ...]) -> Columns:
     """The value vectors that edits change, as they are afterwards.
@@ -149,7 +155,7 @@ def new_columns(model: LanguageModel, edits: tuple[WeightEdit, ...]) -> Columns:
 
     def column(layer: int, index: int) -> Tensor:
         known = columns.setdefault(layer, {})
-        return known.get(index, model.value_weight(layer)[:, index])
+        return known.get(index, model.value_column(layer, index))
 
     for edit in edits:
         edit.neurons.check(model.identity)
@@ -194,10 +200,16 @@ def _check_site(model: LanguageModel, neuron: Neuron, factor: float) -> None:
             str(neuron),
             "Edit hidden neurons; of a mixed set take neurons.only(site='gate').",
         )
-    if neuron.site == "hidden" or (neuron.site == "up" and block.gated):
+    if neuron.site == "hidden":
         return
-    zero = torch.zeros(1, dtype=model.dtype, device=value_weight(block).device)
-    if factor == 0 and block.activation is not None and not block.activation(zero).any():
+    expert = model.identity.expert_of(neuron.site, neuron.layer, neuron.index)
+    if expert is not None and block.experts is not None:
+        linear, vanishes = block.experts.gate_rules()
+    else:
+        zero = torch.zeros(1, dtype=model.dtype, device=model.device)
+        linear = block.gated
+        vanishes = block.activation is not None and not block.activation(zero).any()
+    if (neuron.site == "up" and linear) or (factor == 0 and vanishes):
         return
     raise EditError(
         f"Multiplying {neuron.site} by {factor:g} is no change of a value vector",

@@ -115,7 +115,7 @@ def _pass(model: LanguageModel, tokens: Sequence[Sequence[int]]) -> list[Tensor]
             def keep(values: Tensor, layer: int = layer) -> None:
                 kept[layer] = values[:, -1].float().cpu()
 
-            stack.enter_context(model.touch("hidden", layer, keep))
+            stack.enter_context(model.watch("hidden", layer, keep))
         model.logits(model.pad(tokens))
     return kept
 

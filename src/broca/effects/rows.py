@@ -22,7 +22,7 @@ from broca.attributions.tails import Tail, down_bias
 from broca.effects.aims import Aim
 from broca.effects.reading import Reader
 from broca.model import LanguageModel
-from broca.model.branches import BasePass, run_packed, run_rows, run_wavefront
+from broca.model.branches import BasePass, BranchesRefusedError, run_packed, run_rows, run_wavefront
 
 FORMS = ("wavefront", "packed", "rows")
 
@@ -75,6 +75,8 @@ class Ablation:
     def _rows_behind(self, layer: int, neurons: Tensor) -> Tensor:
         """What leaves a layer with one neuron replaced in each row, [1, row, d_model]."""
         base, block = self.base, self.model.block(layer)
+        if block.experts is not None or not block.linear:
+            raise BranchesRefusedError(f"layer {layer} writes more than W h into the stream")
         vectors = self.model.value_weight(layer).T
         neurons = neurons.to(vectors.device)
         change = base.hidden[layer][0] - self.replacement[layer].to(base.hidden[layer])

@@ -109,9 +109,7 @@ def _first_token_moved(tensor: Tensor) -> Tensor:
     return torch.cat([tensor[:, :1] + shift, tensor[:, 1:]], 1)
 
 
-def _outputs(
-    model: LanguageModel, blocks: list[Block], ids: list[int]
-) -> dict[int, Tensor]:
+def _outputs(model: LanguageModel, blocks: list[Block], ids: list[int]) -> dict[int, Tensor]:
     """What enters each block's output projection, [1, token, width], by the block's id."""
     kept: dict[int, Tensor] = {}
     handles = []

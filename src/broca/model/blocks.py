@@ -25,7 +25,6 @@ from broca.architectures import (
     MLP_FORMS,
     MLP_PATHS,
     NO_DECODER,
-    POST_MLP_NORMS,
     QKV_CUTS,
     SEPARATE_QKV,
     Layout,
@@ -50,8 +49,10 @@ class Block:
         attention: The attention module, None if it was not recognised.
         parts: Where every other site is.
         experts: The experts, None in a layer without.
-        post_mlp_norm: Norm between the MLP's output and the residual stream, if there is one.
-        multiplier: Factor between the MLP's output and the residual stream.
+        post_mlp_norm: Norm between the MLP's output and the residual stream, if there is one;
+            like the next two it is measured (:mod:`broca.model.residual`).
+        multiplier: Factor between the MLP's output (behind that norm) and what leaves the block.
+        linear: Whether there is nothing but that norm and that factor between them.
         activations: What may lie between the input and the down projection; the first is what
             was found to hold when the sites were verified.
         gated: Whether the MLP has a gate.
@@ -67,6 +68,7 @@ class Block:
     experts: ExpertPart | None = None
     post_mlp_norm: nn.Module | None = None
     multiplier: float = 1.0
+    linear: bool = True
     activations: list[Activation] = field(default_factory=list)
     gated: bool = False
     head_counts: tuple[int, int] = (1, 1)
@@ -179,11 +181,9 @@ def _find_block(layer: nn.Module, number: int, config, layout: Layout | None) ->
     heads = getattr(config, "num_attention_heads", None) or 1
     kv_heads = getattr(config, "num_key_value_heads", None) or heads
     attention = next((get(layer, path) for path in ATTENTION_PATHS if has(layer, path)), None)
-    norm = next((get(layer, path) for path in POST_MLP_NORMS if has(layer, path)), None)
     block = Block(
         module=layer,
         attention=attention,
-        post_mlp_norm=norm if isinstance(norm, nn.Module) else None,
         head_counts=(heads, kv_heads),
     )
     if layout is not None:
@@ -373,3 +373,20 @@ def value_column(block: Block, index: int) -> Tensor:
     if block.experts is not None and index < in_experts:
         return block.experts.value_column(index)
     return value_weight(block)[:, index - in_experts]
+
+
+def value_norms(block: Block) -> Tensor:
+    """Lengths of all value vectors of a layer, float32 [neuron], experts first.
+
+    Raises:
+        ModelError: If the weights are quantised.
+    """
+    found = []
+    if block.experts is not None:
+        block.experts.value_column(0)  # refuses quantised weights
+        weight = block.experts.module.down_proj
+        axis = -1 if block.experts.transposed else -2
+        found.append(weight.float().norm(dim=axis).flatten())  # type: ignore[operator]
+    if block.down is not None:
+        found.append(value_weight(block).float().norm(dim=0))
+    return torch.cat([norms.to(found[0].device) for norms in found])

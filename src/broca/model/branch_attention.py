@@ -95,11 +95,13 @@ def _branch_attention(
     attention_mask: Tensor | None = None,
     scaling: float | None = None,
     softcap: float | None = None,
+    s_aux: Tensor | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
     """Attention of rows [prompt, head, row, dim] to the prefix and, each, to itself.
 
-    The mask that arrives is ignored: the base pass recorded the right one.
+    The mask that arrives is ignored: the base pass recorded the right one. ``s_aux`` are the
+    scores of sinks, one per head, that take a share of the attention and put out nothing.
     """
     prefixes = _ACTIVE.get()
     if prefixes is None:
@@ -121,7 +123,12 @@ def _branch_attention(
     mask = prefixes.masks[layer]
     if mask is not None:
         scores = scores + nn.functional.pad(mask, (0, 1)).to(scores.device)
+    if s_aux is not None:
+        sinks = s_aux.reshape(n_kv, -1, 1, 1).expand(-1, -1, n_rows, 1).reshape(1, n_kv, -1, 1)
+        scores = torch.cat([sinks.expand(n_prompts, -1, -1, -1).to(scores), scores], dim=-1)
     weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
+    if s_aux is not None:
+        weights = weights[..., 1:]
     weights = weights.detach() if _HELD.get() else weights
     seen = weights[..., :-1] @ prefixes.values[layer]
     shape = (n_prompts, n_kv, n_heads // n_kv, n_rows, -1)

@@ -1,13 +1,14 @@
 """Primitive 2 for branches: many altered copies of the last token of a prompt, run cheaply.
 
 Attention is causal, so a changed last token changes nothing before it. Copies of it (*branches*)
-need the prefix's keys and values only. A base pass records these; then three ways lead to the
+need the prefix's keys and values only. A base pass records these; then four ways lead to the
 logits of the branches, in falling order of speed and rising order of generality:
 
 1. :func:`run_wavefront`: rows join the residual stream behind the layer that alters them, all of
    a prompt's rows beside each other, no row below its layer.
 2. :func:`run_packed`: all branches in one sequence behind the prompt, with a mask per layer.
 3. :func:`run_rows`: every branch a batch row of its own on the prefix's cache.
+4. :func:`run_whole`: every branch a whole prompt; needs nothing of the family.
 
 All run inside the model's own forward: what a family does outside its blocks stays its own code.
 """
@@ -32,9 +33,12 @@ __all__ = [
     "BasePass",
     "BranchesRefusedError",
     "base_pass",
+    "mixture_output",
+    "routing_held",
     "run_packed",
     "run_rows",
     "run_wavefront",
+    "run_whole",
 ]
 
 
@@ -44,24 +48,32 @@ class BasePass:
 
     Attributes:
         batch: The tokens.
-        keys: [prompt, key-value head, token, dim], rotary angles applied.
+        keys: [prompt, key-value head, token, dim], rotary angles applied; None where a layer
+            keeps none.
         values: The same for the values.
         masks: The mask the block was given: [prompt, 1, token, token], [prompt, token] or None.
         site_values: Values of the site at the last token, [prompt, neuron].
-        hidden: Input of the down projection at the last token, [prompt, d_ff].
+        hidden: Input of the down projection at the last token, [prompt, d_ff]; [prompt, 0] in a
+            layer without neurons.
         down: Output of the down projection there, [prompt, d_model].
+        offset: The part of ``down`` that no neuron writes, [prompt, d_model], None for none.
+        entering: What enters the module of MLP and experts there; None in a layer without experts.
+        routing: Experts chosen there and their weights, [prompt, choice] each; None without.
         normed: Output of the norm behind it, None where there is none.
         output: Output of the block there, [prompt, d_model].
         logits: At the last token, float32 [prompt, vocab].
     """
 
     batch: TokenBatch
-    keys: list[Tensor]
-    values: list[Tensor]
+    keys: list[Tensor | None]
+    values: list[Tensor | None]
     masks: list[Tensor | None]
     site_values: list[Tensor]
     hidden: list[Tensor]
     down: list[Tensor]
+    offset: list[Tensor | None]
+    entering: list[Tensor | None]
+    routing: list[tuple[Tensor, Tensor] | None]
     normed: list[Tensor | None]
     output: list[Tensor]
     logits: Tensor
@@ -74,9 +86,11 @@ class BasePass:
         if len(prompts) == len(self) and bool((prompts.cpu() == torch.arange(len(self))).all()):
             return self
 
-        def pick(tensor: Tensor | None) -> Tensor | None:
+        def pick(tensor: Any) -> Any:
+            if isinstance(tensor, tuple):
+                return tuple(pick(part) for part in tensor)
             shared = tensor is None or len(tensor) == 1 < len(self)
-            return tensor if shared else tensor[prompts.to(tensor.device)]  # type: ignore[index]
+            return tensor if shared else tensor[prompts.to(tensor.device)]
 
         batch = TokenBatch(*(pick(t) for t in vars(self.batch).values()))  # type: ignore[arg-type]
         lists = {
@@ -88,25 +102,73 @@ class BasePass:
 
 
 def base_pass(model: LanguageModel, batch: TokenBatch, site: str = "hidden") -> BasePass:
-    """Run a batch once and keep what its branches need.
-
-    Raises:
-        BranchesRefusedError: If the model keeps no keys and values per layer.
-    """
-    kept: dict[str, list[Any]] = {
-        name: [None] * model.n_layers
-        for name in ("masks", "site_values", "hidden", "down", "normed", "output")
-    }
+    """Run a batch once and keep what its branches need."""
+    kept: dict[str, list[Any]] = {name: [None] * model.n_layers for name in _KEPT}
     with ExitStack() as stack:
         for layer in range(model.n_layers):
             stack.enter_context(_kept(model, layer, site, kept))
-        result = model.run(batch, use_cache=True)
-    pairs = result.keys_values
+        result = model.run(batch, use_cache=model.drive.caches)
     width = batch.ids.shape[1]
-    if any(pair is None or pair[0].shape[2] != width for pair in pairs):
-        raise BranchesRefusedError("not every layer keeps the keys and values of all tokens")
-    keys, values = zip(*pairs, strict=True)  # type: ignore[arg-type]
+    pairs = [
+        pair if pair is not None and pair[0].shape[2] == width else (None, None)
+        for pair in result.keys_values or [None] * model.n_layers
+    ]
+    for layer in range(model.n_layers):
+        _complete(model, layer, kept, result.logits)
+    keys, values = zip(*pairs, strict=True)
     return BasePass(batch, list(keys), list(values), logits=result.logits[:, -1], **kept)
+
+
+def _complete(model: LanguageModel, layer: int, kept: dict[str, list[Any]], like: Tensor) -> None:
+    """Empty tensors for a layer without neurons; what is no neuron's in the others."""
+    block = model.block(layer)
+    if kept["hidden"][layer] is None:
+        kept["hidden"][layer] = like.new_zeros(len(like), 0, dtype=model.dtype)
+    if kept["site_values"][layer] is None:
+        kept["site_values"][layer] = kept["hidden"][layer][:, :0]
+    if kept["down"][layer] is None:
+        kept["down"][layer] = torch.zeros_like(kept["output"][layer])
+    if block.experts is None:
+        kept["offset"][layer] = getattr(block.down, "bias", None)
+    elif block.mlp is not None and kept["entering"][layer] is not None:
+        empty = torch.zeros_like(kept["hidden"][layer])
+        with torch.no_grad():
+            kept["offset"][layer] = _mixture(model, layer, kept["entering"][layer], empty)
+
+
+def mixture_output(model: LanguageModel, base: BasePass, layer: int, hidden: Tensor) -> Tensor:
+    """What a layer's experts put out at the last token, [prompt, d_model], for hidden values
+    [prompt, neuron]: routing and all else as they were.
+
+    Raises:
+        BranchesRefusedError: If they cannot be run alone.
+    """
+    entering = base.entering[layer]
+    if entering is None or model.block(layer).mlp is None:
+        raise BranchesRefusedError("the experts cannot be run by themselves")
+    return _mixture(model, layer, entering, hidden)
+
+
+def _mixture(model: LanguageModel, layer: int, entering: Tensor, hidden: Tensor) -> Tensor:
+    block = model.block(layer)
+    assert block.mlp is not None
+    model.rows = len(entering)
+    with model.touch("hidden", layer, lambda _: hidden.unsqueeze(1)):
+        output = block.mlp(entering.unsqueeze(1))
+    return _rows(output).reshape(len(entering), -1)
+
+
+_KEPT = (
+    "masks",
+    "site_values",
+    "hidden",
+    "down",
+    "offset",
+    "entering",
+    "routing",
+    "normed",
+    "output",
+)
 
 
 @contextmanager
@@ -116,7 +178,7 @@ def _kept(model: LanguageModel, layer: int, site: str, kept: dict[str, list]) ->
 
     def keep(name: str) -> Callable[[Tensor], None]:
         def function(tensor: Tensor) -> None:
-            kept[name][layer] = tensor[:, -1].detach()
+            kept[name][layer] = tensor[:, -1].detach().clone()  # families change it in place
 
         return function
 
@@ -124,14 +186,28 @@ def _kept(model: LanguageModel, layer: int, site: str, kept: dict[str, list]) ->
         kept["masks"][layer] = _arguments(module, args, kwargs).get("attention_mask")
 
     def after(module: nn.Module, args: tuple, output: Any) -> None:
-        kept["output"][layer] = (output[0] if isinstance(output, tuple) else output)[:, -1].detach()
+        kept["output"][layer] = _rows(output)[:, -1].detach().clone()
 
     def after_norm(module: nn.Module, args: tuple, output: Tensor) -> None:
-        kept["normed"][layer] = output[:, -1].detach()
+        kept["normed"][layer] = output[:, -1].detach().clone()
+
+    def entering(module: nn.Module, args: tuple) -> None:
+        if args and torch.is_tensor(args[0]) and args[0].dim() == 3 and len(args) == 1:
+            kept["entering"][layer] = args[0][:, -1].detach().clone()
+
+    def routed(routing: tuple[Tensor, Tensor]) -> None:
+        kept["routing"][layer] = tuple(
+            part.detach().unflatten(0, (model.rows, -1))[:, -1].clone() for part in routing
+        )
 
     with ExitStack() as stack:
         for touched, name in ((site, "site_values"), ("hidden", "hidden"), ("down", "down")):
-            stack.enter_context(model.touch(touched, layer, keep(name)))
+            if touched in block.widths():
+                stack.enter_context(model.watch(touched, layer, keep(name)))
+        if block.experts is not None:
+            stack.enter_context(block.experts.rerouted(routed))
+            if block.mlp is not None:
+                stack.callback(block.mlp.register_forward_pre_hook(entering).remove)
         handles = [
             block.module.register_forward_pre_hook(before, with_kwargs=True),
             block.module.register_forward_hook(after),
@@ -143,6 +219,11 @@ def _kept(model: LanguageModel, layer: int, site: str, kept: dict[str, list]) ->
         finally:
             for handle in handles:
                 handle.remove()
+
+
+def _rows(output: Any) -> Tensor:
+    """The rows that a block hands on: itself, or the first of a tuple or list."""
+    return output[0] if isinstance(output, (tuple, list)) else output
 
 
 def _arguments(module: nn.Module, args: tuple, kwargs: dict) -> dict[str, Any]:
@@ -182,10 +263,10 @@ def run_wavefront(
 
     def after(layer: int):
         def hook(module: nn.Module, args: tuple, output: Any) -> Any:
-            rows = output[0] if isinstance(output, tuple) else output
+            rows = _rows(output)
             new = rows_behind(layer)
             rows = torch.cat([rows.to(new.device), new], dim=1)
-            return (rows, *output[1:]) if isinstance(output, tuple) else rows
+            return type(output)([rows, *output[1:]]) if isinstance(output, (tuple, list)) else rows
 
         return hook
 
@@ -210,17 +291,23 @@ def run_wavefront(
 
 
 def _last_token_forward(model: LanguageModel, base: BasePass) -> Tensor:
-    return model.module(
+    return model.forward(
         input_ids=base.batch.ids[:, -1:],
         attention_mask=base.batch.attention_mask[:, -1:],
         position_ids=base.batch.position_ids[:, -1:],
         use_cache=False,
         logits_to_keep=0,
-    ).logits
+    )
 
 
 def _prefixes(model: LanguageModel, base: BasePass) -> Prefixes:
-    """Everything before the last token, with the mask row that the last token saw."""
+    """Everything before the last token, with the mask row that the last token saw.
+
+    Raises:
+        BranchesRefusedError: If a layer keeps no keys and values of all tokens.
+    """
+    if any(key is None for key in base.keys):
+        raise BranchesRefusedError("not every layer keeps the keys and values of all tokens")
     flash = "flash" in str(model.config._attn_implementation)
     made: dict[int, Tensor | None] = {}
     masks: list[Tensor | None] = []
@@ -231,11 +318,21 @@ def _prefixes(model: LanguageModel, base: BasePass) -> Prefixes:
         if id(mask) not in made:
             made[id(mask)] = None if mask is None else _last_row(mask, base.logits.dtype)
         masks.append(made[id(mask)])
-    return Prefixes(
-        keys=[key[:, :, :-1] for key in base.keys],
-        values=[value[:, :, :-1] for value in base.values],
-        masks=masks,
-    )
+    pairs = [
+        _expanded(model, layer, key[:, :, :-1], value[:, :, :-1])
+        for layer, (key, value) in enumerate(zip(base.keys, base.values, strict=True))
+        if key is not None and value is not None
+    ]
+    keys, values = zip(*pairs, strict=True)
+    return Prefixes(list(keys), list(values), masks)
+
+
+def _expanded(
+    model: LanguageModel, layer: int, key: Tensor, value: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Keys and values as the attention reads them: some families keep them compressed."""
+    expand = getattr(model.block(layer).attention, "expand_kv", None)
+    return (key, value) if expand is None else expand(key, value)
 
 
 def _last_row(mask: Tensor, dtype: torch.dtype) -> Tensor:
@@ -286,13 +383,13 @@ def run_packed(model: LanguageModel, base: BasePass, n_branches: int) -> Tensor:
             handles.append(
                 layer.register_forward_pre_hook(_mask_hook(masks[id(mask)]), with_kwargs=True)
             )
-        logits = model.module(
+        logits = model.forward(
             input_ids=torch.cat([batch.ids, copies[0]], 1),
             attention_mask=torch.cat([batch.attention_mask, torch.ones_like(copies[0])], 1),
             position_ids=torch.cat([batch.position_ids, copies[1]], 1),
             use_cache=False,
             logits_to_keep=n_branches,
-        ).logits
+        )
     finally:
         for handle in handles:
             handle.remove()
@@ -343,6 +440,8 @@ def run_rows(model: LanguageModel, base: BasePass, n_branches: int) -> Tensor:
     """
     cache = DynamicCache()
     for layer, (keys, values) in enumerate(zip(base.keys, base.values, strict=True)):
+        if keys is None or values is None:
+            raise BranchesRefusedError("not every layer keeps the keys and values of all tokens")
         if keys.shape[2] > 1:
             cache.update(
                 keys[:, :, :-1].repeat_interleave(n_branches, 0),
@@ -350,12 +449,70 @@ def run_rows(model: LanguageModel, base: BasePass, n_branches: int) -> Tensor:
                 layer,
             )
     batch = base.batch
-    logits = model.module(
+    logits = model.forward(
         input_ids=batch.ids[:, -1:].repeat_interleave(n_branches, 0),
         attention_mask=batch.attention_mask.repeat_interleave(n_branches, 0),
         position_ids=batch.position_ids[:, -1:].repeat_interleave(n_branches, 0),
         past_key_values=cache,
         use_cache=True,
         logits_to_keep=1,
-    ).logits
+    )
     return logits[:, -1].unflatten(0, (len(base), n_branches)).float()
+
+
+# ---- 4. whole prompts
+
+
+def run_whole(model: LanguageModel, base: BasePass, n_branches: int) -> Tensor:
+    """Logits of copies of whole prompts: for families of which nothing can be kept.
+
+    Returns:
+        float32 [prompt, branch, vocab]; the batch rows go prompt by prompt.
+    """
+    batch = base.batch
+    logits = model.forward(
+        input_ids=batch.ids.repeat_interleave(n_branches, 0),
+        attention_mask=batch.attention_mask.repeat_interleave(n_branches, 0),
+        position_ids=batch.position_ids.repeat_interleave(n_branches, 0),
+        use_cache=False,
+        logits_to_keep=1,
+    )
+    return logits[:, -1].unflatten(0, (len(base), n_branches)).float()
+
+
+# ---- experts
+
+
+@contextmanager
+def routing_held(model: LanguageModel, base: BasePass, n_last: int) -> Iterator[None]:
+    """Send last tokens and their branches to the experts of the base pass, with its weights.
+
+    Args:
+        model: The model.
+        base: The base pass of the prompts.
+        n_last: How many tokens at each sequence's end are branches of the last one; where a
+            prompt has several batch rows, 1.
+    """
+
+    def hold(kept: tuple[Tensor, Tensor]):
+        def function(routing: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+            return tuple(  # type: ignore[return-value]
+                _with_last(now, then, model.rows, n_last)
+                for now, then in zip(routing, kept, strict=True)
+            )
+
+        return function
+
+    with ExitStack() as stack:
+        for block, kept in zip(model.blocks, base.routing, strict=True):
+            if block.experts is not None and kept is not None:
+                stack.enter_context(block.experts.rerouted(hold(kept)))
+        yield
+
+
+def _with_last(now: Tensor, then: Tensor, rows: int, n_last: int) -> Tensor:
+    """Choices [token, choice] with those of the last tokens as they were, [prompt, choice]."""
+    by_row = now.unflatten(0, (rows, -1))
+    n_last = min(n_last, by_row.shape[1])
+    last = then.repeat_interleave(rows // len(then), 0).unsqueeze(1).expand(-1, n_last, -1)
+    return torch.cat([by_row[:, :-n_last], last.to(now)], 1).flatten(0, 1)

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS, _grouped_linear
 
 from broca.errors import ModelError
+from broca.model.parts import get
 
 NAME = "broca_experts"
 
@@ -66,6 +67,7 @@ class ExpertPart:
         d_model: Width of what they write.
         dense: Whether every token is computed at every expert (Llama 4): tokens that are not
             routed to one enter it as zeros.
+        router: The module that weighs tokens before such experts, None for the others.
     """
 
     module: nn.Module
@@ -73,6 +75,7 @@ class ExpertPart:
     width: int
     d_model: int
     dense: bool = False
+    router: nn.Module | None = None
 
     @property
     def total(self) -> int:
@@ -123,6 +126,23 @@ class ExpertPart:
         found = [weight[expert, :, row] if self.transposed else weight[expert, row]]
         return found if bias is None else [*found, bias[expert, row]]
 
+    @torch.no_grad()
+    def gate_rules(self) -> tuple[bool, bool]:
+        """Whether hidden is linear in up, and whether it is 0 where the gate (or plain up) is."""
+        module: Any = self.module
+        device = module.down_proj.device
+        zero, one = torch.zeros(1, 1, device=device), torch.ones(1, 1, device=device)
+        if not self.has_gate:
+            return False, not module.act_fn(zero).any()
+        if self.dense:
+            return True, not module.act_fn(zero).any()
+        both = (lambda g, u: torch.cat([g, u], 1)) if module.is_concatenated else None
+        join = both or (lambda g, u: torch.stack([g, u], -1).flatten(1))
+        apply = lambda g, u: module._apply_gate(join(g, u).to(module.down_proj.dtype))  # noqa: E731
+        twice, once = apply(one, 2 * one), apply(one, one)
+        linear = bool(torch.allclose(twice, 2 * once)) and not apply(one, zero).any()
+        return linear, not apply(zero, one).any()
+
     @contextmanager
     def touched(self, site: str, function: SlotFunction) -> Iterator[None]:
         """Call a function on the values [slot, neuron of the expert] at a site in every pass.
@@ -141,12 +161,17 @@ class ExpertPart:
     def rerouted(self, function: Callable[[Routing], Routing | None]) -> Iterator[None]:
         """Call a function on which experts were chosen, and their weights, [token, choice] each.
 
-        Raises:
-            ModelError: If the family weighs tokens before its experts, so that there is nothing
-                to replace.
+        Of experts that compute every token these are the router's own outputs, [token, expert].
         """
-        if self.dense:
-            raise ModelError("The routing of this family cannot be held fixed")
+        if self.router is not None:
+            handle = self.router.register_forward_hook(
+                lambda module, args, output: function(output)
+            )
+            try:
+                yield
+            finally:
+                handle.remove()
+            return
         with self._watched() as watched:
             watched.routings.append(function)
             try:
@@ -207,9 +232,7 @@ def find_experts(layer: nn.Module, number: int, config) -> tuple[str | None, Exp
     Raises:
         ModelError: If experts are spread over several processes.
     """
-    found = [
-        (name, module) for name, module in layer.named_modules() if _is_experts(module)
-    ]
+    found = [(name, module) for name, module in layer.named_modules() if _is_experts(module)]
     if not found:
         return None, None
     if len(found) > 1:
@@ -227,8 +250,10 @@ def find_experts(layer: nn.Module, number: int, config) -> tuple[str | None, Exp
     dense = not hasattr(module, "_apply_gate")
     down: Any = module.down_proj
     transposed = dense or bool(module.is_transposed)
+    parent = get(layer, name.rpartition(".")[0])
+    router = getattr(parent, "router", None) if dense else None
     width, d_model = down.shape[1:] if transposed else down.shape[:0:-1]
-    return name, ExpertPart(module, down.shape[0], width, d_model, dense)
+    return name, ExpertPart(module, down.shape[0], width, d_model, dense, router)
 
 
 def _is_experts(module: nn.Module) -> bool:
@@ -249,7 +274,7 @@ def _experts(
     if watched is None:
         before = _BEFORE[id(module.config)]
         original = type(module).forward.__wrapped__  # the family's own loop
-        implementation = ALL_EXPERTS_FUNCTIONS.get_interface(before, original)
+        implementation = ALL_EXPERTS_FUNCTIONS.get_interface(before or "eager", original)
         return implementation(module, hidden_states, top_k_index, top_k_weights)
     for routing in watched.routings:
         new = routing((top_k_index, top_k_weights))

@@ -19,7 +19,14 @@ from transformers import DynamicCache
 
 from broca.architectures import ENCODERS, Layout
 from broca.errors import ModelError, NeuronError, PromptError
-from broca.model.blocks import Block, find_blocks, text_config, value_column, value_weight
+from broca.model.blocks import (
+    Block,
+    find_blocks,
+    text_config,
+    value_column,
+    value_norms,
+    value_weight,
+)
 from broca.model.chat import chat_text
 from broca.model.embedded import has_embedded_vocabulary
 from broca.model.finite import require_finite
@@ -217,6 +224,10 @@ class LanguageModel:
         In a layer with experts these are the shared expert's, which come behind the others.
         """
         return value_weight(self.blocks[layer])
+
+    def value_norms(self, layer: int) -> Tensor:
+        """Lengths of a layer's value vectors, float32 [neuron], experts first."""
+        return value_norms(self.blocks[layer])
 
     def value_column(self, layer: int, index: int) -> Tensor:
         """The value vector of one hidden neuron, [d_model]: a view of the weights."""

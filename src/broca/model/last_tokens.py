@@ -45,13 +45,13 @@ def run_last_tokens(model: LanguageModel, base: BasePass, n_copies: int) -> Tens
     ids = base.batch.ids[:, -1:].expand(-1, n_copies)
     try:
         with branching(model.module, prefixes):
-            logits = model.module(
+            logits = model.forward(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
                 position_ids=base.batch.position_ids[:, -1:].expand(-1, n_copies),
                 use_cache=False,
                 logits_to_keep=0,
-            ).logits
+            )
     finally:
         for handle in handles:
             handle.remove()

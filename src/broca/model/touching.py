@@ -97,9 +97,7 @@ def _rows_counted(model: LanguageModel, block: Block) -> Iterator[None]:
 
 
 @contextmanager
-def _in_experts(
-    model: LanguageModel, block: Block, site: str, function: Touch
-) -> Iterator[None]:
+def _in_experts(model: LanguageModel, block: Block, site: str, function: Touch) -> Iterator[None]:
     experts = block.experts
     assert experts is not None
 

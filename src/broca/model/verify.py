@@ -2,11 +2,12 @@
 
 1. Every site is computed once per block and pass; hidden is act(gate) * up, down is W hidden.
 2. q, k and v are what the attention reads (:mod:`broca.model.attention_sites`).
-3. The rule: in every layer one neuron per site is put to 0, by a function at the site and by zeros
+3. What lies behind the MLP is measured (:mod:`broca.model.residual`).
+4. The rule: in every layer one neuron per site is put to 0, by a function at the site and by zeros
    in the weights that compute or read it. Both move the logits, and alike.
-4. A later token does not change the logits at earlier ones.
+5. A later token does not change the logits at earlier ones.
 
-What fails 1, 3 or 4 is refused, whatever wraps the model and whatever its family.
+What fails 1, 4 or 5 is refused, whatever wraps the model and whatever its family.
 """
 
 from __future__ import annotations
@@ -14,15 +15,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from broca.errors import ModelError
+from broca.errors import BrocaError, ModelError
 from broca.model.attention_sites import choose_attention_sites
 from broca.model.blocks import Block, value_column, value_weight
-from broca.model.parts import get, rows_of_part
+from broca.model.parts import rows_of_part
+from broca.model.residual import measure_residual
 
 if TYPE_CHECKING:
     from broca.model.language_model import LanguageModel
@@ -72,6 +74,7 @@ def verify_model(model: LanguageModel) -> None:
         (_verify_layer(model, layer, seen) for layer in range(model.n_layers)), default=0.0
     )
     choose_attention_sites(model, ids[:2], tolerance(model.dtype))
+    measure_residual(model, ids, 100 * tolerance(model.dtype))
     _verify_edits(model, ids, plain, seen)
     _verify_causal(model, ids, plain)
 
@@ -93,6 +96,8 @@ def _first_pass(model: LanguageModel, ids: list[int]) -> tuple[Tensor, dict]:
     batch = model.pad([ids])
     try:
         plain = model.logits(batch, len(ids))
+    except BrocaError:
+        raise
     except Exception as error:  # whatever a family's forward raises
         raise ModelError(
             f"{model.config.model_type} does not run on tokens alone",
@@ -229,7 +234,7 @@ def _structure_error(model: LanguageModel, layer: int, own: dict[str, Tensor]) -
     return _relative(hidden[..., :-half], own["hidden"][..., :-half])
 
 
-# ---- 3. the rule
+# ---- 4. the rule
 
 
 def _verify_edits(model: LanguageModel, ids: list[int], plain: Tensor, seen: dict) -> None:
@@ -245,17 +250,21 @@ def _verify_edits(model: LanguageModel, ids: list[int], plain: Tensor, seen: dic
             if (site, layer) in seen
         }
         by_hook = _zeroed_by_hook(model, batch, site, chosen, len(ids))
-        if torch.equal(by_hook, plain):
+        views = [_weights_of(model.block(n), site, i) for n, i in chosen.items()]
+        if any(view is None for view in views):
+            by_weights = None
+        else:
+            with _zeroed([tensor for view in views for tensor in view or ()]):
+                by_weights = model.logits(batch, len(ids))
+        moves = by_weights is None or not torch.equal(by_weights, plain)
+        if moves and torch.equal(by_hook, plain):
             raise ModelError(
                 f"Neurons of site {site} are put to 0 and the logits do not move",
                 model.name,
                 "Something around the model keeps its own computation; pass the model itself.",
             )
-        views = [_weights_of(model.block(n), site, i) for n, i in chosen.items()]
-        if any(view is None for view in views):
+        if by_weights is None:
             continue
-        with _zeroed([tensor for view in views for tensor in view or ()]):
-            by_weights = model.logits(batch, len(ids))
         allowed = max(tolerance(model.dtype), 1e-3 * _relative(by_hook, plain))
         if _relative(by_hook, by_weights) > allowed:
             raise ModelError(
@@ -295,7 +304,7 @@ def _weights_of(block: Block, site: str, index: int) -> list[Tensor] | None:
             index -= experts.total
     except ModelError:  # quantised
         return None
-    module = block.down if site == "down" else get(block.module, block.parts[site].path)
+    module: Any = block.source(site)
     if type(module).__name__ not in ("Linear", "Conv1D", "NonDynamicallyQuantizableLinear"):
         return None
     cut = "all" if site == "down" else block.parts[site].cut
@@ -323,7 +332,7 @@ def _zeroed(views: list[Tensor]) -> Iterator[None]:
             view.copy_(kept)
 
 
-# ---- 4. causality
+# ---- 5. causality
 
 
 def _verify_causal(model: LanguageModel, ids: list[int], plain: Tensor) -> None:

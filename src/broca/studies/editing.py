@@ -301,8 +301,8 @@ def perplexity(model: LanguageModel, texts: Sequence[str], batch_size: int = 32)
     """exp of the mean negative log probability of all tokens after each text's first."""
     tokens = sorted((ids for ids in model.encode(texts) if len(ids) > 1), key=len)
     total, count = 0.0, 0
-    for start in range(0, len(tokens), batch_size):
-        batch = model.pad(tokens[start : start + batch_size])
+    for rows in model.batches([len(ids) for ids in tokens], batch_size):
+        batch = model.pad([tokens[row] for row in rows])
         width = batch.ids.shape[1]
         log_p = model.logits(batch, logits_to_keep=width)[:, :-1].log_softmax(-1)
         chosen = log_p.gather(-1, batch.ids[:, 1:, None])[..., 0]
