@@ -28,7 +28,7 @@ from broca.attributions.precision import computed_in
 from broca.effects.aims import Aim, PromptLike, TargetLike, listed, make_aims, objective_name
 from broca.effects.check import choose_form
 from broca.effects.effect import Effect, Effects, join_answer
-from broca.effects.prefilter import check_share, choose_neurons
+from broca.effects.prefilter import check_share, choose_neurons, padded, unmeasured
 from broca.effects.reading import Reader, make_reader
 from broca.effects.replacement import Replacements
 from broca.effects.rows import Ablation
@@ -171,7 +171,7 @@ def _measure(ablation: Ablation, settings: _Settings, replacement: str) -> Effec
     model, base, aim = ablation.model, ablation.base, ablation.aim
     before = ablation.objective()
     chosen = choose_neurons(ablation, settings.share, settings.sample, settings.seed)
-    values = np.full((model.n_layers, model.widths["hidden"]), np.nan, np.float32)
+    values = unmeasured(model, base)
     budget = RowBudget(settings.rows or _rows_at_once(model, len(aim.tokens)))
     for layer, neurons in enumerate(chosen.neurons):
         start = 0
@@ -190,7 +190,7 @@ def _measure(ablation: Ablation, settings: _Settings, replacement: str) -> Effec
         prompt_id=aim.id,
         target=(aim.target,),
         values=values,
-        activations=torch.stack([hidden[0].float().cpu() for hidden in base.hidden]).numpy(),
+        activations=padded([hidden[0].float().cpu() for hidden in base.hidden]).numpy(),
         before=before,
         objective=objective_name([[aim]]),
         replacement=replacement,
@@ -211,7 +211,8 @@ def _even(left: int, rows: int) -> int:
 
 def _rows_at_once(model: LanguageModel, n_tokens: int) -> int:
     """Rows whose values within a layer fit the memory set aside, and on a CPU its cache."""
-    d_model, d_ff = model.widths["down"], model.widths["hidden"]
+    d_model = model.module.get_input_embeddings().weight.shape[1]
+    d_ff = model.identity.width("hidden")
     heads = getattr(model.config, "num_attention_heads", 1)
     row = 4 * (12 * d_model + 4 * d_ff + 3 * heads * n_tokens)
     if model.device.type == "cuda":

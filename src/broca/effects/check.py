@@ -61,11 +61,13 @@ def check_form(model: LanguageModel, form: str) -> FormCheck:
 def _measure(model: LanguageModel, form: str) -> FormCheck:
     tolerance = _TOLERANCE if model.dtype == torch.float32 else _HALF_TOLERANCE
     ablation = _random_ablation(model)
-    width = model.widths["hidden"]
-    neurons = torch.arange(_NEURONS).clamp(max=width - 1) * max(1, width // _NEURONS) % width
     worst = 0.0
+    layers = [n for n, width in enumerate(model.identity.layer_widths("hidden")) if width]
     try:
-        for layer in sorted({0, model.n_layers // 2, model.n_layers - 1}):
+        for layer in sorted({layers[0], layers[len(layers) // 2], layers[-1]}):
+            width = model.identity.width("hidden", layer)
+            spread = max(1, width // _NEURONS)
+            neurons = torch.arange(_NEURONS).clamp(max=width - 1) * spread % width
             found = ablation.replaced(form, layer, neurons)
             expected = torch.stack([replaced_forward(ablation, layer, int(n)) for n in neurons])
             worst = max(worst, float((found - expected).abs().max().nan_to_num(nan=torch.inf)))
@@ -83,7 +85,7 @@ def _random_ablation(model: LanguageModel) -> Ablation:
     tokens = torch.randint(size, (length,), generator=generator).tolist()
     base = base_pass(model, model.pad([tokens]))
     aim = Aim("check", tuple(tokens), int(base.logits[0].argmax()))
-    nothing = torch.zeros(model.n_layers, model.widths["hidden"], device=base.logits.device)
+    nothing = torch.zeros(model.n_layers, model.identity.width("hidden"), device=base.logits.device)
     return Ablation(model, base, aim, nothing, make_reader(model))
 
 

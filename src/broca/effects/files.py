@@ -32,7 +32,7 @@ def write_effects(effects: Effects, path: Path) -> Path:
             tensors[f"{number}.sampled"] = np.ascontiguousarray(item.sampled)
     identity = effects.identity
     about = {
-        "model": {**vars(identity), "widths": dict(identity.widths)},
+        "model": identity.to_dict(),
         "prompts": [{name: getattr(item, name) for name in _WORDS} for item in effects],
     }
     metadata = {"format": FORMAT, "version": str(VERSION), "about": json.dumps(about)}
@@ -71,7 +71,7 @@ def read_effects(path: Path) -> Effects:
                         sampled=file.get_tensor(sampled) if sampled in names else None,
                     )
                 )
-            return Effects(tuple(items), ModelIdentity(**about["model"]))
+            return Effects(tuple(items), ModelIdentity.from_dict(about["model"]))
     except OSError as error:
         raise EffectError("Cannot read effects", str(path), "Does the file exist?") from error
     except (SafetensorError, KeyError, TypeError, ValueError) as error:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from broca.effects.aims import Aim, read_all
 from broca.model import LanguageModel
@@ -33,8 +33,18 @@ def _gradients(model: LanguageModel, base: BasePass, aims: Sequence[Aim], drive:
     added = [torch.zeros_like(values, requires_grad=True) for values in base.hidden]
     with torch.enable_grad(), added_at_last(model, added):
         logits = drive(model, base, 1)[:, -1]
-        found = torch.autograd.grad(read_all(aims, logits).sum(), added)
-    return torch.stack([gradient.float().to(logits.device) for gradient in found], 1)
+        found = torch.autograd.grad(read_all(aims, logits).sum(), added, allow_unused=True)
+    widest = max(values.shape[-1] for values in added)
+    return torch.stack(
+        [
+            nn.functional.pad(part, (0, widest - part.shape[-1])).float().to(logits.device)
+            for part in (
+                torch.zeros_like(values) if gradient is None else gradient
+                for values, gradient in zip(added, found, strict=True)
+            )
+        ],
+        1,
+    )
 
 
 @contextmanager
@@ -42,6 +52,8 @@ def added_at_last(model: LanguageModel, added: Sequence[Tensor]) -> Iterator[Non
     """Add to every layer's hidden values, [prompt, neuron] each, in passes of one token."""
     with ExitStack() as stack:
         for layer, change in enumerate(added):
+            if "hidden" not in model.block(layer).widths():
+                continue
 
             def add(values: Tensor, change: Tensor = change) -> Tensor:
                 return values + change.unsqueeze(1)

@@ -12,6 +12,7 @@ Source: AtP* (arXiv 2403.00745), its verification by random samples.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,8 @@ import torch
 from broca.effects.gradients import hidden_gradients
 from broca.effects.rows import Ablation
 from broca.errors import EffectError
+from broca.model import LanguageModel
+from broca.model.branches import BasePass
 
 DEFAULT_SAMPLE = 0.1  # of the neurons ranked first
 
@@ -62,19 +65,21 @@ def choose_neurons(
         seed: Draws them.
     """
     model = ablation.model
-    width = model.widths["hidden"]
+    width = model.identity.width("hidden")
+    there = reached(model, ablation.base)
     if share is None or share == 1:
-        return Chosen([torch.arange(width)] * model.n_layers, None)
+        return Chosen([row.nonzero().flatten() for row in there], None)
     gradient = hidden_gradients(model, ablation.base, [ablation.aim])[0].cpu()
-    values = torch.stack([hidden[0].float().cpu() for hidden in ablation.base.hidden])
+    values = padded([hidden[0].float().cpu() for hidden in ablation.base.hidden])
     estimate = (gradient * (ablation.replacement.cpu() - values)).abs().flatten().numpy()
     order = np.argsort(-estimate, kind="stable")
+    order = order[there.flatten().numpy()[order]]
     n_first = max(1, round(share * len(order)))
     n_drawn = round(DEFAULT_SAMPLE * n_first) if sample is None else sample
     rest = order[n_first:]
     drawn = np.random.default_rng(seed).choice(rest, min(n_drawn, len(rest)), replace=False)
-    chosen = np.zeros(len(order), dtype=bool)
-    sampled = np.zeros(len(order), dtype=bool)
+    chosen = np.zeros(len(estimate), dtype=bool)
+    sampled = np.zeros(len(estimate), dtype=bool)
     sampled[drawn] = True
     chosen[order[:n_first]] = True
     chosen |= sampled
@@ -83,3 +88,31 @@ def choose_neurons(
         [torch.from_numpy(np.flatnonzero(row)) for row in grid],
         sampled.reshape(model.n_layers, width),
     )
+
+
+def padded(rows: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Rows of unequal length as [row, neuron], zeros behind the shorter ones."""
+    return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
+
+
+def reached(model: LanguageModel, base: BasePass) -> torch.Tensor:
+    """Which neurons the last token of a single prompt reaches, bool [layer, neuron].
+
+    All but those of experts that it is not routed to: nothing in their place changes anything.
+    """
+    found = torch.zeros(model.n_layers, model.identity.width("hidden"), dtype=torch.bool)
+    for layer, width in enumerate(model.identity.layer_widths("hidden")):
+        found[layer, :width] = True
+        experts, routing = model.block(layer).experts, base.routing[layer]
+        if experts is not None and routing is not None and not experts.dense:
+            found[layer, : experts.total] = False
+            for expert in routing[0][0].tolist():
+                found[layer, expert * experts.width : (expert + 1) * experts.width] = True
+    return found
+
+
+def unmeasured(model: LanguageModel, base: BasePass) -> np.ndarray:
+    """NaN [layer, neuron] where an effect is to be measured; 0 where a neuron cannot have one."""
+    nothing = np.zeros((model.n_layers, model.identity.width("hidden")), np.float32)
+    nothing[reached(model, base).numpy()] = np.nan
+    return nothing

@@ -56,7 +56,7 @@ class Replacements:
         self.kind, self.seed = kind, seed
         self.reference = list(reference or ())
         if kind == "zero":
-            self._values = torch.zeros(1, model.n_layers, model.widths["hidden"])
+            self._values = torch.zeros(1, model.n_layers, model.identity.width("hidden"))
         else:
             self._values = last_values(model, self.reference)
             if kind == "mean":
@@ -98,19 +98,19 @@ def last_values(model: LanguageModel, prompts: Sequence[PromptLike]) -> Tensor:
         PromptError: If a prompt has no token or exceeds the context.
     """
     tokens = [prompt_tokens(model, prompt) for prompt in prompts]
-    order = sorted(range(len(tokens)), key=lambda i: len(tokens[i]))
-    found = torch.empty(len(tokens), model.n_layers, model.widths["hidden"])
-    for start in range(0, len(order), _BATCH):
-        rows = order[start : start + _BATCH]
+    found = torch.zeros(len(tokens), model.n_layers, model.identity.width("hidden"))
+    for rows in model.batches([len(ids) for ids in tokens], _BATCH):
         for layer, values in enumerate(_pass(model, [tokens[i] for i in rows])):
-            found[rows, layer] = values
+            found[rows, layer, : values.shape[-1]] = values
     return found
 
 
 def _pass(model: LanguageModel, tokens: Sequence[Sequence[int]]) -> list[Tensor]:
-    kept: list[Tensor] = [torch.empty(0)] * model.n_layers
+    kept: list[Tensor] = [torch.empty(len(tokens), 0)] * model.n_layers
     with ExitStack() as stack:
         for layer in range(model.n_layers):
+            if "hidden" not in model.block(layer).widths():
+                continue
 
             def keep(values: Tensor, layer: int = layer) -> None:
                 kept[layer] = values[:, -1].float().cpu()
