@@ -129,7 +129,8 @@ def _complete(model: LanguageModel, layer: int, kept: dict[str, list[Any]], like
     if kept["down"][layer] is None:
         kept["down"][layer] = torch.zeros_like(kept["output"][layer])
     if block.experts is None:
-        kept["offset"][layer] = getattr(block.down, "bias", None)
+        bias = getattr(block.down, "bias", None)
+        kept["offset"][layer] = None if bias is None else bias.expand_as(kept["down"][layer])
     elif block.mlp is not None and kept["entering"][layer] is not None:
         empty = torch.zeros_like(kept["hidden"][layer])
         with torch.no_grad():
