@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -143,19 +142,42 @@ def test_find_relations(broca: Broca, place: Path, tmp_path: Path):
 def test_ask(broca: Broca, place: Path, finished: Path):
     fact = planted_world().facts_of("river")[3]
     prompt = planted_world().prompt(fact)
+    first = fact.objects[0].split()[0]
     river, ceo = finished / "sets" / "river.json", finished / "sets" / "ceo.json"
     common = ("ask", prompt, "--model", place / "model", "--tokens", "1")
+    code, out, err = broca(*common)  # simply asked
+    assert code == 0, err
+    assert f"Asked: {prompt}" in out
+    (line,) = [row for row in out.splitlines() if row.lstrip().startswith("untouched")]
+    assert line.split()[1] == first
+    assert line.count(" · ") == 4
     code, out, err = broca(*common, "--off", river)
     assert code == 0, err
-    line = next(row for row in out.splitlines() if fact.objects[0].split()[0] in row)
-    assert "the" in line
+    clean, edited = [row for row in out.splitlines() if " · " in row]
+    assert first in clean.split()[:2]
+    assert "river.json off" in edited
+    assert first not in edited.split()[:4]
     code, out, _ = broca(*common, "--scale", river, "--factor", "1")
-    # two columns of tokens and probabilities, alike
-    found = re.findall(r"('.*?') +([\d.]+)", out)
-    assert len(found) == 10
-    assert found[::2] == found[1::2]
+    clean, edited = [row[row.index("'") :] for row in out.splitlines() if " · " in row]
+    assert clean == edited
     assert broca(*common, "--off", river, "--off", ceo)[0] == 0
-    refused(broca("ask", prompt, "--model", place / "model"), "--off SET.json")
+
+
+def test_ask_in_forms(broca: Broca, place: Path):
+    common = ("ask", "the river of a is", "--model", place / "model", "--tokens", "1")
+    code, out, err = broca(*common, "--form", "question")
+    assert code == 0, err
+    assert "Asked: the river of a is? Answer:" in out
+    code, out, err = broca(*common, "--form", "few-shot", "--shot", "the river of b is c")
+    assert code == 0, err
+    assert "Asked: the river of b is c\nthe river of a is\n" in out
+    assert (
+        "Asked: tell: the river of a is now" in broca(*common, "--form", "tell: {wording} now")[1]
+    )
+    refused(broca(*common, "--form", "few-shot"), "--shot")
+    refused(broca(*common, "--shot", "b is c"), "few-shot, and only there")
+    refused(broca(*common, "--form", "qestion"), "Did you mean 'question'")
+    refused(broca(*common, "--form", "chat"), "chat template")
 
 
 def test_inspect(broca: Broca, place: Path):

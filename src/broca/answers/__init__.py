@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from broca.answers.alike import Alike, AnswersAlikeWarning, find_alike
+from broca.answers.spoken import spoken
 from broca.answers.targets import MATCHES, Match, Target, find_targets, without_continuations
 from broca.answers.tokens import BORDERS, answer_tokens, measure_border
 
@@ -17,5 +18,6 @@ __all__ = [
     "find_alike",
     "find_targets",
     "measure_border",
+    "spoken",
     "without_continuations",
 ]

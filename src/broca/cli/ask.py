@@ -1,17 +1,19 @@
-"""`broca ask`: one prompt, with and without neurons switched off or scaled."""
+"""`broca ask`: one prompt, answered; with neurons switched off or scaled beside it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from broca.cli.output import say, show
-from broca.errors import InterventionError
 
 if TYPE_CHECKING:
     from broca.interventions import Intervention
+    from broca.model import LanguageModel
 
 
 def ask(
@@ -24,18 +26,26 @@ def ask(
         list[Path] | None, typer.Option(help="Neuron set to scale; repeatable.")
     ] = None,
     factor: Annotated[float, typer.Option(help="What --scale multiplies by.")] = 2.0,
+    form: Annotated[
+        str,
+        typer.Option(
+            help="How the prompt is put: 'cloze' (as it stands), 'question', 'few-shot', 'chat', "
+            "or a text with {wording}."
+        ),
+    ] = "cloze",
+    shot: Annotated[
+        list[str] | None,
+        typer.Option(help="A line shown before it, with its answer; repeatable, for 'few-shot'."),
+    ] = None,
     top: Annotated[int, typer.Option(help="Next tokens to show.", min=1)] = 5,
-    tokens: Annotated[int, typer.Option(help="Tokens of the answer.", min=1)] = 6,
+    tokens: Annotated[int, typer.Option(help="Tokens of the answer at most.", min=1)] = 12,
     dtype: Annotated[str, typer.Option(help="As in transformers.")] = "auto",
 ) -> None:
-    """Answer a prompt with and without neurons, side by side, with probabilities."""
+    """Answer a prompt, untouched and with neurons off or scaled, a line each."""
     from broca.interventions import Deactivate, Scale, intervene
     from broca.neurons import NeuronSet
 
-    if not off and not scale:
-        raise InterventionError(
-            "there is nothing to compare with", mend="Give --off SET.json or --scale SET.json"
-        )
+    _check_form(form, shot or [])
     switched = [(path, NeuronSet.load(path)) for path in off or []]
     scaled = [(path, NeuronSet.load(path)) for path in scale or []]
     from broca.model import LanguageModel
@@ -45,41 +55,90 @@ def ask(
     changes += [Scale(neurons, factor) for _, neurons in scaled]
     for _, neurons in [*switched, *scaled]:
         neurons.check(loaded.identity)
-    before = _look(loaded, prompt, top, tokens)
-    with intervene(loaded, *changes):
-        after = _look(loaded, prompt, top, tokens)
-    names = [f"{path.name} off" for path, _ in switched]
-    names += [f"{path.name} × {factor:g}" for path, _ in scaled]
-    _draw(prompt, " and ".join(names), before, after)
-    say(f"{sum(len(neurons) for _, neurons in [*switched, *scaled])} neurons of {loaded.name}")
+    text = _put(loaded, prompt, form, shot or [])
+    show(f"Asked: {text}")
+    lines = {"untouched": _look(loaded, text, top, tokens)}
+    if changes:
+        names = [f"{path.name} off" for path, _ in switched]
+        names += [f"{path.name} × {factor:g}" for path, _ in scaled]
+        with intervene(loaded, *changes):
+            lines[" and ".join(names)] = _look(loaded, text, top, tokens)
+    _draw(lines)
+    if changes:
+        n_neurons = sum(len(neurons) for _, neurons in [*switched, *scaled])
+        say(f"{n_neurons:,} neurons of {loaded.name} changed.")
 
 
-def _look(model, prompt: str, top: int, tokens: int) -> tuple[str, list[tuple[str, float]]]:
-    """The greedy answer and the most probable next tokens."""
+def _check_form(form: str, shots: Sequence[str]) -> None:
+    """Refuse a form that cannot be asked in here, before anything is loaded.
+
+    Raises:
+        PromptError: There is no such form, or lines to show are missing or of no use.
+    """
+    from broca.errors import PromptError
+    from broca.prompts.forms import check_form
+
+    check_form(form)
+    if form == "few-shot-other" or (form == "few-shot") != bool(shots):
+        raise PromptError(
+            "lines are shown before a prompt in the form few-shot, and only there",
+            f"--form {form}, {len(shots)} × --shot",
+            '--form few-shot --shot "The capital of Italy is Rome" --shot ...',
+        )
+
+
+def _put(model: LanguageModel, prompt: str, form: str, shots: Sequence[str]) -> str:
+    """The prompt in a form of asking."""
+    from broca.prompts import Form
+
+    if form == "cloze":
+        return prompt
+    asking = Form(form, max(len(shots), 1), model.chat if form == "chat" else None)
+    return asking.place(asking.cut(prompt, 0), shots).text
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What was said: the greedy text, and the most probable next tokens with P."""
+
+    text: str
+    next: list[tuple[str, float]]
+
+
+def _look(model: LanguageModel, prompt: str, top: int, tokens: int) -> _Answer:
+    from broca.readout import token_text
+
     probabilities = model.probabilities([prompt])[0]
     best = probabilities.topk(min(top, len(probabilities)))
     listed = [
-        (model.tokenizer.decode([token]), p)
+        (token_text(model, token), p)
         for token, p in zip(best.indices.tolist(), best.values.tolist(), strict=True)
     ]
-    return model.answer(prompt, tokens), listed
+    return _Answer(_go_on(model, prompt, tokens), listed)
 
 
-def _draw(
-    prompt: str,
-    changed: str,
-    before: tuple[str, list[tuple[str, float]]],
-    after: tuple[str, list[tuple[str, float]]],
-) -> None:
+def _go_on(model: LanguageModel, prompt: str, n_tokens: int) -> str:
+    """The greedy continuation up to the end of its first line that says something."""
+    from broca.answers import spoken
+
+    ids, said = model.encode([prompt])[0], ""
+    start = len(ids)
+    while len(ids) < start + n_tokens:
+        token = int(model.logits(model.pad([ids]))[0, -1].argmax())
+        ids = [*ids, token]
+        said = model.tokenizer.decode(ids[start:], skip_special_tokens=True)
+        if token in model.end_tokens or ("\n" in said.lstrip() and spoken(said)):
+            break
+    return said.strip().split("\n")[0]
+
+
+def _draw(lines: dict[str, _Answer]) -> None:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD)
-    for heading in ("untouched", "P", changed, "P"):
-        table.add_column(Text(heading), justify="right" if heading == "P" else "left")
-    table.add_row(Text(before[0].strip()), "", Text(after[0].strip()), "", end_section=True)
-    for (one, p), (other, q) in zip(before[1], after[1], strict=True):
-        table.add_row(Text(repr(one)), f"{p:.4f}", Text(repr(other)), f"{q:.4f}")
-    show(prompt)
+    table = Table("", "answer", "next token and its P", box=box.SIMPLE_HEAD)
+    for name, answer in lines.items():
+        tokens = " · ".join(f"{token!r} {p:.3f}" for token, p in answer.next)
+        table.add_row(Text(name), Text(answer.text or "(nothing)"), Text(tokens))
     show(table)

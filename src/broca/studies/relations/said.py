@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from broca.answers import spoken
 from broca.facts import Relations
 from broca.prompts import Prompt
 
@@ -62,11 +63,12 @@ class AnswerKinds:
         """One of :data:`KINDS` for an answer.
 
         Two tokens are often the beginning of an object only: an answer counts as an object when
-        an object begins with it, or when its first word is an object.
+        an object begins with it, or when its first word is an object. Only the first line that
+        says something counts, without markup.
         """
         if correct:
             return "right"
-        said = normalise(text)
+        said = normalise(spoken(text))
         if not said:
             return "nothing"
         if self._elsewhere(prompt, said):
