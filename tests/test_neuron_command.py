@@ -15,11 +15,12 @@ import pytest
 from broca.cli import run_cli
 from broca.cli.neuron import _served_queries
 from broca.errors import NeuronError, ScoreError
-from broca.neurons import Neuron, WeightsDifferWarning
+from broca.neurons import Neuron, NeuronSet, WeightsDifferWarning
 from broca.prompts import Prompt
 from broca.scores import QuerySets, Ranking
 from broca.scores.clusters import QueryScoreConfig
 from broca.store import RunFolder
+from broca.store.names import file_name
 from tiny import tiny_model, tiny_module, tiny_tokenizer
 
 MODEL = tiny_model("llama")
@@ -80,3 +81,22 @@ def test_the_command_says_which_model_the_run_had(
     out, err = capsys.readouterr()
     assert f"--model {MODEL.identity.id}" in " ".join(err.split())
     assert "None of the sets" not in out
+
+
+def test_what_find_relations_wrote_is_read(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """A folder of neuron sets, as `broca find relations --out` leaves it, and one file of it."""
+    MODEL.module.save_pretrained(tmp_path / "model")
+    tiny_tokenizer().save_pretrained(tmp_path / "model")
+    name = {"name": "a/B"}
+    wanted = Neuron("hidden", 0, 7)
+    neurons = NeuronSet.of([Neuron("up", 1, 2), wanted], MODEL.identity, **name)
+    path = neurons.save(tmp_path / "found" / file_name("a/B", ".json"))
+    common = ["neuron", str(wanted), "--model", str(tmp_path / "model"), "--run"]
+    for place in (tmp_path / "found", path):
+        capsys.readouterr()
+        assert run_cli([*common, str(place)]) == 0
+        out = capsys.readouterr().out
+        (line,) = [row.split() for row in out.splitlines() if row.strip().startswith("a/B")]
+        assert line[1:4] == ["hidden", "2", "2"]
+    (tmp_path / "empty").mkdir()
+    assert run_cli([*common, str(tmp_path / "empty")]) == 2

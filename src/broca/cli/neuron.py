@@ -26,7 +26,8 @@ def neuron(
     name: Annotated[str, typer.Argument(metavar="NEURON", help="Such as hidden:17:403.")],
     model: Annotated[str, typer.Option(help="Hub name, folder, .gguf file, or 'atlas'.")] = "atlas",
     run: Annotated[
-        Path | None, typer.Option(help="Run folder: its prompts, and the sets it found.")
+        Path | None,
+        typer.Option(help="Run folder, or what `find relations` wrote: its prompts and sets."),
     ] = None,
     facts: Annotated[str | None, typer.Option(help="Facts to read, instead of a run's.")] = None,
     questions: Annotated[str | None, typer.Option(help="Questions to read, likewise.")] = None,
@@ -49,7 +50,7 @@ def neuron(
         _draw_firings(firings, top)
         _draw_means(firings, top)
     else:
-        say("Give --facts, --questions or --run to see where it fires.")
+        say("Give --facts, --questions or the --run of a study to see where it fires.")
     if run is not None:
         _draw_served(loaded, wanted, run)
 
@@ -73,9 +74,32 @@ def _material(
         found += render_fact_prompts(load_relations(facts))
     if questions is not None:
         found += render_question_prompts(load_questions(questions), n_prompts=1)
-    if not found and run is not None:
+    if not found and run is not None and _is_run(run):
         found = _prompts_of(run)
     return stable_random(0, "neuron").sample(found, min(limit, len(found)))
+
+
+def _is_run(path: Path) -> bool:
+    """Whether a path is to be read as a run folder; else it holds neuron sets alone."""
+    from broca.store.folder import CONFIG
+
+    if (path / CONFIG).exists():
+        return True
+    return not (path.is_file() or any(path.glob("**/*.json")))
+
+
+def _set_files(run: Path) -> dict[str, Path]:
+    """Neuron sets by name: of a run, of a folder that `find relations` wrote, or one file."""
+    from broca.store import RunFolder
+    from broca.store.names import name_of
+
+    if _is_run(run):
+        folder = RunFolder.open(run)
+        return {name: folder.set_path(name) for name in folder.set_names()}
+    if run.is_file():
+        return {name_of(Path(run.name), ".json"): run}
+    found = (path for path in run.rglob("*.json") if not path.name.startswith("."))
+    return {name_of(path.relative_to(run), ".json"): path for path in sorted(found)}
 
 
 def _prompts_of(run: Path) -> list[Prompt]:
@@ -167,7 +191,7 @@ class _Served:
 
 def _draw_served(model: LanguageModel, wanted: Neuron, run: Path) -> None:
     served = sorted(_served_sets(model, wanted, run), key=lambda s: (s.rank / s.size, s.name))
-    queries = _served_queries(model, wanted, run)
+    queries = _served_queries(model, wanted, run) if _is_run(run) else {}
     if not served and not queries:
         show(f"None of the sets of {run} holds it.")
         return
@@ -196,13 +220,11 @@ def _same_unit(wanted: Neuron, other: Neuron) -> bool:
 
 def _served_sets(model: LanguageModel, wanted: Neuron, run: Path) -> list[_Served]:
     from broca.neurons import NeuronSet
-    from broca.store import RunFolder
 
-    folder = RunFolder.open(run)
     found = []
-    for name in folder.set_names():
-        neurons = NeuronSet.load(folder.set_path(name))
-        _check_model(neurons.identity, model, folder.set_path(name))
+    for name, path in _set_files(run).items():
+        neurons = NeuronSet.load(path)
+        _check_model(neurons.identity, model, path)
         if "random" in neurons.method:
             continue
         for rank, each in enumerate(neurons):
