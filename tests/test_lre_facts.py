@@ -11,6 +11,7 @@ from broca.facts import RELATION_NAMES, Relations, load_relations
 from broca.facts.shipped import facts_for
 from broca.prompts import FORMS, Form, render_fact_prompts
 from broca.prompts.forms import question_end
+from broca.questions import load_questions
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +75,19 @@ def test_auto_is_atlas_for_atlas_and_lre_for_others() -> None:
     assert facts_for("auto", embedded=True) == "atlas"
     assert facts_for("auto", embedded=False) == "lre"
     assert facts_for("my.csv", embedded=False) == "my.csv"
+
+
+def test_questions_from_the_same_facts() -> None:
+    questions = load_questions("lre", per_field=3)
+    assert {question.field for question in questions} == {q.relation for q in questions}
+    assert "name_gender" not in {q.field for q in questions}  # two objects make no four options
+    assert len({q.field for q in questions}) == 40
+    relations = load_relations("lre")
+    for question in questions:
+        assert question.question.endswith("?")
+        relation = relations[question.relation]
+        objects = {o for fact in relation.facts for o in fact.objects}
+        assert set(question.options) <= objects
+        subject = question.id.removesuffix("@en").split(":", 1)[1]
+        (fact,) = (fact for fact in relation.facts if fact.subject == subject)
+        assert set(question.options) & set(fact.objects) == {question.right}

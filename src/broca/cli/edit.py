@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from broca.cli.output import say, show
+from broca.cli.run import FormOption, Shots, asking_overrides
 from broca.errors import EditError
 
 if TYPE_CHECKING:
@@ -23,9 +24,11 @@ def edit(
         typer.Option(help='"subject | relation | new object"; repeatable.'),
     ] = None,
     facts: Annotated[
-        str | None,
-        typer.Option(help="Facts and wordings of --fact: folder, file or 'atlas'."),
-    ] = None,
+        str,
+        typer.Option(help="Facts and wordings of --fact: folder, file, 'lre', 'atlas' or 'auto'."),
+    ] = "auto",
+    form: FormOption = None,
+    shots: Shots = None,
     off: Annotated[
         list[Path] | None, typer.Option(help="Neuron set to switch off; repeatable.")
     ] = None,
@@ -51,7 +54,7 @@ def edit(
         raise EditError(
             "there is nothing to edit", mend="Give --fact, --off SET.json or --scale SET.json"
         )
-    config = _config(settings or [])
+    config = _config([*asking_overrides(form, shots), *(settings or [])])
     check_folder(save)
     edits: list = [Deactivate(NeuronSet.load(path)) for path in off or []]
     edits += [Scale(NeuronSet.load(path), factor) for path in scale or []]
@@ -63,7 +66,7 @@ def edit(
         if edits and fact:
             stack.enter_context(edited(loaded, *edits))
         for text in fact or []:
-            done = _replace(loaded, text, facts or _default_facts(model), config)
+            done = _replace(loaded, text, facts, config)
             stack.enter_context(edited(loaded, done.vectors))
             found.append(done)
     edits += [done.vectors for done in found]
@@ -73,15 +76,6 @@ def edit(
     n_neurons = sum(len(each.neurons) for each in edits)
     say(f"{n_neurons} value vectors of {loaded.name} changed; the original is untouched.")
     show(f"Edited copy: {save}")
-
-
-def _default_facts(model: str) -> str:
-    if model == "atlas":
-        return "atlas"
-    raise EditError(
-        "--fact needs wordings that ask for the fact",
-        mend="Give --facts PATH (LRE JSON, or a table with templates), or --facts atlas",
-    )
 
 
 def _config(settings: list[str]) -> FactEditConfig:
@@ -96,9 +90,10 @@ def _replace(
 ) -> FactReplacement:
     from broca.edits import parse_fact, pick_fact, replace_fact
     from broca.facts import load_relations
+    from broca.facts.shipped import facts_for
 
     subject, relation, new_object = parse_fact(text)
-    relations = load_relations(source)
+    relations = load_relations(facts_for(source, embedded=model.is_embedded))
     fact = pick_fact(relations, subject, relation)
     return replace_fact(model, relations, fact, new_object, config)
 

@@ -9,6 +9,7 @@ import typer
 
 from broca.cli.find_queries import queries
 from broca.cli.output import say, show
+from broca.cli.run import FormOption, Shots, asking_overrides
 
 app = typer.Typer(help="Find neurons and write them as neuron sets.", no_args_is_help=True)
 
@@ -24,7 +25,11 @@ app.command("queries")(queries)
 @app.command("relations")
 def relations(
     model: Annotated[str, typer.Option(help="Hub name, folder, .gguf file, or 'atlas'.")] = "atlas",
-    facts: Annotated[str, typer.Option(help="Folder or file of facts, or 'atlas'.")] = "atlas",
+    facts: Annotated[
+        str, typer.Option(help="Folder or file of facts, 'lre', 'atlas' or 'auto'.")
+    ] = "auto",
+    form: FormOption = None,
+    shots: Shots = None,
     relation: Annotated[
         list[str] | None,
         typer.Option(help="Write only this relation's set; repeatable. All serve as negatives."),
@@ -40,11 +45,12 @@ def relations(
     from broca.recipes import apply_overrides
     from broca.run import ModelSettings, find_relations, read_job
 
-    overrides = [f"k={top}", *([f"sites={sites}"] if sites else []), *(settings or [])]
+    overrides = [f"k={top}", *([f"sites={sites}"] if sites else [])]
+    overrides += [*asking_overrides(form, shots), *(settings or [])]
     values = {"studies": ["relations.intra"], "model": model, "facts": facts}
     job = read_job(apply_overrides(values, overrides), where="command line")
     assert isinstance(job.model, ModelSettings)
-    written = find_relations(job, out, relation)
+    written = find_relations(job, out, relation, tell=say)
     for path, neurons in written.items():
         show(
             f"{path}: {len(neurons)} neurons, average precision from {neurons.scores.max():.3f} "

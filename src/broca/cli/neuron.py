@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from broca.cli.output import say, show
+from broca.cli.run import FormOption, Shots
 from broca.errors import BrocaError
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ def neuron(
     ] = None,
     facts: Annotated[str | None, typer.Option(help="Facts to read, instead of a run's.")] = None,
     questions: Annotated[str | None, typer.Option(help="Questions to read, likewise.")] = None,
+    form: FormOption = None,
+    shots: Shots = None,
     prompts: Annotated[int, typer.Option(help="Prompts to read, at most.", min=1)] = 600,
     top: Annotated[int, typer.Option(help="Tokens and prompts to show.", min=1)] = 8,
     dtype: Annotated[str, typer.Option(help="As in transformers.")] = "auto",
@@ -43,7 +46,8 @@ def neuron(
     wanted = Neuron.parse(name)
     loaded = LanguageModel.from_pretrained(model, dtype=dtype)
     check_neuron(loaded, wanted)
-    material = _material(model, run, facts, questions, prompts)
+    asking = {"form": form or "question", "shots": shots or 4, "chat": loaded.chat}
+    material = _material(loaded, run, facts, questions, prompts, asking)
     _draw_tokens(loaded, wanted, top)
     if material:
         firings = find_firings(loaded, wanted, material)
@@ -59,21 +63,28 @@ def neuron(
 
 
 def _material(
-    model: str, run: Path | None, facts: str | None, questions: str | None, limit: int
+    model: LanguageModel,
+    run: Path | None,
+    facts: str | None,
+    questions: str | None,
+    limit: int,
+    asking: Mapping[str, Any],
 ) -> list[Prompt]:
     """Prompts of the source asked for, a sample of them by seed; atlas has facts of its own."""
     from broca.facts import load_relations
     from broca.facts.seeding import stable_random
+    from broca.facts.shipped import facts_for
     from broca.prompts import render_fact_prompts, render_question_prompts
     from broca.questions import load_questions
 
     found: list[Prompt] = []
-    if facts is None and questions is None and run is None and model == "atlas":
+    if facts is None and questions is None and run is None and model.is_embedded:
         facts = "atlas"
     if facts is not None:
-        found += render_fact_prompts(load_relations(facts))
+        source = facts_for(facts, embedded=model.is_embedded)
+        found += render_fact_prompts(load_relations(source), **asking)
     if questions is not None:
-        found += render_question_prompts(load_questions(questions), n_prompts=1)
+        found += render_question_prompts(load_questions(questions), n_prompts=1, **asking)
     if not found and run is not None and _is_run(run):
         found = _prompts_of(run)
     return stable_random(0, "neuron").sample(found, min(limit, len(found)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -16,9 +17,22 @@ Result = TypeVar("Result")
 Model = Annotated[
     str | None, typer.Option("--model", help="Hub name, folder of save_pretrained, or 'atlas'.")
 ]
-Facts = Annotated[str | None, typer.Option("--facts", help="Folder or file of facts, or 'atlas'.")]
+Facts = Annotated[
+    str | None, typer.Option("--facts", help="Folder or file of facts, 'lre', 'atlas' or 'auto'.")
+]
 Recipe = Annotated[
     Path, typer.Argument(metavar="RECIPE", help="A TOML file, or the config.toml of a run.")
+]
+FormOption = Annotated[
+    str | None,
+    typer.Option(
+        "--form",
+        help="Form of asking: auto, question, cloze, few-shot, few-shot-other, chat, or a text "
+        "with {wording}.",
+    ),
+]
+Shots = Annotated[
+    int | None, typer.Option("--shots", help="Demonstrations of the few-shot forms.", min=1)
 ]
 Out = Annotated[Path | None, typer.Option(help="Run folder; a new one in runs/ if left out.")]
 Settings = Annotated[
@@ -36,6 +50,8 @@ def run(
     recipe: Recipe,
     model: Model = None,
     facts: Facts = None,
+    form: FormOption = None,
+    shots: Shots = None,
     settings: Settings = None,
     out: Out = None,
     accept: Accept = False,
@@ -51,6 +67,7 @@ def run(
     overrides = [
         *([f"model={model}"] if model else []),
         *([f"facts={facts}"] if facts else []),
+        *asking_overrides(form, shots),
         *(settings or []),
     ]
     job = read_job(load_recipe(recipe, overrides), where=str(recipe))
@@ -59,7 +76,14 @@ def run(
         return
     out = out or default_folder(recipe.stem)
     say(f"Run folder: {out}")
-    again = ["broca", "run", str(recipe), *_options(model, facts, settings), "--out", str(out)]
+    again = [
+        "broca",
+        "run",
+        str(recipe),
+        *_options(model, facts, form, shots, settings),
+        "--out",
+        str(out),
+    ]
     folder = resumable(lambda: execute(job, out, tell=say, accept_versions=accept), again)
     finish(folder)
 
@@ -97,8 +121,23 @@ def show_dry_run(job) -> None:
     )
 
 
-def _options(model: str | None, facts: str | None, settings: list[str] | None) -> list[str]:
-    given = [("--model", model), ("--facts", facts), *(("--set", item) for item in settings or [])]
+def asking_overrides(form: str | None, shots: int | None) -> list[str]:
+    """The options of asking as settings laid over a recipe."""
+    # a form may hold any character: as a TOML string it is read as it was typed
+    quoted = [] if form is None else [f"form={json.dumps(form, ensure_ascii=False)}"]
+    return [*quoted, *([] if shots is None else [f"shots={shots}"])]
+
+
+def _options(
+    model: str | None,
+    facts: str | None,
+    form: str | None,
+    shots: int | None,
+    settings: list[str] | None,
+) -> list[str]:
+    given = [("--model", model), ("--facts", facts), ("--form", form)]
+    given += [("--shots", None if shots is None else str(shots))]
+    given += [("--set", item) for item in settings or []]
     return [text for name, value in given if value for text in (name, value)]
 
 

@@ -18,9 +18,10 @@ et al. 2022). Choosing the neurons by attribution over the whole answer is ours.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,6 +37,7 @@ from broca.model import LanguageModel
 from broca.model.resume import passed_over
 from broca.neurons import NeuronIndex, NeuronSet
 from broca.prompts import Prompt, render_fact_prompts
+from broca.prompts.forms import check_form
 from broca.settings import (
     Count,
     CountFrom0,
@@ -63,6 +65,9 @@ class FactEditConfig:
         n_others: Prompts of that term: other subjects, half of them of the same relation.
         n_nodes: Nodes of the attribution (Gauss-Legendre).
         template_set: Wordings that are the fact's own paraphrases.
+        form: Form of asking; by default every wording is a paraphrase as a question and as it
+            stands.
+        shots: Demonstrations of the few-shot forms.
         seed: Draws the other prompts.
     """
 
@@ -76,10 +81,14 @@ class FactEditConfig:
     n_others: CountFrom0 = 8
     n_nodes: Count = 6
     template_set: str = "finding"
+    form: str | None = None
+    shots: Count = 4
     seed: Seed = 0
 
     def __post_init__(self) -> None:
         check_settings(self, EditError)
+        if self.form is not None:
+            check_form(self.form)
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,14 +156,28 @@ def pick_fact(relations: Relations, subject: str, relation: str) -> Fact:
     )
 
 
-def paraphrases(relation: Relation, fact: Fact, template_set: str = "finding") -> list[Prompt]:
-    """The fact asked in every wording of a template set, with and without the ending."""
+def paraphrases(
+    relation: Relation, fact: Fact, template_set: str = "finding", **asking: Any
+) -> list[Prompt]:
+    """The fact asked in every wording of a template set, with and without the ending.
+
+    Args:
+        relation: The fact's relation.
+        fact: The fact.
+        template_set: Which wordings.
+        **asking: `form` in place of the two, and what it needs; see `render_fact_prompts`.
+    """
     alone = replace(relation, facts=(fact,))
+    form = asking.pop("form", None)
     return [
         prompt
-        for form in ("question", "cloze")
+        for name in ((form,) if form else ("question", "cloze"))
         for prompt in render_fact_prompts(
-            alone, template_set=template_set, form=form, every_wording=True
+            alone,
+            template_set=template_set,
+            form=name,
+            every_wording=True,
+            **asking,
         )
     ]
 
@@ -214,11 +237,17 @@ def replace_fact(
             f"{new_object!r} is already right for {fact.subject}", fact.relation, "Name another."
         )
     relation = relations[fact.relation]
-    own = paraphrases(relation, fact, config.template_set)
-    others = _other_prompts(relations, fact, config)
+    asking = {
+        "form": config.form,
+        "shots": config.shots,
+        "demonstrations": relations,
+        "chat": model.chat,
+    }
+    own = paraphrases(relation, fact, config.template_set, **asking)
+    others = _other_prompts(relations, fact, config, asking)
     border = measure_border(model, [*own, *others])
     if neurons is None:
-        ended = own[: len(own) // 2]
+        ended = own if config.form else own[: len(own) // 2]
         neurons = select_fact_neurons(model, ended, config.n_neurons, config.n_nodes)
     neurons = replace(neurons, name=f"{fact.id} -> {new_object}")
     asked = [replace(prompt, answers=(new_object,)) for prompt in own]
@@ -239,7 +268,9 @@ def replace_fact(
     )
 
 
-def _other_prompts(relations: Relations, fact: Fact, config: FactEditConfig) -> list[Prompt]:
+def _other_prompts(
+    relations: Relations, fact: Fact, config: FactEditConfig, asking: Mapping[str, Any]
+) -> list[Prompt]:
     """Prompts about other subjects, drawn by the fact's id: half of the same relation."""
     if not config.locality or not config.n_others:
         return []
@@ -253,6 +284,7 @@ def _other_prompts(relations: Relations, fact: Fact, config: FactEditConfig) -> 
                 replace(relation, facts=tuple(drawn)),
                 template_set=config.template_set,
                 seed=config.seed,
+                **{**asking, "form": config.form or "question"},
             )
             if drawn
             else []

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from broca.errors import QuestionsError
-from broca.facts import load_relations
+from broca.facts import Relation, Relations, load_relations
 from broca.facts.reading import read_json, read_rows
+from broca.facts.shipped import SHIPPED
 
 from .asked import read_asked
 from .build import Distractors, OpenQuestion, build_questions, close_questions
@@ -16,7 +18,7 @@ from .rows import Columns, RowFormat, questions_from_rows
 from .which import AnswerKind
 from .wordings import load_wordings
 
-FORMATS = 'Give a .json file of ready-made prompts, a .jsonl, .csv or .tsv file, or "atlas"'
+FORMATS = 'Give a .json file of ready-made prompts, a .jsonl, .csv or .tsv file, "lre" or "atlas"'
 
 
 def load_questions(
@@ -36,17 +38,19 @@ def load_questions(
 
     Args:
         source: "atlas" (from the embedded facts, in wordings the embedded model was trained on);
-            a `.json` file of ready-made prompts as the query paper released them; a JSONL, CSV
-            or TSV file with the columns question, answer, field and optionally options, language,
-            id, relation, labels, distractors.
-        languages: Only these; for "atlas" English unless given.
+            "lre" (from the facts of LRE, a field per relation); a `.json` file of ready-made
+            prompts as the query paper released them; a JSONL, CSV or TSV file with the columns
+            question, answer, field and optionally options, language, id, relation, labels,
+            distractors.
+        languages: Only these; for "atlas" and "lre" English unless given.
         fields: Only these.
         per_field: At most so many per field and language, drawn by seed.
         columns: Our column name -> the file's. `options` may name one column per option.
         answer_kind: How a file gives the answer: "text", "label", "index" (a position from 0),
             "index-from-1", or "auto": the one that fits the whole file.
         n_options: Options of questions that have none yet.
-        distractors: For "atlas": wrong options of the same relation or of the same "subject".
+        distractors: For "atlas" and "lre": wrong options of the same relation or of the same
+            "subject".
         redraw: Every prompt of a question without options draws its own wrong ones.
         seed: Draws options and questions.
 
@@ -58,11 +62,12 @@ def load_questions(
         languages = [languages]
     if isinstance(fields, str):
         fields = [fields]
-    if source == "atlas":
+    if source in SHIPPED:
+        make = _from_atlas if source == "atlas" else _from_lre
         questions = [
             question
             for language in languages or ("en",)
-            for question in _from_atlas(language, n_options, distractors, redraw, seed)
+            for question in make(language, n_options, distractors, redraw, seed)
         ]
     else:
         form = RowFormat(columns or {}, answer_kind)
@@ -97,6 +102,34 @@ def _from_atlas(
         wordings=trained,
         seed=seed,
     )
+
+
+def _from_lre(
+    language: str, n_options: int, distractors: Distractors, redraw: bool, seed: int
+) -> list[Question]:
+    relations = load_relations("lre", language=language)
+    # a relation with fewer objects than options (men, women) makes no question
+    wide = [r for r in relations.values() if _n_wrong(r) >= n_options - 1]
+    questions = build_questions(
+        Relations([_as_questions(relation) for relation in wide]),
+        n_options=n_options,
+        distractors=distractors,
+        redraw=redraw,
+        seed=seed,
+    )
+    return [replace(question, field=question.relation) for question in questions]
+
+
+def _n_wrong(relation: Relation) -> int:
+    """Wrong options that every fact of a relation has at least."""
+    objects = {o for fact in relation.facts for o in fact.objects}
+    return len(objects) - max(len(fact.objects) for fact in relation.facts)
+
+
+def _as_questions(relation: Relation) -> Relation:
+    """A relation with its wordings that are questions, where it has some."""
+    asked = tuple(w for w in relation.wordings() if w.rstrip()[-1:] in "?？؟")
+    return replace(relation, templates={"finding": asked or relation.wordings()})
 
 
 def _read(path: Path, form: RowFormat) -> list[Question | OpenQuestion]:

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from broca.engines import LocalEngine
 from broca.errors import RunError, StudyError
 from broca.facts import RELATION_ALIASES, Relations, load_relations
+from broca.facts.shipped import facts_for
 from broca.model import LanguageModel
 from broca.neurons import NeuronSet
 from broca.run.bench import RunBench
 from broca.run.job import Job
 from broca.store import RunFolder, file_name
-from broca.studies.relations import Material, RelationsConfig, prepare
+from broca.studies.relations import FAMILY, Material, RelationsConfig, prepare
 
 WORK = ".finding"
 
 
 def find_relation_neurons(
-    model: LanguageModel, relations: Relations | str | Path = "atlas", **settings: Any
+    model: LanguageModel, relations: Relations | str | Path = "auto", **settings: Any
 ) -> dict[str, NeuronSet]:
     """The neurons of every relation that the model knows.
 
@@ -51,7 +52,10 @@ def find_relation_neurons(
 
 
 def find_relations(
-    job: Job, out: Path, wanted: Sequence[str] | None = None
+    job: Job,
+    out: Path,
+    wanted: Sequence[str] | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> dict[Path, NeuronSet]:
     """Write a set file per relation; interrupted, the same call goes on.
 
@@ -59,6 +63,7 @@ def find_relations(
         job: Model and settings.
         out: Folder of the files, `<relation>.json` by `broca.store.file_name`.
         wanted: Only these relations' files; all relations still serve as negatives.
+        tell: Told in which form the facts are asked, with a prompt.
 
     Raises:
         RunError: A file would be overwritten.
@@ -67,11 +72,15 @@ def find_relations(
     config = job.settings["relations"]
     _refuse_others(out)
     if wanted is not None:  # a misspelt name is told before anything is computed
-        known = load_relations(config.facts, templates=config.templates, language=config.language)
+        facts = facts_for(config.facts, embedded=job.model.model == "atlas")
+        known = load_relations(facts, templates=config.templates, language=config.language)
         known.subset(wanted)
     with RunFolder.begin(out / WORK, job.as_config()) as folder:
         bench = RunBench(job.model.load(), folder, LocalEngine(), config.batch_size, config.match)
         material = prepare(config, bench)
+    for found in FAMILY.introduce(material).values() if tell else ():
+        for words in found.words:
+            tell(words)
     names = list(material.names) if wanted is None else [_known(n, material) for n in wanted]
     written = {}
     for name in names:
