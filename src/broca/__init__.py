@@ -50,6 +50,7 @@ if TYPE_CHECKING:
         select_queries,
         summarise_query,
     )
+    from broca.tabular import table_of
 
 __version__ = "0.1.0"
 
@@ -95,6 +96,7 @@ _HOMES = {
         "select_queries",
         "summarise_query",
     ),
+    "tabular": ("table_of",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -162,6 +164,7 @@ __all__ = [
     "score_expertise_many",
     "select_queries",
     "summarise_query",
+    "table_of",
     "uniform_random",
 ]
 

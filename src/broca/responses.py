@@ -26,6 +26,7 @@ from broca.neurons import NeuronIndex, digest_of
 from broca.progress import track
 from broca.prompts import Prompt
 from broca.store.blocks import claim_block, damaged_blocks, finish_blocks, forget_unfinished
+from broca.tabular import SHOWN, html_table
 
 POOLINGS = ("mean", "mean-no-bos", "asked", "last", "subject-last")
 
@@ -49,6 +50,22 @@ class Responses:
     folder: Path | None = None
     rows: np.ndarray | None = None
     _blocks: dict[tuple[str, int], np.ndarray] = field(default_factory=dict, repr=False)
+
+    def __repr__(self) -> str:
+        sites = ", ".join(self.index.sites)
+        place = "in memory" if self.folder is None else "on disk"
+        return (
+            f"<Responses: {len(self.prompt_ids):,} prompts × {len(self.index):,} neurons ({sites}) "
+            f"of {self.index.identity.id}, pooled by {self.pooling}, {place}>"
+        )
+
+    def _repr_html_(self) -> str:
+        blocks = [
+            (site, layer, where.stop - where.start) for site, layer, where in self.index.blocks()
+        ]
+        names = ("site", "layer", "neurons")
+        columns = dict(zip(names, map(list, zip(*blocks[:SHOWN], strict=True)), strict=True))
+        return html_table(repr(self), columns)
 
     def block(self, site: str, layer: int) -> np.ndarray:
         """Responses at one site and layer, float32 [prompt, neuron]; from disk they are mapped."""

@@ -58,6 +58,12 @@ class Target:
     n_shown: int = N_PREFIX
     alike: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        return (
+            f"<Target: {len(self.right)} right token sequences behind {len(self.prompt)} tokens, "
+            f"{max(self.compared, default=0)} tokens compared at most>"
+        )
+
     def verdict(self, generated: Sequence[int]) -> bool | None:
         """Whether generated tokens are a right answer; None where more tokens are needed."""
         given = tuple(generated)

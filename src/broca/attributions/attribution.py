@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from broca.errors import AttributionError
-from broca.neurons import ModelIdentity
+from broca.neurons import ModelIdentity, Neuron
+from broca.tabular import Columns, Tabular
 
 COMPLETENESS_TOLERANCE = 0.01
 STEP_TOLERANCE = 0.02
@@ -55,6 +56,19 @@ class Attribution:
     site: str
     method: str
 
+    def __repr__(self) -> str:
+        layers, width = self.values.shape
+        return (
+            f"<Attribution of {self.prompt_id!r}: {layers} layers × {width:,} {self.site} neurons, "
+            f"probability {self.probability:.3g}, largest {self.largest}>"
+        )
+
+    @property
+    def largest(self) -> Neuron:
+        """The neuron of the largest value."""
+        layer, index = np.unravel_index(int(np.argmax(self.values)), self.values.shape)
+        return Neuron(self.site, int(layer), int(index))
+
     @property
     def without_effect(self) -> bool:
         """Whether no layer's neurons change the objective: there is nothing to attribute."""
@@ -69,7 +83,7 @@ class Attribution:
 
 
 @dataclass(frozen=True, eq=False)
-class Attributions(Sequence[Attribution]):
+class Attributions(Sequence[Attribution], Tabular):
     """The attributions of several prompts: a sequence of them, and their stacked figures.
 
     Attributes:
@@ -85,6 +99,29 @@ class Attributions(Sequence[Attribution]):
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def __repr__(self) -> str:
+        n_converged = sum(item.converged for item in self.items)
+        sites = ", ".join(dict.fromkeys(item.site for item in self.items))
+        return (
+            f"<Attributions of {self.identity.id}: {len(self):,} prompts, {sites} neurons, "
+            f"{n_converged:,} converged>"
+        )
+
+    def columns(self, limit: int | None = None) -> Columns:
+        """What each prompt's attribution reached, and its neuron of the largest value."""
+        shown = self.items[:limit]
+        return {
+            "prompt": [item.prompt_id for item in shown],
+            "target": [list(item.target) for item in shown],
+            "probability": [item.probability for item in shown],
+            "neuron": [str(item.largest) for item in shown],
+            "value": [item.values[item.largest[1:]].item() for item in shown],
+            "completeness_error": [item.completeness_error for item in shown],
+            "step_change": [item.step_change for item in shown],
+            "n_steps": [item.n_steps for item in shown],
+            "converged": [item.converged for item in shown],
+        }
 
     def __getitem__(self, index: Any) -> Any:
         return self.items[index]

@@ -7,7 +7,20 @@ from importlib.metadata import version
 
 import typer
 
-from broca.cli import ask, build, check, demo, edit, find, inspect, listing, neuron, report, run
+from broca.cli import (
+    ask,
+    build,
+    check,
+    demo,
+    edit,
+    export,
+    find,
+    inspect,
+    listing,
+    neuron,
+    report,
+    run,
+)
 from broca.cli.output import complain, say
 from broca.errors import BrocaError
 
@@ -39,6 +52,7 @@ app.command("neuron")(neuron.neuron)
 app.command("edit")(edit.edit)
 app.command("inspect")(inspect.inspect)
 app.command("report")(report.report)
+app.command("export")(export.export)
 app.command("check")(check.check)
 app.command("ls")(listing.ls)
 

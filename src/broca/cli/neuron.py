@@ -85,12 +85,12 @@ def _material(
         found += render_fact_prompts(load_relations(source), **asking)
     if questions is not None:
         found += render_question_prompts(load_questions(questions), n_prompts=1, **asking)
-    if not found and run is not None and _is_run(run):
+    if not found and run is not None and is_run(run):
         found = _prompts_of(run)
     return stable_random(0, "neuron").sample(found, min(limit, len(found)))
 
 
-def _is_run(path: Path) -> bool:
+def is_run(path: Path) -> bool:
     """Whether a path is to be read as a run folder; else it holds neuron sets alone."""
     from broca.store.folder import CONFIG
 
@@ -99,12 +99,12 @@ def _is_run(path: Path) -> bool:
     return not (path.is_file() or any(path.glob("**/*.json")))
 
 
-def _set_files(run: Path) -> dict[str, Path]:
+def set_files(run: Path) -> dict[str, Path]:
     """Neuron sets by name: of a run, of a folder that `find relations` wrote, or one file."""
     from broca.store import RunFolder
     from broca.store.names import name_of
 
-    if _is_run(run):
+    if is_run(run):
         folder = RunFolder.open(run)
         return {name: folder.set_path(name) for name in folder.set_names()}
     if run.is_file():
@@ -202,7 +202,7 @@ class _Served:
 
 def _draw_served(model: LanguageModel, wanted: Neuron, run: Path) -> None:
     served = sorted(_served_sets(model, wanted, run), key=lambda s: (s.rank / s.size, s.name))
-    queries = _served_queries(model, wanted, run) if _is_run(run) else {}
+    queries = _served_queries(model, wanted, run) if is_run(run) else {}
     if not served and not queries:
         show(f"None of the sets of {run} holds it.")
         return
@@ -233,7 +233,7 @@ def _served_sets(model: LanguageModel, wanted: Neuron, run: Path) -> list[_Serve
     from broca.neurons import NeuronSet
 
     found = []
-    for name, path in _set_files(run).items():
+    for name, path in set_files(run).items():
         neurons = NeuronSet.load(path)
         _check_model(neurons.identity, model, path)
         if "random" in neurons.method:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 from broca.errors import FactsError
+from broca.tabular import Columns, Tabular
 
 from .names import canonical_name
 from .seeding import stable_number
@@ -54,7 +56,7 @@ class Fact:
 
 
 @dataclass(frozen=True)
-class Relation:
+class Relation(Tabular):
     """The facts of one relation in one language, and the wordings that ask for them.
 
     Attributes:
@@ -88,6 +90,17 @@ class Relation:
     def __len__(self) -> int:
         return len(self.facts)
 
+    def __repr__(self) -> str:
+        sets = ", ".join(self.templates) or "none"
+        return (
+            f"<Relation {self.name}: {len(self):,} facts, {len(self.objects):,} objects, "
+            f"{self.language}; wordings: {sets}>"
+        )
+
+    def columns(self, limit: int | None = None) -> Columns:
+        """Subject, objects, language and id of every fact."""
+        return fact_columns(self.facts[:limit])
+
     def wordings(self, template_set: str = "finding") -> tuple[str, ...]:
         """The wordings of one template set.
 
@@ -111,6 +124,18 @@ class Relation:
         return detection[self.name], evaluation[self.name]
 
 
+def fact_columns(facts: Sequence[Fact], *, with_relation: bool = False) -> Columns:
+    """Facts as columns of a table."""
+    columns: dict[str, list[Any]] = {"relation": [fact.relation for fact in facts]}
+    columns |= {
+        "subject": [fact.subject for fact in facts],
+        "objects": [list(fact.objects) for fact in facts],
+        "language": [fact.language for fact in facts],
+        "id": [fact.id for fact in facts],
+    }
+    return columns if with_relation else {k: v for k, v in columns.items() if k != "relation"}
+
+
 class UnknownRelationError(FactsError, KeyError):
     """A relation that is not there was asked for."""
 
@@ -118,7 +143,7 @@ class UnknownRelationError(FactsError, KeyError):
     __str__ = Exception.__str__
 
 
-class Relations(Mapping[str, Relation]):
+class Relations(Mapping[str, Relation], Tabular):
     """Relations by name, all in one language. LRE's file names are understood as names too."""
 
     def __init__(self, relations: Iterable[Relation]) -> None:
@@ -137,7 +162,13 @@ class Relations(Mapping[str, Relation]):
         return len(self._relations)
 
     def __repr__(self) -> str:
-        return f"Relations({', '.join(f'{r.name}: {len(r)} facts' for r in self.values())})"
+        some = ", ".join(f"{name} {len(self[name])}" for name in list(self)[:6])
+        more = f", and {len(self) - 6} more" if len(self) > 6 else ""
+        return f"<Relations: {len(self.facts):,} facts ({some}{more})>"
+
+    def columns(self, limit: int | None = None) -> Columns:
+        """Relation, subject, objects, language and id of every fact."""
+        return fact_columns(self.facts[:limit], with_relation=True)
 
     @property
     def language(self) -> str:

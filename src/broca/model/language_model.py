@@ -218,6 +218,19 @@ class LanguageModel:
         """The sites of one decoder block."""
         return self.blocks[layer]
 
+    def module_path(self, site: str, layer: int) -> str:
+        """Path of the module at whose output a site is found (`hidden`: at whose input).
+
+        Such as ``model.layers.3.mlp.down_proj``, as in `named_modules()` of the transformers
+        model. Fused projections hold several sites, one behind the other.
+
+        Raises:
+            NeuronError: If the model has no such site or layer.
+        """
+        self.identity_check(site, layer)
+        source = self.blocks[layer].source(site)
+        return next(name for name, module in self.module.named_modules() if module is source)
+
     def value_weight(self, layer: int) -> Tensor:
         """Value vectors of a layer's ordinary neurons, [d_model, d_ff]: column i is neuron i's.
 

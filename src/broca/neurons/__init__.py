@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from broca.neurons.digest import digest_of
 from broca.neurons.draw import uniform_random
+from broca.neurons.elsewhere import hook_name
 from broca.neurons.identity import Experts, ModelIdentity
 from broca.neurons.index import NeuronIndex
 from broca.neurons.neuron_set import NeuronSet, Overlap, WeightsDifferWarning
@@ -26,6 +27,7 @@ __all__ = [
     "WeightsDifferWarning",
     "check_site",
     "digest_of",
+    "hook_name",
     "ordered_sites",
     "uniform_random",
 ]

@@ -16,9 +16,11 @@ import numpy as np
 from broca.errors import NeuronError
 from broca.neurons.digest import short_hash
 from broca.neurons.draw import draw_matched
+from broca.neurons.elsewhere import hook_name
 from broca.neurons.identity import ModelIdentity
 from broca.neurons.set_file import fields_of, read_content, write_set
 from broca.neurons.sites import CODES, SITES, Neuron, check_place, check_site
+from broca.tabular import Columns, Tabular
 
 # A gated unit i of a layer is one thing seen from three tensors.
 _UNIT_SITES = (CODES["gate"], CODES["up"], CODES["hidden"])
@@ -38,7 +40,7 @@ class Overlap(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class NeuronSet:
+class NeuronSet(Tabular):
     """Neurons of one model in rank order, with where they come from.
 
     Attributes:
@@ -120,7 +122,29 @@ class NeuronSet:
 
     def __repr__(self) -> str:
         about = f" {self.name!r}" if self.name else ""
-        return f"<NeuronSet{about}: {len(self)} neurons of {self.identity.id}>"
+        return f"<NeuronSet{about}: {len(self):,} neurons of {self.identity.id}>"
+
+    def columns(self, limit: int | None = None) -> Columns:
+        """Rank, site, layer, index, score, and the hook of TransformerLens ("" in experts)."""
+        keys = self._keys()[:limit]
+        return {
+            "rank": list(range(1, len(keys) + 1)),
+            "site": [SITES[code] for code, _, _ in keys],
+            "layer": [layer for _, layer, _ in keys],
+            "index": [index for _, _, index in keys],
+            "score": self.scores[:limit].astype(float).tolist(),
+            "hook": self.hook_names(limit),
+        }
+
+    def hook_names(self, limit: int | None = None) -> list[str]:
+        """The hook of TransformerLens at which each neuron passes; see `neurons.elsewhere`."""
+        gated = "gate" in self.identity.widths
+        return [
+            ""
+            if self.identity.expert_of(SITES[code], layer, index)
+            else hook_name(SITES[code], layer, gated=gated)
+            for code, layer, index in self._keys()[:limit]
+        ]
 
     # ---- parts of a set
 

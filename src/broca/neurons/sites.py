@@ -20,6 +20,7 @@ from numbers import Integral
 from typing import NamedTuple
 
 from broca.errors import NeuronError
+from broca.neurons.elsewhere import hook_name
 
 SITES = ("gate", "up", "hidden", "down", "q", "k", "v", "o")
 
@@ -36,6 +37,10 @@ class Neuron(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.site}:{self.layer}:{self.index}"
+
+    def hook_name(self, *, gated: bool = True) -> str:
+        """The hook of TransformerLens where it passes; see :func:`broca.neurons.hook_name`."""
+        return hook_name(self.site, self.layer, gated=gated)
 
     @classmethod
     def parse(cls, text: str) -> Neuron:

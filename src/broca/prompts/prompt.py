@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 
@@ -43,7 +44,7 @@ class Prompt:
     form: str = "question"
     asked_span: tuple[int, int] | None = None
     shown: tuple[str, ...] = ()
-    objects: tuple[str, ...] = ()
+    objects: tuple[str, ...] = dataclasses.field(default=(), repr=False)
 
 
 @dataclass(frozen=True)

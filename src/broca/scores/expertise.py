@@ -24,8 +24,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from broca.errors import ScoreError
-from broca.neurons import NeuronIndex, NeuronSet, ordered_sites
+from broca.neurons import SITES, NeuronIndex, NeuronSet, ordered_sites
 from broca.scores.average_precision import average_precision, average_precision_many
+from broca.tabular import Columns, Tabular
 
 _READ_BYTES = 64 << 20  # responses held in memory at a time
 
@@ -52,7 +53,7 @@ class Labelling(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class NeuronScores:
+class NeuronScores(Tabular):
     """One score per neuron of an index.
 
     Attributes:
@@ -75,6 +76,27 @@ class NeuronScores:
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def __repr__(self) -> str:
+        low, high = (float(end) for end in (self.values.min(), self.values.max()))
+        sites = ", ".join(self.index.sites)
+        return (
+            f"<NeuronScores {self.method}: {len(self):,} neurons ({sites}) of "
+            f"{self.index.identity.id}, {low:.3g} to {high:.3g}>"
+        )
+
+    def columns(self, limit: int | None = None) -> Columns:
+        """Site, layer, index and score of every neuron; with a limit, of the best."""
+        flat = np.arange(len(self))
+        if limit is not None:
+            flat = np.argsort(-self.values, kind="stable")[:limit]
+        sites, layers, indices = self.index.locate(flat)
+        return {
+            "site": [SITES[code] for code in sites.tolist()],
+            "layer": layers.tolist(),
+            "index": indices.tolist(),
+            "score": self.values[flat].astype(float).tolist(),
+        }
 
     def top(self, k: int, *, name: str = "", sites: Sequence[str] | None = None) -> NeuronSet:
         """The k neurons of the highest score, ties in index order.

@@ -18,12 +18,13 @@ import numpy as np
 from broca.errors import RunError, ScoreError
 from broca.neurons import ModelIdentity, NeuronIndex, NeuronSet
 from broca.scores.clusters import QueryScoreConfig, Ranking
+from broca.tabular import Columns, Tabular
 
 FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True, eq=False)
-class QuerySets:
+class QuerySets(Tabular):
     """Neurons of every query by every method, at one site of one model.
 
     Attributes:
@@ -41,6 +42,34 @@ class QuerySets:
     seed: int
     rankings: Mapping[str, Mapping[str, Ranking]]
     common: Ranking
+
+    def __repr__(self) -> str:
+        return (
+            f"<QuerySets: {len(self.queries):,} queries × {len(self.methods)} methods, "
+            f"{self.site} neurons of {self.identity.id}>"
+        )
+
+    def columns(self, limit: int | None = None) -> Columns:
+        """Query, method, rank, site, layer, index and score of every chosen neuron."""
+        index = NeuronIndex(self.identity, (self.site,))
+        chosen = [
+            (query, method, rank, int(flat), float(score))
+            for method in self.methods
+            for query, ranking in self.rankings[method].items()
+            for rank, (flat, score) in enumerate(
+                zip(ranking.neurons, ranking.scores, strict=True), start=1
+            )
+        ][:limit]
+        _, layers, indices = index.locate(np.array([one[3] for one in chosen], dtype=np.int64))
+        return {
+            "query": [one[0] for one in chosen],
+            "method": [one[1] for one in chosen],
+            "rank": [one[2] for one in chosen],
+            "site": [self.site] * len(chosen),
+            "layer": layers.tolist(),
+            "index": indices.tolist(),
+            "score": [one[4] for one in chosen],
+        }
 
     @property
     def methods(self) -> tuple[str, ...]:
