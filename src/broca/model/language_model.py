@@ -69,8 +69,9 @@ class LanguageModel:
         notes: What loading did to the weights, a sentence each.
 
     Raises:
-        ModelError: If weights are not finite, the blocks are not recognised, do not compute what their structure says, or
-            a change at a site is not what moves the logits; if the model is not causal.
+        ModelError: If weights are not finite, the blocks are not recognised, do not compute what
+            their structure says, or a change at a site is not what moves the logits; if the model
+            is not causal.
     """
 
     def __init__(
