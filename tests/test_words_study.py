@@ -123,7 +123,7 @@ def test_denominators_tell_all_that_was_asked(run: RunFolder) -> None:
 def test_answer_and_form_are_part_of_what_is_resumed(facts: Path, model: LanguageModel) -> None:
     def determinants(**changes: Any) -> Any:
         config = QueriesConfig(**{"facts": str(facts), "n_asked": 2, **changes})
-        read = read_word_queries(config, "field", model, config.form)
+        read = read_word_queries(config, "field", model, config.form or "question")
         from broca.choices import find_words
 
         asked: dict[str, list[Any]] = {}

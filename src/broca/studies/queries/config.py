@@ -24,11 +24,12 @@ class QueriesConfig:
             "words" (a fact or question asked without options; the whole answer is measured), or
             "auto": letters where the model chooses them above chance, else words.
         facts: What is asked in words: "auto" (the file of `questions` where one is named, else
-            the facts that suit the model), "questions" (those, without their options), or
-            whatever `broca.load_relations` reads.
+            atlas's facts for atlas and LRE's for every other model), "questions" (those, without
+            their options), or whatever `broca.load_relations` reads.
         fields_are: What the fields of facts are: each "relation", or its "domain".
         form: Form of asking in words: "question", "cloze", "few-shot", "few-shot-other", "chat", a
-            text with `{wording}`, or "auto": the one with most right answers on a sample.
+            text with `{wording}`, or "auto": the one with most right answers on a sample. By
+            default "question" for the embedded model, and "auto" for every other.
         shots: Demonstrations of the few-shot forms.
         n_asked: Facts per field and language that the model is asked to find what it knows; three
             times `per_field` by default, all where that is open.
@@ -87,7 +88,7 @@ class QueriesConfig:
     answer: Literal["letters", "words", "auto"] = "letters"
     facts: str = "auto"
     fields_are: Literal["relation", "domain"] = "relation"
-    form: str = "auto"
+    form: str | None = None
     shots: Count = 4
     n_asked: Count | None = None
     only_right: bool | None = None
@@ -141,7 +142,7 @@ class QueriesConfig:
                 "methods",
                 f"Known: {', '.join(QUERY_METHODS)}; na-ica is what the others are compared with",
             )
-        if self.form != "auto":
+        if self.form not in (None, "auto"):
             check_form(self.form)
         _ = self.scores
 

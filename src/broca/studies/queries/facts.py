@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from broca.errors import FactsError, QuestionsError
 from broca.facts import Fact, Relation, load_relations
 from broca.facts.seeding import stable_number
+from broca.facts.shipped import facts_for
 from broca.model import LanguageModel
 from broca.prompts import Form, Prompt, render_fact_prompts, render_word_prompts
 from broca.questions import Question
@@ -66,7 +67,7 @@ def read_word_queries(
         QuestionsError: The questions cannot; or "language" finds one language only.
         PromptError: The form of asking does not fit.
     """
-    source = choose_source(config)
+    source = choose_source(config, model)
     if source == "questions":
         return _from_questions(config, by, model, form)
     asking = Asking(config, by, model, Form(form, config.shots, model.chat))
@@ -87,11 +88,11 @@ def read_word_queries(
     return WordQueries(questions, prompts)
 
 
-def choose_source(config: QueriesConfig) -> str:
+def choose_source(config: QueriesConfig, model: LanguageModel) -> str:
     """ "questions", or where facts are read from."""
-    if config.facts != "auto":
-        return config.facts
-    return "questions" if config.questions != "atlas" else "atlas"
+    if config.facts == "auto" and config.questions != "atlas":
+        return "questions"
+    return facts_for(config.facts, embedded=model.is_embedded)
 
 
 def _by_language(source: str, config: QueriesConfig, by: str) -> list[dict[str, Relation]]:

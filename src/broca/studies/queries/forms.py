@@ -1,7 +1,6 @@
 """Which form of asking a model answers in: measured, where the settings say "auto" (METHODS §9).
 
-1. A sample of facts is asked in every form, one prompt each: facts that are not asked about later
-   where a relation has enough of them.
+1. A sample of facts, drawn by another seed, is asked in every form, one prompt each.
 2. The form with most right answers is taken; of equal ones the first in the order of `FORMS`.
 """
 
@@ -46,8 +45,9 @@ def choose_form(config: QueriesConfig, by: str, bench: Any) -> tuple[str, list[T
     Raises:
         PromptError: No form can be asked.
     """
-    if config.form != "auto":
-        return config.form, []
+    form = config.form or ("question" if bench.model.is_embedded else "auto")
+    if form != "auto":
+        return form, []
     tried = [_try(config, by, bench, form) for form in FORMS]
     usable = [one for one in tried if one.accuracy is not None]
     if not usable:
@@ -57,7 +57,8 @@ def choose_form(config: QueriesConfig, by: str, bench: Any) -> tuple[str, list[T
 
 
 def _try(config: QueriesConfig, by: str, bench: Any, form: str) -> Tried:
-    drawn = replace(config, n_prompts=1, seed=config.seed + SEED, form=form)
+    seed = (config.seed + SEED) % 2**32
+    drawn = replace(config, n_prompts=1, seed=seed, form=form)
     try:
         read = read_word_queries(drawn, by, bench.model, form)
     except PromptError as error:

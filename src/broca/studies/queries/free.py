@@ -35,7 +35,7 @@ class ProxyAgainstFreeForm:
 
     def plan(self, material: Material, bench: QueryBench) -> Plan:
         """Nothing is asked: both forms are attributed."""
-        part = material.part("field", bench)
+        part = material.part("field", bench, "letters")
         free = material.free_form(part, bench) if material.config.n_free_form else {}
         return Plan({}, extra={"part": part, "free": free})
 

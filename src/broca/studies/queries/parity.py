@@ -32,7 +32,7 @@ class PublishedClusters:
 
     def plan(self, material: Material, bench: QueryBench) -> Plan:
         """Nothing is asked: attributions are all there is to compare."""
-        part = material.part("field", bench)
+        part = material.part("field", bench, "letters")
         shape = (bench.model.n_layers, bench.model.widths.get("hidden"))
         return Plan({}, extra={"part": part, "like_llama": shape == (32, 11008)})
 
