@@ -227,6 +227,7 @@ def test_find_and_build_by_command(
     monkeypatch.setattr(module, "write_report", lambda runs: None)
     out = tmp_path / "found"
     arguments = ["find", "queries", "--model", str(saved), "--questions", str(questions)]
+    arguments += ["--answer", "letters"]
     arguments += ["--set", "n_prompts=1", "--set", "u=0.9", "--out", str(out)]
     assert run_cli(arguments) == 0
     assert "queries.parquet" in capsys.readouterr().out

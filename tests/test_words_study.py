@@ -9,7 +9,10 @@ import pytest
 
 from broca.errors import FactsError, QuestionsError
 from broca.model import LanguageModel
+from broca.report.parts import figure
+from broca.report.runs import write_report
 from broca.run import execute, read_job
+from broca.run.dry import dry_run
 from broca.scores import QuerySets
 from broca.store import RunFolder
 from broca.studies.queries import QueriesConfig
@@ -18,6 +21,7 @@ from broca.studies.queries.facts import read_word_queries
 from planted import planted_world
 from planted_files import write_planted_facts
 
+SVG = "http://www.w3.org/2000/svg"
 SETTINGS: dict[str, Any] = {
     "studies": ["queries.effect", "queries.flips", "queries.prediction"],
     "answer": "words",
@@ -174,3 +178,30 @@ def test_mistakes_are_told(facts: Path, model: LanguageModel, tmp_path: Path) ->
     job = read_job({**SETTINGS, "facts": str(facts), "min_right": 30})
     with pytest.raises(QuestionsError, match="rightly: no field"):
         execute(job, tmp_path / "run", model=model, report=False)
+
+
+def test_a_page_leads_with_own_same_other_and_random(
+    run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # charts are made and checked; drawing them is the renderer's work
+    monkeypatch.setattr(figure.vlc, "vegalite_to_svg", lambda chart: f"<svg xmlns='{SVG}'/>")
+    monkeypatch.setattr(figure.Figure, "file", lambda self, kind: b"drawn")
+    page = write_report([run], tmp_path / "page.html").read_text(encoding="utf-8")
+    for text in (
+        "Do query neurons carry their answer in words",
+        "others of the same field",
+        "random neurons, own answer",
+        "right answers",
+        "Probability of the right answer",
+    ):
+        assert text in page, text
+    assert "right letter" not in page
+
+
+def test_a_dry_run_counts_what_words_need(facts: Path, model: LanguageModel) -> None:
+    job = read_job({**SETTINGS, "studies": ["queries.effect"], "facts": str(facts)})
+    found = dry_run(job, model)
+    assert {"asking in words", "measuring answers in words", "attributing answers in words"} <= set(
+        found.parts
+    )
+    assert found.attributed == 8 * 4  # four queries of eight relations, one prompt each

@@ -20,6 +20,12 @@ def queries(
         list[str] | None,
         typer.Option(help="ours=theirs, such as question=prompt; repeatable."),
     ] = None,
+    answer: Annotated[
+        str, typer.Option(help="letters, words, or auto: letters where chosen above chance.")
+    ] = "auto",
+    facts: Annotated[
+        str, typer.Option(help="What is asked in words: auto, questions, atlas, lre, or a file.")
+    ] = "auto",
     top: Annotated[int, typer.Option(help="Neurons per query, before common ones go.", min=1)] = 20,
     chat_template: Annotated[
         bool, typer.Option("--chat-template", help="Render through the tokenizer's chat template.")
@@ -39,12 +45,15 @@ def queries(
         "studies": ["queries.find"],
         "model": model,
         "questions": questions,
+        "answer": answer,
+        "facts": facts,
         "v": top,
         "chat_template": chat_template,
         **({"columns": _columns(column)} if column else {}),
     }
     job = read_job(apply_overrides(values, settings or []), where="command line")
     again = ["broca", "find", "queries", "--model", model, "--questions", questions]
+    again += ["--answer", answer, "--facts", facts]
     again += ["--top", str(top), *(["--chat-template"] if chat_template else [])]
     again += [part for one in column or [] for part in ("--column", one)]
     again += [part for one in settings or [] for part in ("--set", one)]

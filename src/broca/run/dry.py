@@ -16,7 +16,16 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from broca.attributions.memory import default_rows, row_bytes
-from broca.choices import ChoiceRow, ChoiceTask, Letters, find_letters, measure_choices
+from broca.choices import (
+    ChoiceTask,
+    Letters,
+    Words,
+    WordTask,
+    find_letters,
+    find_words,
+    measure_choices,
+    measure_words,
+)
 from broca.interventions import Deactivate, Scale
 from broca.measurements import answer_prompts
 from broca.model import LanguageModel
@@ -26,12 +35,14 @@ from broca.responses import record_responses
 from broca.run.dry_bench import DryBench, DryChoiceBench, Estimate
 from broca.run.job import Job
 from broca.studies import load_family
-from broca.studies.queries.attributing import Attributing, Portion
+from broca.studies.queries.attributing import Asked, Attributing, Portion
 from broca.studies.queries.config import QueriesConfig
 
 Item = TypeVar("Item")
 
 SAMPLE = 64  # prompts answered, recorded and asked for their letters to take the time
+SAMPLE_WORDS = 8  # prompts asked in words
+SAMPLE_WORDS_ATTRIBUTED = 2  # prompts in words attributed
 SAMPLE_EDITED = 8  # prompts asked under edits
 SAMPLE_ATTRIBUTED = 6  # prompts attributed
 SECONDS_PER_SCORE = 80e-6 / 12 / 1500  # of a neuron, a labelling and a prompt (METHODS §5)
@@ -135,33 +146,37 @@ def _estimate_queries(
     found: DryRun, model: LanguageModel, bench: DryChoiceBench, config: QueriesConfig
 ) -> int:
     """Add the time of query studies; the bytes that attributing holds."""
-    letters = bench.letters
-    sample = [one.prompt for one in _spread(letters, SAMPLE)]
-    each = _seconds(lambda some: list(find_letters(model, some, variant=config.letter)), sample)
+    letters, words = bench.letters, bench.words
+    sample: list[Prompt] = [one.prompt for one in _spread(letters, SAMPLE)]
+    choices = [one.prompt for one in _spread(letters, SAMPLE)]
+    each = _seconds(lambda some: list(find_letters(model, some, variant=config.letter)), choices)
     found.spend("finding letters", len(letters) * each)
-    asked = [one for one in letters if one.prompt.id in bench.asked]
-    if asked:
-        n_edits = max(1, bench.evaluations // len(asked))
-        found.spend(
-            "measuring letters", bench.evaluations * _editing(model, asked, n_edits, config)
-        )
-    _estimate_recording(found, model, bench, sample)
+    in_words = [one.prompt for one in _spread(words, SAMPLE_WORDS)]
+    each = _seconds(lambda some: list(find_words(model, some)), in_words)
+    found.spend("asking in words", len(words) * each)
+    asked = [one for one in (*letters, *words) if one.prompt.id in bench.asked]
+    for kind, listed in _by_kind(asked):
+        evaluations = bench.evaluations * len(listed) // len(asked)
+        n_edits = max(1, evaluations // len(listed))
+        found.spend(f"measuring {kind}", evaluations * _editing(model, listed, n_edits, config))
+    _estimate_recording(found, model, bench, [*sample, *in_words])
     attributing = Attributing(model)
     proxy = [one for part in bench.portions for listed in part.queries.values() for one in listed]
     free = [prompt for part in bench.portions for prompt in part.free.values()]
-    each = _seconds(
-        lambda some: attributing(Portion({"sample": some}, {}, config)),
-        _spread(proxy, SAMPLE_ATTRIBUTED),
-    )
-    found.spend("attributing letters", len(proxy) * each)
+    for kind, listed in _by_kind(proxy):
+        each = _seconds(
+            lambda some: attributing(Portion({"sample": some}, {}, config)),
+            _spread(listed, SAMPLE_ATTRIBUTED if kind == "letters" else SAMPLE_WORDS_ATTRIBUTED),
+        )
+        found.spend(f"attributing {kind}", len(listed) * each)
     each = _seconds(
         lambda some: attributing(Portion({}, {one.id: one for one in some}, config)),
         _spread(free, SAMPLE_ATTRIBUTED),
     )
-    found.spend("attributing answers in words", len(free) * each)
+    found.spend("attributing answers to compare with", len(free) * each)
     n_queries = sum(len(part.queries) + len(part.free) for part in bench.portions)
     found.disk_bytes += n_queries * QUERY_BYTES
-    longest = max((len(one.tokens) for one in letters), default=1)
+    longest = max((len(one.tokens) for one in (*letters, *words)), default=1)
     rows = config.internal_batch_size or default_rows(model, longest)
     return rows * row_bytes(model, longest)
 
@@ -186,18 +201,31 @@ def _answering(model: LanguageModel, sample: Sequence[Prompt]) -> float:
 
 
 def _editing(
-    model: LanguageModel, asked: Sequence[Letters], n_edits: int, config: QueriesConfig
+    model: LanguageModel, asked: Sequence[Asked], n_edits: int, config: QueriesConfig
 ) -> float:
     """Seconds per prompt and edit, with so many edits of a prompt side by side."""
     index = NeuronIndex(model.identity, (config.site,))
     neurons = uniform_random(index, min(config.v, len(index)), 0)
-    edits = [(str(n), Scale(neurons, config.suppress, "last")) for n in range(n_edits)]
 
-    def measure(some: Sequence[Letters]) -> list[ChoiceRow]:
-        tasks = [ChoiceTask(one, edits) for one in some]
-        return list(measure_choices(model, tasks, batch_size=config.batch_size))
+    def edits(positions: str) -> list[tuple[str, Scale | None]]:
+        return [(str(n), Scale(neurons, config.suppress, positions)) for n in range(n_edits)]
+
+    def measure(some: Sequence[Asked]) -> None:
+        letters = [ChoiceTask(one, edits("last")) for one in some if isinstance(one, Letters)]
+        words = [WordTask(one, edits("answer")) for one in some if isinstance(one, Words)]
+        list(measure_choices(model, letters, batch_size=config.batch_size))
+        list(measure_words(model, words, batch_size=config.batch_size))
 
     return _seconds(measure, _spread(asked, SAMPLE_EDITED)) / n_edits
+
+
+def _by_kind(asked: Sequence[Asked]) -> list[tuple[str, list[Asked]]]:
+    """What there is of letters and of answers in words."""
+    kinds = {
+        "letters": [one for one in asked if isinstance(one, Letters)],
+        "answers in words": [one for one in asked if isinstance(one, Words)],
+    }
+    return [(kind, list[Asked](listed)) for kind, listed in kinds.items() if listed]
 
 
 def _spread(items: Sequence[Item], n: int) -> list[Item]:

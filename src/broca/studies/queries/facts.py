@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from broca.errors import FactsError, QuestionsError
@@ -108,7 +109,7 @@ def _by_language(source: str, config: QueriesConfig, by: str) -> list[dict[str, 
         )
     found = []
     for language in languages:
-        relations = load_relations(source, language=language)
+        relations = _in_language(source, language)
         wanted = {
             name: relation
             for name, relation in relations.items()
@@ -123,6 +124,26 @@ def _by_language(source: str, config: QueriesConfig, by: str) -> list[dict[str, 
                 f"There are {', '.join(sorted({field_of(r, config) for r in relations.values()}))}",
             )
         found.append(wanted)
+    return found
+
+
+def _in_language(source: str, language: str) -> Mapping[str, Relation]:
+    """The relations of a source that there are in a language.
+
+    Raises:
+        FactsError: There are none, or they cannot be read.
+    """
+    try:
+        return load_relations(source, language=language)
+    except FactsError:
+        if language == "en":
+            raise
+    found: dict[str, Relation] = {}
+    for name in load_relations(source):
+        with suppress(FactsError):  # not asked about in this language
+            found |= load_relations(source, language=language, relations=[name])
+    if not found:
+        raise FactsError(f"no facts in language {language!r}", source)
     return found
 
 
