@@ -98,9 +98,9 @@ def prediction_answer(**ends: tuple[float | None, float | None]) -> Answer:
 @pytest.mark.parametrize(
     ("ends", "words", "tone"),
     [
-        ({"beyond_model": (-0.04, 0.1)}, "As well as the model's letters, within 5 points", "yes"),
+        ({"beyond_model": (-0.04, 0.1)}, "As well as the model itself, within 5 points", "yes"),
         ({"beyond_model": (-0.3, 0.1)}, "Better than chance; cannot be told", "mixed"),
-        ({"beyond_model": (-0.3, -0.1)}, "Better than chance, worse than the letters", "mixed"),
+        ({"beyond_model": (-0.3, -0.1)}, "Better than chance, worse than the model", "mixed"),
         ({"beyond_random": (-0.1, 0.3)}, "Cannot be told from random neurons", "plain"),
         ({"beyond_chance": (None, None)}, "Cannot be told from guessing", "plain"),
         ({"beyond_random": (-0.1, 0.02)}, "No better than random neurons, within 5 points", "no"),

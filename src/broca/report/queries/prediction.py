@@ -19,7 +19,7 @@ def _prediction_answer(run: StoredRun) -> Answer:
     told = "" if record["auroc"] is None else f"; AUROC of its margin {record['auroc']:.2f}"
     question = "Do a field's neurons predict answers?"
     detail = (
-        f"Right on {record['neurons']:.0%} of held-out prompts; the model's letters "
+        f"Right on {record['neurons']:.0%} of held-out prompts; the model itself "
         f"{record['model']:.0%}, random neurons {record['random']:.0%}, guessing "
         f"{record['chance']:.0%}{told}."
     )
@@ -36,10 +36,10 @@ def _prediction_answer(run: StoredRun) -> Answer:
     if open_:
         return Answer(question, f"Cannot be told from {open_}", detail)
     if is_as_good(record, "beyond_model"):
-        return Answer(question, f"As well as the model's letters, {WITHIN}", detail, "yes")
+        return Answer(question, f"As well as the model itself, {WITHIN}", detail, "yes")
     if (record["beyond_model_high"] or 0.0) < 0:
-        return Answer(question, "Better than chance, worse than the letters", detail, "mixed")
-    return Answer(question, "Better than chance; cannot be told from the letters", detail, "mixed")
+        return Answer(question, "Better than chance, worse than the model", detail, "mixed")
+    return Answer(question, "Better than chance; cannot be told from the model", detail, "mixed")
 
 
 def _prediction_section(run: StoredRun) -> Section:
@@ -102,7 +102,7 @@ def _auroc_figure(run: StoredRun) -> Figure:
     return dot_intervals(
         rows,
         title="Do neurons tell when the model is wrong?",
-        caption="AUROC of the margin for the model's own letter, right against wrong answers; 0.5 "
+        caption="AUROC of the margin for the model's own choice, right against wrong answers; 0.5 "
         "is chance. Fields in which all held-out answers are right, or all wrong, have none.",
         value_title="AUROC",
         reference=0.5,
@@ -117,10 +117,10 @@ def _prediction_table(run: StoredRun) -> Table:
         Column("held out", "d", "queries predicted"),
         Column("neurons", "d", "size of the set"),
         Column("right", "percent", "held-out prompts of which the most active option is right"),
-        Column("letters", "percent", "held-out prompts the model answers rightly"),
+        Column("model", "percent", "held-out prompts the model answers rightly"),
         Column("random", "percent", "by random neurons"),
         Column("guessing", "percent"),
-        Column("− letters", "percent", "paired difference"),
+        Column("− model", "percent", "paired difference"),
         Column("− random", "percent", "paired difference"),
         Column("p (Holm)", "p", "against random neurons, sign flips over queries"),
         Column("wrong", "d", "held-out prompts the model answers wrongly"),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+from broca.facts.shipped import facts_for
 from broca.studies.queries.common_neurons import CommonNeurons
 from broca.studies.queries.config import QueriesConfig
 from broca.studies.queries.effect import QueryEffect
@@ -49,7 +51,8 @@ class Queries:
 
     def prepare(self, config: QueriesConfig, bench: Any) -> Material:
         """The material, which each study fills as it needs it."""
-        return Material(config)
+        questions = facts_for(config.questions, embedded=bench.model.is_embedded)
+        return Material(replace(config, questions=questions))
 
     def introduce(self, material: Material) -> Mapping[str, Findings]:
         """Nothing: each study asks its own questions."""

@@ -37,8 +37,8 @@ class QueriesConfig:
             default so in words, and all queries with letters.
         min_right: A field with fewer queries left is left out.
         max_fields: Fields at most, those with most right answers.
-        questions: "atlas" (questions about the embedded facts), or a file that
-            `broca.load_questions` reads.
+        questions: "atlas" or "lre" (questions about these facts), "auto" (the one that suits the
+            model), or a file that `broca.load_questions` reads.
         columns: Our column name -> the file's, for tables with other names.
         answer_kind: How a table gives the answer; see `broca.load_questions`.
         fields: Only these fields of knowledge (or relations); all by default.

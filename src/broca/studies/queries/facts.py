@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from broca.errors import FactsError, QuestionsError
 from broca.facts import Fact, Relation, load_relations
 from broca.facts.seeding import stable_number
-from broca.facts.shipped import facts_for
+from broca.facts.shipped import SHIPPED, facts_for
 from broca.model import LanguageModel
 from broca.prompts import Form, Prompt, render_fact_prompts, render_word_prompts
 from broca.questions import Question
@@ -91,7 +91,7 @@ def read_word_queries(
 
 def choose_source(config: QueriesConfig, model: LanguageModel) -> str:
     """ "questions", or where facts are read from."""
-    if config.facts == "auto" and config.questions != "atlas":
+    if config.facts == "auto" and config.questions not in SHIPPED:
         return "questions"
     return facts_for(config.facts, embedded=model.is_embedded)
 

@@ -215,9 +215,9 @@ def _accuracy_words(records: Sequence[Mapping[str, Any]], alpha: float) -> str:
     return (
         f"The most active option is right in {whole['neurons']:.0%}"
         f"{_interval(whole, 'neurons')} of the held-out prompts (n = {whole['n']} questions); "
-        "the model's own letters are in "
+        "the model's own choice is in "
         f"{whole['model']:.0%}, random neurons in {whole['random']:.0%}, guessing in "
-        f"{whole['chance']:.0%}. Neurons minus letters: {whole['beyond_model']:+.0%}"
+        f"{whole['chance']:.0%}. Neurons minus model: {whole['beyond_model']:+.0%}"
         f"{_interval(whole, 'beyond_model')}; minus random neurons: "
         f"{whole['beyond_random']:+.0%}{_interval(whole, 'beyond_random')}. Better than random "
         f"neurons after Holm's correction in {len(sure)} of {len(fields)} fields"
@@ -241,7 +241,7 @@ def _telling_words(records: Sequence[Mapping[str, Any]]) -> str:
     telling = [r["field"] for r in fields if (r["auroc_low"] or 0.0) > 0.5]
     alike = [r["field"] for r in fields if r["auroc"] is None]
     text = (
-        f"The neurons' margin for the model's own letter tells right answers from the "
+        f"The neurons' margin for the model's own choice tells right answers from the "
         f"{whole['wrong']} wrong ones with an AUROC of {whole['auroc']:.2f}"
         f"{_bounds(whole)} (random neurons {whole['auroc_random']:.2f}), answers compared within "
         "their field only; field by field the interval lies above 0.5 in "
