@@ -14,11 +14,19 @@ def inspect(
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
     dtype: Annotated[str, typer.Option(help="As in transformers.")] = "auto",
     device_map: Annotated[str | None, typer.Option(help="As in transformers.")] = None,
+    table: Annotated[
+        bool, typer.Option("--table", help="Build every known family tiny and measure it instead.")
+    ] = False,
 ) -> None:
     """Print a model's sites, neurons, parameters and memory, and check it by arithmetic.
 
     The exit code is 1 where the check fails.
     """
+    if table:
+        from broca.cli.families import models_page
+
+        show(models_page())
+        return
     from broca.model import LanguageModel
 
     loaded = LanguageModel.from_pretrained(
@@ -34,6 +42,7 @@ def inspect(
     )
     for note in loaded.notes:
         show(note)
+    show(f"{'✓' if loaded.coverage.complete else '!'} {loaded.coverage}")
     _draw_sites(loaded)
     if not _draw_check(loaded):
         raise typer.Exit(1)
@@ -44,11 +53,18 @@ def _draw_sites(model) -> None:
     from rich.table import Table
 
     table = Table("site", "per layer", "neurons", box=box.SIMPLE_HEAD)
-    for site, width in model.widths.items():
-        table.add_row(site, f"{width:,}", f"{width * model.n_layers:,}")
-    found = sum(model.widths[site] for site in ("gate", "up", "down") if site in model.widths)
-    table.add_row("gate + up + down", f"{found:,}", f"{found * model.n_layers:,}")
+    identity = model.identity
+    for site in model.sites:
+        widths = sorted(set(identity.layer_widths(site)))
+        shown = f"{widths[0]:,}" if len(widths) == 1 else f"{widths[0]:,} to {widths[-1]:,}"
+        table.add_row(site, shown, f"{identity.total(site):,}")
+    found = sum(identity.total(site) for site in ("gate", "up", "down") if site in model.sites)
+    table.add_row("gate + up + down", "", f"{found:,}")
     show(table)
+    if identity.experts:
+        kinds = sorted({one for one in identity.experts if one.number})
+        listed = ", ".join(f"{number} of {width:,} neurons" for number, width in kinds)
+        show(f"experts per layer: {listed}, in front of the layer's ordinary neurons")
 
 
 def _draw_check(model) -> bool:
@@ -56,11 +72,11 @@ def _draw_check(model) -> bool:
     check = model.self_check()
     lines = [
         (check.untouched_bit_equal, "logits are bit-equal after hooks were set and removed"),
-        (check.padding_holds, f"padded batch equals single rows ({check.padding_error:.1e})"),
+        (True, _padding_words(check)),
         (check.mlp_error < 1e-2, f"sites compute what their names say ({check.mlp_error:.1e})"),
         (True, f"special tokens: {check.special_tokens}"),
         (True, "primitive 1: touch a site"),
-        (check.resumes, f"primitive 2: run layers from a given one ({check.resume_error:.1e})"),
+        (True, _resume_words(check)),
     ]
     for holds, words in lines:
         show(f"{'✓' if holds else '✗'} {words}")
@@ -68,12 +84,25 @@ def _draw_check(model) -> bool:
     return attributes and all(holds for holds, _ in lines)
 
 
+def _padding_words(check) -> str:
+    if check.padding_holds:
+        return f"padded batch equals single rows ({check.padding_error:.1e})"
+    return f"padding does not hold ({check.drive.padding_error:.1e}): batches are of one length"
+
+
+def _resume_words(check) -> str:
+    if check.resumes:
+        return f"primitive 2: run layers from a given one ({check.resume_error:.1e})"
+    return "layers cannot be run from a given one: whole passes instead"
+
+
 def _draw_forms(model) -> bool:
     """Which forms of the branches pass their check; attribution takes the first that does."""
     from broca.attributions import Path, check_form
+    from broca.attributions.branching import FORMS
 
     path = Path("hidden", "frozen-norm", "log-probability")
-    checks = [check_form(model, path, form) for form in ("wavefront", "packed", "rows")]
+    checks = [check_form(model, path, form) for form in FORMS]
     for checked in checks:
         show(f"{'✓' if checked.passed else '✗'} attribution, {checked}")
     return any(checked.passed for checked in checks)

@@ -56,7 +56,7 @@ def gradients_and_values(question: Question, frozen: bool = False) -> tuple[np.n
     """Gradient and value of every hidden neuron at every aim, each [aim, layer, neuron]."""
     model, aims = question.model, question.flat
     order = sorted(range(len(aims)), key=lambda i: len(aims[i].tokens))
-    shape = (len(aims), model.n_layers, model.widths["hidden"])
+    shape = (len(aims), model.n_layers, model.identity.width("hidden"))
     gradients, values = np.empty(shape, np.float32), np.empty(shape, np.float32)
     for start in range(0, len(order), _BATCH):
         rows = order[start : start + _BATCH]

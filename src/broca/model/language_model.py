@@ -69,7 +69,7 @@ class LanguageModel:
         notes: What loading did to the weights, a sentence each.
 
     Raises:
-        ModelError: If weights are not finite, the blocks are not recognised, do not compute what
+        ModelError: If weights are not finite; if the blocks are not recognised, do not compute what
             their structure says, or a change at a site is not what moves the logits; if the model
             is not causal.
     """
@@ -199,6 +199,13 @@ class LanguageModel:
         from broca.model.drive import measure_drive
 
         return measure_drive(self)
+
+    @cached_property
+    def coverage(self):
+        """How much of its MLPs the neurons cover: see :class:`broca.model.coverage.Coverage`."""
+        from broca.model.coverage import measure_coverage
+
+        return measure_coverage(self)
 
     @property
     def device(self) -> torch.device:

@@ -239,6 +239,7 @@ def _structure_error(model: LanguageModel, layer: int, own: dict[str, Tensor]) -
 
 def _verify_edits(model: LanguageModel, ids: list[int], plain: Tensor, seen: dict) -> None:
     batch = model.pad([ids])
+    _verify_reach(model, batch, plain)
     missing = [site for site in model.sites if site not in _MLP_SITES]
     with recorded(model, missing) as more:
         model.logits(batch)
@@ -273,6 +274,26 @@ def _verify_edits(model: LanguageModel, ids: list[int], plain: Tensor, seen: dic
                 "largest",
                 "The block computes something else than its structure says.",
             )
+
+
+def _verify_reach(model: LanguageModel, batch, plain: Tensor) -> None:
+    """What an MLP puts out moves the logits, also where weights of all zeros hide its neurons."""
+    layers = [n for n, block in enumerate(model.blocks) if "down" in block.widths()]
+    with ExitStack() as stack:
+        for layer in layers:
+            wave = torch.sin(torch.arange(model.block(layer).widths()["down"][1]) * 1.7)
+            stack.enter_context(
+                model.touch(
+                    "down", layer, lambda t, wave=wave: t + wave.to(t) * (1 + t.abs().max())
+                )
+            )
+        moved = model.logits(batch, plain.shape[1])
+    if layers and torch.equal(moved, plain):
+        raise ModelError(
+            "What the MLPs put out is changed and the logits do not move",
+            model.name,
+            "Something around the model keeps its own computation; pass the model itself.",
+        )
 
 
 def _zeroed_by_hook(

@@ -21,6 +21,7 @@ def environment_of(model: LanguageModel) -> dict[str, Any]:
         "fingerprint": model.identity.fingerprint,
         "architecture": model.config.model_type,
         "n_layers": model.n_layers,
+        "coverage": model.coverage.to_dict(),
         "widths": model.identity.to_dict()["widths"],
         "parameters": sum(p.numel() for p in model.module.parameters()),
         "dtype": str(model.dtype).removeprefix("torch."),

@@ -117,7 +117,7 @@ def learn_masks(
         EffectError: If the budget exceeds the number of neurons, or others come with a mask per
             prompt.
     """
-    n_masks, total = 1 if shared else len(aims), model.n_layers * model.widths["hidden"]
+    n_masks, total = 1 if shared else len(aims), model.n_layers * model.identity.width("hidden")
     if config.budget is not None and not 1 <= config.budget <= total:
         raise EffectError(
             f"A budget of {config.budget} neurons was asked for and the model has {total}",
@@ -126,7 +126,7 @@ def learn_masks(
     if others and not shared:
         raise EffectError("Other prompts need one mask for all prompts", mend="Use shared=True.")
     learning = _Learning(model, aims, config, shared, others)
-    start = torch.zeros(n_masks, model.n_layers, model.widths["hidden"])
+    start = torch.zeros(n_masks, model.n_layers, model.identity.width("hidden"))
     if config.warm and warm is not None:
         start = _ranked(warm).view_as(start)
     return learning.run(GATES[config.gate].start(start))
@@ -159,7 +159,7 @@ class _Learning:
         self.before = self.own.before()
         self.others_before = self.others.before() if self.others else None
         self.generator = torch.Generator().manual_seed(config.seed)
-        self.total = model.n_layers * model.widths["hidden"]
+        self.total = model.n_layers * model.identity.width("hidden")
 
     def run(self, parameters: Tensor) -> Masks:
         config = self.config

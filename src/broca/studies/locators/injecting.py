@@ -77,7 +77,7 @@ def inject(
     batch = model.pad([tokens[:-1]])
     layers = sorted(set(neurons.layers.tolist()))
     places = {layer: np.flatnonzero(neurons.layers == layer) for layer in layers}
-    width = model.widths["down"]
+    width = model.identity.width("down")
     change = torch.zeros(len(neurons), width, device=model.device, requires_grad=True)
     scale = float(model.value_weight(0).float().norm(dim=0).mean()) / width**0.5
     optimiser = torch.optim.Adam([change], lr=learning_rate * 10 * scale)
