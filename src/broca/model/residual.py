@@ -101,6 +101,8 @@ def _tried(model: LanguageModel, block: Block, layer: int, call: Call) -> tuple[
         shift, plain, moved = _shifted(model, block, layer, call)
     except Exception:  # whatever a block raises outside of its model, it is not driven this way
         return 0.0, float("inf")
+    if plain.shape != shift.shape:  # several streams between the blocks
+        return 0.0, float("inf")
     difference = (moved - plain).float()
     factor = float((difference * shift).sum() / shift.square().sum())
     error = (difference - factor * shift).norm() / difference.norm().clamp(min=1e-30)

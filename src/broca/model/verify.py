@@ -281,12 +281,7 @@ def _verify_reach(model: LanguageModel, batch, plain: Tensor) -> None:
     layers = [n for n, block in enumerate(model.blocks) if "down" in block.widths()]
     with ExitStack() as stack:
         for layer in layers:
-            wave = torch.sin(torch.arange(model.block(layer).widths()["down"][1]) * 1.7)
-            stack.enter_context(
-                model.touch(
-                    "down", layer, lambda t, wave=wave: t + wave.to(t) * (1 + t.abs().max())
-                )
-            )
+            stack.enter_context(model.touch("down", layer, _waved))
         moved = model.logits(batch, plain.shape[1])
     if layers and torch.equal(moved, plain):
         raise ModelError(
@@ -294,6 +289,11 @@ def _verify_reach(model: LanguageModel, batch, plain: Tensor) -> None:
             model.name,
             "Something around the model keeps its own computation; pass the model itself.",
         )
+
+
+def _waved(tensor: Tensor) -> Tensor:
+    wave = torch.sin(torch.arange(tensor.shape[-1], device=tensor.device) * 1.7)
+    return tensor + wave.to(tensor) * (1 + tensor.abs().max())
 
 
 def _zeroed_by_hook(
