@@ -108,6 +108,7 @@ def dry_run(job: Job, model: LanguageModel | None = None) -> DryRun:
     Raises:
         BrocaError: Whatever is wrong with model, facts, questions or settings.
     """
+    job.check(embedded=None if model is None else model.is_embedded)
     model = model or job.model.load()
     found = DryRun()
     held = 0

@@ -43,9 +43,10 @@ def execute(
 ) -> RunFolder:
     """Run a job in a folder.
 
-    1. The folder is begun, or resumed if an unfinished run with the same settings is there.
-    2. Each family prepares its material; each study is measured and summarised.
-    3. Findings, summary and report are written; the manifest last.
+    1. What can be refused without the model is refused (`Job.check`).
+    2. The folder is begun, or resumed if an unfinished run with the same settings is there.
+    3. Each family prepares its material; each study is measured and summarised.
+    4. Findings, summary and report are written; the manifest last.
 
     Args:
         job: What to run.
@@ -60,6 +61,7 @@ def execute(
     Raises:
         BrocaError: Whatever is wrong with folder, model, facts or settings.
     """
+    job.check(embedded=None if model is None else model.is_embedded)
     folder = RunFolder.begin(path, job.as_config())
     clock = _Clock(folder)
     with folder, clock:

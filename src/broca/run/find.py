@@ -75,6 +75,7 @@ def find_relations(
         facts = facts_for(config.facts, embedded=job.model.model == "atlas")
         known = load_relations(facts, templates=config.templates, language=config.language)
         known.subset(wanted)
+    job.check()
     with RunFolder.begin(out / WORK, job.as_config()) as folder:
         bench = RunBench(job.model.load(), folder, LocalEngine(), config.batch_size, config.match)
         material = prepare(config, bench)

@@ -70,6 +70,19 @@ class Job:
         known = load_family(family).studies
         return [known[name] for name in self.studies if name.partition(".")[0] == family]
 
+    def check(self, *, embedded: bool | None = None) -> None:
+        """Refuse, before the model is loaded, all that shows without it.
+
+        Args:
+            embedded: Whether the model is the embedded one; by default as its name says.
+
+        Raises:
+            BrocaError: Facts, questions or a study's files cannot be used.
+        """
+        known = self.model.model == "atlas" if embedded is None else embedded
+        for name, settings in self.settings.items():
+            load_family(name).check(settings, self.studies_of(name), embedded=known)
+
     def as_config(self) -> dict[str, Any]:
         """The job as a recipe with every default written out: the run's `config.toml`."""
         tables = {name: config_values(value) for name, value in self.settings.items()}

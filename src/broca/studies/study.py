@@ -337,6 +337,10 @@ class Family(Protocol):
     config: type
     studies: Mapping[str, Study]
 
+    def check(self, config: Any, studies: Sequence[Any], *, embedded: bool) -> None:
+        """Refuse what studies need and do not have, as far as it shows without the model."""
+        ...
+
     def prepare(self, config: Any, bench: Bench) -> Any:
         """The material of all its studies."""
         ...

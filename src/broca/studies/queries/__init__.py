@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from broca.studies.queries.flips import QueryFlips
 from broca.studies.queries.free import ProxyAgainstFreeForm
 from broca.studies.queries.localisation import Localisation
 from broca.studies.queries.material import Material, Part, QueryBench
+from broca.studies.queries.needs import check_needs
 from broca.studies.queries.overlap import Overlap
 from broca.studies.queries.parity import PublishedClusters
 from broca.studies.queries.prediction import NeuronPrediction
@@ -48,6 +49,11 @@ class Queries:
 
     config = QueriesConfig
     studies: Mapping[str, Any] = {study.name: study for study in _STUDIES}
+
+    def check(self, config: QueriesConfig, studies: Sequence[Any], *, embedded: bool) -> None:
+        """See :func:`broca.studies.queries.needs.check_needs`."""
+        questions = facts_for(config.questions, embedded=embedded)
+        check_needs(replace(config, questions=questions), studies)
 
     def prepare(self, config: QueriesConfig, bench: Any) -> Material:
         """The material, which each study fills as it needs it."""

@@ -14,6 +14,11 @@ from broca.questions.which import AnswerKind
 from broca.scores import QUERY_METHODS, QueryScoreConfig
 from broca.settings import Count, CountFrom0, CountFrom2, Draws, Seed, Share, check_settings
 
+Method = Literal["auto", "riemann-right", "riemann-linspace", "midpoint", "gauss-legendre"]
+NormPath = Literal["frozen-norm", "raw"]
+Branches = Literal["auto", "wavefront", "packed", "rows"]
+Precision = Literal["float32", "float64", "bfloat16", "float16"]
+
 
 @dataclass(frozen=True)
 class QueriesConfig:
@@ -108,12 +113,12 @@ class QueriesConfig:
     chat_template: bool = False
     letter: Literal["auto", "bare", "space"] = "auto"
     site: Literal["hidden", "up"] = "hidden"
-    method: str = "auto"
+    method: Method = "auto"
     n_steps: Count | None = None
-    path: str = "frozen-norm"
-    branches: str = "auto"
+    path: NormPath = "frozen-norm"
+    branches: Branches = "auto"
     internal_batch_size: Count | None = None
-    attribution_dtype: str = "float32"
+    attribution_dtype: Precision = "float32"
     t: Annotated[float, Field(ge=0, lt=1)] = 0.2
     u: Annotated[float, Field(gt=0, le=1)] = 0.3
     v: Count = 20

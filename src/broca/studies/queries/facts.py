@@ -74,7 +74,7 @@ def read_word_queries(
     asking = Asking(config, by, model, Form(form, config.shots, model.chat))
     questions: dict[str, Question] = {}
     prompts: dict[str, tuple[Prompt, ...]] = {}
-    for relations in _by_language(source, config, by):
+    for relations in by_language(source, config, by):
         parts = {name: asking.part(relation) for name, relation in relations.items()}
         shown = {name: part[1] for name, part in parts.items()}
         for asked, _ in parts.values():
@@ -96,7 +96,7 @@ def choose_source(config: QueriesConfig, model: LanguageModel) -> str:
     return facts_for(config.facts, embedded=model.is_embedded)
 
 
-def _by_language(source: str, config: QueriesConfig, by: str) -> list[dict[str, Relation]]:
+def by_language(source: str, config: QueriesConfig, by: str) -> list[dict[str, Relation]]:
     """The relations that are asked for, language by language."""
     languages = config.languages or ("en",)
     if by == "field":

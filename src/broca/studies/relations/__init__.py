@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from broca.studies.relations import forms
 from broca.studies.relations.ablation import SiteAblation
@@ -17,6 +17,7 @@ from broca.studies.relations.intra import IntraRelation
 from broca.studies.relations.languages import Languages
 from broca.studies.relations.layers import Layers
 from broca.studies.relations.material import Material
+from broca.studies.relations.needs import check_needs
 from broca.studies.relations.pooling import Pooling
 from broca.studies.relations.preparation import prepare
 from broca.studies.relations.resilience import Resilience
@@ -51,6 +52,10 @@ class Relations:
 
     config = RelationsConfig
     studies: Mapping[str, Study] = {study.name: study for study in _STUDIES}
+
+    def check(self, config: RelationsConfig, studies: Sequence[Study], *, embedded: bool) -> None:
+        """See :func:`broca.studies.relations.needs.check_needs`."""
+        check_needs(config, studies, embedded=embedded)
 
     def prepare(self, config: RelationsConfig, bench: Bench) -> Material:
         """See :func:`broca.studies.relations.preparation.prepare`."""

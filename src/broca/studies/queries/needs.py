@@ -1,0 +1,69 @@
+"""What the query studies need, checked before the model is loaded.
+
+Questions are read, and a study by language finds several languages in them, before anything is
+attributed: a refusal after minutes of work would forfeit it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from broca.attributions.rules import AUTO_LIMIT, DEFAULT_STEPS, fixed_rule, nested_rules
+from broca.errors import QuestionsError
+from broca.questions import require_several_fields
+from broca.studies.queries.asking import read_questions
+from broca.studies.queries.config import QueriesConfig
+from broca.studies.queries.facts import by_language, choose_source
+from broca.studies.queries.material import check_fields
+
+LEAST = 3
+"""Queries that inverse cluster attribution compares at least."""
+
+SEVERAL_FIELDS = (
+    "queries.effect",
+    "queries.languages",
+    "queries.localisation",
+    "queries.overlap",
+    "queries.embedding",
+    "queries.common",
+)
+"""Beginnings of the names of studies that compare fields."""
+
+
+def check_needs(config: QueriesConfig, studies: Sequence[Any]) -> None:
+    """Refuse what could not be studied, as far as it shows without the model.
+
+    Args:
+        config: The settings.
+        studies: The studies to be made.
+
+    Raises:
+        AttributionError: The rule of integration cannot have so many nodes.
+        QuestionsError: The questions cannot be used, or a study by language finds one only.
+        FactsError: The facts cannot be used.
+    """
+    if config.method == "auto":
+        nested_rules(config.n_steps or AUTO_LIMIT)
+    else:
+        fixed_rule(config.method, config.n_steps or DEFAULT_STEPS)
+    needed = {
+        (getattr(study, "by", "field"), getattr(study, "answer", None) or config.answer)
+        for study in studies
+    }
+    for by, answer in sorted(needed):
+        in_words = answer == "words" or (answer == "auto" and config.facts != "auto")
+        if in_words and choose_source(config) != "questions":
+            by_language(choose_source(config), config, by)
+            continue
+        questions = read_questions(config, by)
+        check_fields(question.field for question in questions)
+        if len(questions) < LEAST:
+            raise QuestionsError(
+                f"{len(questions)} questions are too few",
+                config.questions,
+                f"Neurons of one are told from those of others: give at least {LEAST}",
+            )
+        for study in studies:
+            if study.name.startswith(SEVERAL_FIELDS) and getattr(study, "by", "field") == by:
+                require_several_fields(questions)
