@@ -398,3 +398,16 @@ def write_facts(world: Planted, folder: Path) -> tuple[str, Path]:
     first = relation.facts[0]
     new = next(f.objects[0] for f in relation.facts if f.objects[0] not in first.objects)
     return f"{first.subject} | {RELATION} | {new}", path
+
+
+def test_what_a_killed_write_left_is_swept(tmp_path):
+    left = tmp_path / ".copy.part-0123abcd"
+    kept = [tmp_path / name for name in (".copy.part-mine", ".other.part-0123abcd", "copy.part-01")]
+    for folder in (left, *kept):
+        folder.mkdir()
+        (folder / "model.safetensors").write_bytes(b"half")
+    model = tiny_model("llama")
+    neurons = NeuronSet.of([Neuron("hidden", 0, 0)], model.identity)
+    save_edited(model, Deactivate(neurons), tmp_path / "copy")
+    assert not left.exists()
+    assert all(folder.exists() for folder in kept)

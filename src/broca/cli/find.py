@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -56,4 +57,5 @@ def relations(
             f"{path}: {len(neurons)} neurons, average precision from {neurons.scores.max():.3f} "
             f"to {neurons.scores.min():.3f}"
         )
-    say(f'Try one: broca ask "..." --model {model} --off {next(iter(written), "SET.json")}')
+    one = shlex.join(["--model", model, "--off", str(next(iter(written), "SET.json"))])
+    say(f'Try one: broca ask "..." {one}')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Sequence
@@ -44,6 +45,7 @@ def save_edited(
     listed = [edits] if isinstance(edits, WeightEdit) else list(edits)
     target = Path(folder).absolute()
     check_folder(target)
+    _sweep_partial(target)
     beside = target.with_name(f".{target.name}.part-{uuid.uuid4().hex[:8]}")
     records = [_record(model, edit) for edit in listed]
     try:
@@ -75,6 +77,16 @@ def check_folder(folder: Path) -> None:
             str(folder),
             "Nothing is ever overwritten: choose a new folder.",
         )
+
+
+def _sweep_partial(target: Path) -> None:
+    """Delete what killed writes of the same copy left beside it: weights, tens of megabytes."""
+    if not target.parent.is_dir():
+        return
+    for left in target.parent.iterdir():
+        beginning, mark, rest = left.name.partition(f".{target.name}.part-")
+        if mark and not beginning and re.fullmatch(r"[0-9a-f]{8}", rest):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _origin(model: LanguageModel) -> dict[str, Any]:

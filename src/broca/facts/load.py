@@ -14,7 +14,7 @@ from .lre import read_lre
 from .names import RELATION_NAMES, canonical_name
 from .shipped import SHIPPED, Parts, read_shipped
 from .tables import RawFact, read_table
-from .templates import RelationInfo, read_templates
+from .templates import RelationInfo, read_templates, toml_key
 
 PAPER = "paper"
 FORMATS = 'Give a folder or file of LRE JSON, a .jsonl, .csv or .tsv file, "lre" or "atlas"'
@@ -147,7 +147,9 @@ def _relation(
         raise FactsError(
             f"relation {name} has no templates in language {language!r}",
             first.where,
-            f'Give a templates file with [{name}] and below it: templates = ["... {{}} ..."]',
+            f"Give a templates file with [{toml_key(name)}] and below it: "
+            f'templates = ["... {{}} ..."], or for this language alone '
+            f"[{toml_key(name)}.templates.{toml_key(language)}] with finding = [...]",
         )
     facts = tuple(
         Fact(f.subject, name, f.objects, language, f.id, f.band, f.exposure, f.derived)

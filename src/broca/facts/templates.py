@@ -12,6 +12,8 @@ templates = ["The capital of {} is"]
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,6 +47,11 @@ class RelationInfo:
     def in_language(self, language: str) -> Mapping[str, tuple[str, ...]]:
         """Template sets of one language; empty when there are none."""
         return self.templates.get(language) or self.templates.get(ANY_LANGUAGE) or {}
+
+
+def toml_key(name: str) -> str:
+    """A name as a TOML table can be called: in quotes unless it is plain."""
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
 
 
 def check_wordings(wordings: object, relation: str, where: str, text: str) -> tuple[str, ...]:
@@ -98,7 +105,8 @@ def _info(name: str, entry: object, where: str, text: str) -> RelationInfo:
             raise FactsError(
                 f"the templates of {name} in {language!r} name no template set",
                 f"{where}, {line_of(text, name)}".rstrip(", "),
-                f'Write [{name}.templates.{language}] and below it: finding = ["..."]',
+                f"Write [{toml_key(name)}.templates.{toml_key(language)}] and below it: "
+                'finding = ["..."]',
             )
         languages[language] = {
             str(kind): check_wordings(wordings, name, where, text)

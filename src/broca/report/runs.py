@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,7 +77,9 @@ def _single(run: StoredRun) -> str:
         answers=part.answers,
         figures=part.figures[:MOST_FIGURES],
         facts=_facts(run),
-        command=f"broca run {run.folder.path / 'config.toml'} --out runs/again",
+        command=shlex.join(
+            ["broca", "run", str(run.folder.path.absolute() / "config.toml"), "--out", "runs/again"]
+        ),
         notices=part.notices,
     )
     return build_page([*part.sections, _provenance(run)], header)
@@ -108,7 +111,7 @@ def _side_by_side(runs: Sequence[StoredRun]) -> str:
         subtitle=", ".join(names),
         answers=answers,
         facts=[(name, str(run.folder.path)) for name, run in zip(names, runs, strict=True)],
-        command=f"broca report {' '.join(str(run.folder.path) for run in runs)}",
+        command=shlex.join(["broca", "report", *(str(r.folder.path.absolute()) for r in runs)]),
     )
     return build_page(sections, header)
 

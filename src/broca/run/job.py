@@ -9,9 +9,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from broca.errors import RecipeError
+from broca.facts.shipped import SHIPPED
 from broca.recipes import build_config, config_values
 from broca.settings import check_settings
 from broca.studies import load_family
@@ -99,6 +101,28 @@ class _Head(ModelSettings):
     title: str = ""
 
 
+_PATHS = ("model", "facts", "questions", "templates", "carriers", "prose", "frequencies")
+_NAMES = ("auto", *SHIPPED)
+
+
+def _anchored(settings: Any) -> Any:
+    """Settings whose files and folders are named from the root, so that they hold anywhere."""
+    given = {name: getattr(settings, name, None) for name in _PATHS}
+    changed = {
+        name: str(Path(value).absolute())
+        for name, value in given.items()
+        if isinstance(value, str) and value not in _NAMES and _is_there(value)
+    }
+    return dataclasses.replace(settings, **changed) if changed else settings
+
+
+def _is_there(value: str) -> bool:
+    try:
+        return Path(value).exists()
+    except (OSError, ValueError):  # a name no file can have
+        return False
+
+
 _OWN = {"studies", "title", *(f.name for f in dataclasses.fields(ModelSettings))}
 
 
@@ -133,6 +157,7 @@ def read_job(values: Mapping[str, Any], where: str = "recipe") -> Job:
         )
     model = {f.name: getattr(head, f.name) for f in dataclasses.fields(ModelSettings)}
     settings = {
-        name: build_config(load_family(name).config, table, where) for name, table in tables.items()
+        name: _anchored(build_config(load_family(name).config, table, where))
+        for name, table in tables.items()
     }
-    return Job(head.studies, ModelSettings(**model), settings, head.title)
+    return Job(head.studies, _anchored(ModelSettings(**model)), settings, head.title)
