@@ -298,7 +298,7 @@ def test_sets_that_do_not_fit(broca: Broca, place: Path, finished: Path, tmp_pat
 
 def test_paths_that_are_no_model(broca: Broca, place: Path, tmp_path: Path):
     refused(broca("inspect", "--model", tmp_path), "holds no model")
-    refused(broca("inspect", "--model", place / "recipe.toml"), "not a file")
+    refused(broca("inspect", "--model", place / "recipe.toml"), "no other file")
 
 
 def test_prompt_longer_than_the_context(broca: Broca, place: Path, finished: Path):
@@ -424,3 +424,42 @@ def test_nothing_is_overwritten_that_broca_did_not_write(
     with pytest.raises(RunError, match=r"notes\.txt"):
         RunFolder.open(finished).remove()
     (finished / "notes.txt").unlink()
+
+
+def test_relations_of_any_name_are_run_to_the_end(
+    broca: Broca, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names that are no file names: everything is recorded, scored, saved, shown and checked.
+
+    The recipe names its files as seen from its own folder; the run is repeated from another one.
+    """
+    names = dict(zip(("father", "ceo", "river"), ("a/../b: c", "CON", "River."), strict=True))
+    path = write_planted_facts(tmp_path / "facts", names)
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    renamed = [{**row, "relation": names[row["relation"]]} for row in rows]
+    path.write_text("\n".join(map(json.dumps, renamed)))
+    templates = tmp_path / "facts" / "templates.toml"
+    text = templates.read_text()
+    for old, new in names.items():
+        text = text.replace(f"[{old}", f"[{json.dumps(new)}")
+    templates.write_text(text)
+    recipe = {**QUICK, "studies": ["relations.intra"], "model": str(place / "model")}
+    (tmp_path / "recipe.toml").write_text(write_toml({**recipe, "facts": "facts/facts.jsonl"}))
+    monkeypatch.chdir(tmp_path)
+    code, _, err = broca("run", "recipe.toml", "--out", "run")
+    assert code == 0, err
+    run = RunFolder.open(tmp_path / "run")
+    assert set(run.set_names()) == set(names.values())
+    planted = set(planted_world().planted["river"])
+    assert set(NeuronSet.load(run.set_path("River."))) == planted
+    assert broca("check", "run")[0] == 0
+    monkeypatch.chdir(place)
+    assert broca("run", tmp_path / "run" / "config.toml", "--dry-run")[0] == 0
+    (run.path / "sets" / "CON.json").unlink(missing_ok=True)
+    run.set_path("CON").unlink()
+    assert broca("check", run.path)[0] == 1
+    refused(broca("report", run.path), "damaged", "broca check")
+    code, _, err = broca("run", run.path / "config.toml", "--out", run.path)
+    assert code == 0, err
+    assert "computed again" in err
+    assert broca("check", run.path)[0] == 0

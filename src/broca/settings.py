@@ -59,7 +59,17 @@ def read_setting(adapter: TypeAdapter[Any], value: Any) -> Any:
         raise NotASettingError(str(error) or "it is nested too deeply") from None
 
 
+_BOUNDS = {
+    "greater_than_equal": "it must be at least {ge:g}",
+    "greater_than": "it must be above {gt:g}",
+    "less_than_equal": "it must be at most {le:g}",
+    "less_than": "it must be below {lt:g}",
+}
+
+
 def _worded(error: Any) -> str:
+    if error["type"] in _BOUNDS:
+        return _BOUNDS[error["type"]].format(**error["ctx"])
     return f"{error['msg'][:1].lower()}{error['msg'][1:]}"
 
 
