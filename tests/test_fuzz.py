@@ -218,7 +218,7 @@ def test_valid_files_reach_the_model(name: str, capsys: pytest.CaptureFixture[st
 
 @pytest.mark.usefixtures("no_model")
 @pytest.mark.parametrize("name", FILES)
-@short(6)
+@short(4)
 @given(data=st.data())
 def test_no_file_ends_in_a_traceback(name: str, data: st.DataObject) -> None:
     fuzz_file(name, data.draw(mutated(FILES[name][0])))

@@ -16,7 +16,7 @@ from broca.settings import Count, CountFrom0, CountFrom2, Draws, Seed, Share, ch
 
 Method = Literal["auto", "riemann-right", "riemann-linspace", "midpoint", "gauss-legendre"]
 NormPath = Literal["frozen-norm", "raw"]
-Branches = Literal["auto", "wavefront", "packed", "rows"]
+Branches = Literal["auto", "wavefront", "packed", "rows", "whole"]
 Precision = Literal["float32", "float64", "bfloat16", "float16"]
 
 
