@@ -61,6 +61,8 @@ def write_facts(folder: Path, relations: tuple[str, ...], n: int) -> Path:
         ("queries.languages", ["questions=q.jsonl"], "two languages are needed"),
         ("queries.flips.languages", ["questions=q.jsonl"], "two languages are needed"),
         ("queries.effect", ["questions=q.jsonl"], "2 fields are needed"),
+        ("queries.languages", ["answer=words"], "two languages are needed"),
+        ("queries.find", ["answer=words", "facts=nowhere"], "no such file"),
         ("queries.find", ["questions=short.jsonl"], "2 questions are too few"),
         ("queries.find", ["questions=q.jsonl", "method=riemann-linspace", "n_steps=1"], "n_steps"),
         ("queries.find", ["method=simpson"], "'method' cannot be"),
@@ -113,4 +115,5 @@ def test_lists_of_names_are_those_of_the_code() -> None:
 
 def test_committed_recipes_pass(tmp_path: Path) -> None:
     read_job({"studies": ["relations.intra", "relations.general"], "facts": "atlas"}).check()
-    read_job({"studies": ["queries.effect", "queries.find"]}).check()
+    for answer in ("letters", "words", "auto"):
+        read_job({"studies": ["queries.effect", "queries.find"], "answer": answer}).check()

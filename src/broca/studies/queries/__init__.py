@@ -52,8 +52,7 @@ class Queries:
 
     def check(self, config: QueriesConfig, studies: Sequence[Any], *, embedded: bool) -> None:
         """See :func:`broca.studies.queries.needs.check_needs`."""
-        questions = facts_for(config.questions, embedded=embedded)
-        check_needs(replace(config, questions=questions), studies)
+        check_needs(config, studies, embedded=embedded)
 
     def prepare(self, config: QueriesConfig, bench: Any) -> Material:
         """The material, which each study fills as it needs it."""

@@ -68,7 +68,7 @@ def read_word_queries(
         QuestionsError: The questions cannot; or "language" finds one language only.
         PromptError: The form of asking does not fit.
     """
-    source = choose_source(config, model)
+    source = choose_source(config, embedded=model.is_embedded)
     if source == "questions":
         return _from_questions(config, by, model, form)
     asking = Asking(config, by, model, Form(form, config.shots, model.chat))
@@ -89,11 +89,11 @@ def read_word_queries(
     return WordQueries(questions, prompts)
 
 
-def choose_source(config: QueriesConfig, model: LanguageModel) -> str:
+def choose_source(config: QueriesConfig, *, embedded: bool) -> str:
     """ "questions", or where facts are read from."""
     if config.facts == "auto" and config.questions not in SHIPPED:
         return "questions"
-    return facts_for(config.facts, embedded=model.is_embedded)
+    return facts_for(config.facts, embedded=embedded)
 
 
 def by_language(source: str, config: QueriesConfig, by: str) -> list[dict[str, Relation]]:

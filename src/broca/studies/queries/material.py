@@ -163,7 +163,7 @@ class Material:
         try:
             questions, asked = _ask_letters(self.config, by, bench)
         except QuestionsError:
-            if choose_source(self.config, bench.model) == "questions":
+            if choose_source(self.config, embedded=bench.model.is_embedded) == "questions":
                 raise
             return "words"
         listed = screen(questions, asked)

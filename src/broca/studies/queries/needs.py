@@ -7,10 +7,12 @@ attributed: a refusal after minutes of work would forfeit it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from broca.attributions.rules import AUTO_LIMIT, DEFAULT_STEPS, fixed_rule, nested_rules
 from broca.errors import QuestionsError
+from broca.facts.shipped import facts_for
 from broca.questions import require_several_fields
 from broca.studies.queries.asking import read_questions
 from broca.studies.queries.config import QueriesConfig
@@ -31,12 +33,13 @@ SEVERAL_FIELDS = (
 """Beginnings of the names of studies that compare fields."""
 
 
-def check_needs(config: QueriesConfig, studies: Sequence[Any]) -> None:
+def check_needs(config: QueriesConfig, studies: Sequence[Any], *, embedded: bool) -> None:
     """Refuse what could not be studied, as far as it shows without the model.
 
     Args:
         config: The settings.
         studies: The studies to be made.
+        embedded: Whether the model is the embedded one.
 
     Raises:
         AttributionError: The rule of integration cannot have so many nodes.
@@ -51,19 +54,29 @@ def check_needs(config: QueriesConfig, studies: Sequence[Any]) -> None:
         (getattr(study, "by", "field"), getattr(study, "answer", None) or config.answer)
         for study in studies
     }
+    config = replace(config, questions=facts_for(config.questions, embedded=embedded))
     for by, answer in sorted(needed):
-        in_words = answer == "words" or (answer == "auto" and config.facts != "auto")
-        if in_words and choose_source(config) != "questions":
-            by_language(choose_source(config), config, by)
-            continue
-        questions = read_questions(config, by)
-        check_fields(question.field for question in questions)
-        if len(questions) < LEAST:
-            raise QuestionsError(
-                f"{len(questions)} questions are too few",
-                config.questions,
-                f"Neurons of one are told from those of others: give at least {LEAST}",
-            )
-        for study in studies:
-            if study.name.startswith(SEVERAL_FIELDS) and getattr(study, "by", "field") == by:
-                require_several_fields(questions)
+        source = choose_source(config, embedded=embedded)
+        if answer == "letters" or source == "questions":
+            _check_questions(config, by, studies)
+        elif answer == "words":
+            by_language(source, config, by)
+        else:  # "auto" asks in words where there are no questions to choose letters in
+            try:
+                _check_questions(config, by, studies)
+            except QuestionsError:
+                by_language(source, config, by)
+
+
+def _check_questions(config: QueriesConfig, by: str, studies: Sequence[Any]) -> None:
+    questions = read_questions(config, by)
+    check_fields(question.field for question in questions)
+    if len(questions) < LEAST:
+        raise QuestionsError(
+            f"{len(questions)} questions are too few",
+            config.questions,
+            f"Neurons of one are told from those of others: give at least {LEAST}",
+        )
+    for study in studies:
+        if study.name.startswith(SEVERAL_FIELDS) and getattr(study, "by", "field") == by:
+            require_several_fields(questions)
