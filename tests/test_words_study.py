@@ -23,7 +23,15 @@ from planted_files import write_planted_facts
 
 SVG = "http://www.w3.org/2000/svg"
 SETTINGS: dict[str, Any] = {
-    "studies": ["queries.effect", "queries.flips", "queries.prediction"],
+    "studies": [
+        "queries.effect",
+        "queries.flips",
+        "queries.prediction",
+        "queries.localisation",
+        "queries.overlap",
+        "queries.embedding",
+        "queries.common",
+    ],
     "answer": "words",
     "form": "question",
     "per_field": 4,

@@ -46,12 +46,15 @@ TITLES = {
 }
 
 
-def _kinds(records: Iterable[Mapping[str, Any]], study: str) -> Iterator[dict[str, Any]]:
+def _kinds(
+    records: Iterable[Mapping[str, Any]], study: str, kinds: Mapping[str, str] = KINDS
+) -> Iterator[dict[str, Any]]:
     """Every record's effects on the own answer, on the same field and on others."""
     for record in records:
-        for kind, words in KINDS.items():
+        for kind, words in kinds.items():
             if record.get(kind) is not None:
-                yield {**record, "kind": words.format(by=grouping(study)), **point(record, kind)}
+                named = {"kind": words.format(by=grouping(study)), "point": point(record, kind)}
+                yield {**record, **named}
 
 
 SHOWN = ("related", "same", "unrelated", "difference", "pcr")
@@ -69,7 +72,7 @@ def effect_figure(run: StoredRun, study: str) -> Figure:
             "panel": action_words(run, record["action"]),
             "group": record["method"],
             "condition": record["kind"],
-            **point(record, "value"),
+            **record["point"],
         }
         for record in _kinds(whole(run, study), study)
     ]
@@ -83,6 +86,25 @@ def effect_figure(run: StoredRun, study: str) -> Figure:
         percent=True,
         width=WIDTH // 2 - 70,
         name=f"effect-{slug(study)}",
+    )
+
+
+def kinds_figure(run: StoredRun, study: str) -> Figure:
+    """Suppressed: own answer, same field, other fields, and random neurons, by method."""
+    records = [r for r in whole(run, study) if r["action"] == "suppress"]
+    rows = [
+        {"group": r["method"], "condition": r["kind"], **r["point"]}
+        for r in _kinds(records, study, {**KINDS, "matched": "own answer, random neurons"})
+    ]
+    return dot_intervals(
+        rows,
+        title=f"Change of an answer's probability, {action_words(run, 'suppress')}",
+        caption="Mean of (P′ − P) / P over queries, 95 % intervals, answers in words. Random "
+        "neurons: as many in the same layers as the method found.",
+        value_title="(P′ − P) / P",
+        percent=True,
+        width=NARROW,
+        name=f"effect-{slug(study)}-small",
     )
 
 
@@ -116,7 +138,7 @@ def fields_figure(run: StoredRun, study: str) -> Figure:
             "panel": action_words(run, record["action"]),
             "group": record["field"],
             "condition": record["kind"],
-            **point(record, "value"),
+            **record["point"],
         }
         for record in _kinds(run.table(study, "effects"), study)
         if record["method"] == "na-ica" and record["field"] != ALL
@@ -264,7 +286,7 @@ def _effect_answer(run: StoredRun, study: str) -> Answer:
         others.append(f"others of the same {by} {_interval(record, 'same')}")
     others.append(f"those of other {by}s {_interval(record, 'unrelated')}")
     if record.get("matched") is not None:
-        others.append(f"random neurons, own answer {record['matched']:+z.1%}")
+        others.append(f"random neurons, own answer {_interval(record, 'matched')}")
     detail = f"Suppressed, they change P: {', '.join(others)} (n = {record['n']} queries)."
     if accuracy["near_chance"]:
         return Answer(question, "This run cannot tell: near chance", detail)
@@ -285,7 +307,7 @@ def _effect_answer(run: StoredRun, study: str) -> Answer:
 
 
 def _interval(record: Mapping[str, Any], name: str) -> str:
-    low, high = record[f"{name}_low"], record[f"{name}_high"]
+    low, high = record.get(f"{name}_low"), record.get(f"{name}_high")
     ends = f" [{low:+z.1%}, {high:+z.1%}]" if low is not None and high is not None else ""
     return f"{record[name]:+z.1%}{ends}"
 
@@ -329,6 +351,8 @@ def _sections(run: StoredRun, study: str) -> list[Section]:
 
 
 def _pictures(run: StoredRun, study: str) -> list[Figure]:
+    if answered(run, study) == "answer":
+        return [kinds_figure(run, study)]
     return [difference_figure(run, study, narrow=True)]
 
 

@@ -295,6 +295,8 @@ def _effect_figures(tables: dict[str, list[dict[str, Any]]], prefix: str) -> dic
             figures[f"{start}.{name}.high"] = record[f"{name}_high"]
         if "p_matched" in record:
             figures[f"{start}.matched"] = record["matched"]
+            figures[f"{start}.matched.low"] = record["matched_low"]
+            figures[f"{start}.matched.high"] = record["matched_high"]
             figures[f"{start}.p_matched"] = record["p_matched"]
     for record in tables["paired"]:
         start = f"{prefix}.{summary_key(record['method'], record['action'])}.na-ica_beyond"

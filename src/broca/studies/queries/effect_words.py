@@ -92,7 +92,7 @@ def effect_words(
         return words
     for record in effects:
         if record["method"] == "na-ica":
-            words.append(_against(record["action"], paired, alpha))
+            words += _against(record["action"], paired, alpha)
             words += _wrong_way(record["action"], effects)
             words.append(_order(record["action"], effects))
     return words
@@ -124,9 +124,11 @@ def _own(record: Record, by: str) -> str:
     )
 
 
-def _against(action: str, paired: Sequence[Record], alpha: float) -> str:
-    """Which methods NA-ICA exceeds, by paired intervals."""
+def _against(action: str, paired: Sequence[Record], alpha: float) -> list[str]:
+    """Which methods NA-ICA exceeds, by paired intervals; nothing where there is no other."""
     here = [record for record in paired if record["action"] == action]
+    if not here:
+        return []
     above = [r["method"] for r in here if r["gap_low"] > 0]
     below = [r["method"] for r in here if r["gap_high"] < 0]
     rest = [r["method"] for r in here if r["method"] not in (*above, *below)]
@@ -138,11 +140,11 @@ def _against(action: str, paired: Sequence[Record], alpha: float) -> str:
         parts.append(f"cannot be told from {listed(rest)}")
     if below:
         parts.append(f"stays below {listed(below)}")
-    return (
+    return [
         f"{action.capitalize()}: by |Related| − |Unrelated|, paired over queries, NA-ICA "
         f"{'; '.join(parts)} (95 % intervals). Per-query effects differ after Holm's correction "
         f"for {listed(sure) if sure else 'no method'}."
-    )
+    ]
 
 
 def _wrong_way(action: str, effects: Sequence[Record]) -> list[str]:

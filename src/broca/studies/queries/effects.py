@@ -149,7 +149,7 @@ def describe(
     if matched is not None and np.isfinite(matched).any():
         drawn = np.isfinite(matched)  # an empty set has no matched ones
         beyond = SIGN[action] * (related - matched)[drawn]
-        record["matched"] = float(matched[drawn].mean())
+        record |= spread("matched", bootstrap_mean(matched[drawn], groups=units[drawn], seed=seed))
         record["p_matched"] = sign_flip_test(
             group_sums(beyond, units[drawn]), seed=seed, n_permutations=n_permutations
         )
