@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import pytest
 
 from broca import progress
@@ -36,6 +39,23 @@ def test_a_broken_loop_leaves_the_next_one_audible(capsys: pytest.CaptureFixture
         break
     list(progress.track(range(1), "Next"))
     assert "Next: 1 of 1" in capsys.readouterr().err
+
+
+def test_a_step_that_cannot_count_says_that_it_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(progress, "LOG_SECONDS", 0.01)
+    with progress.step("Writing"):
+        time.sleep(0.2)
+        list(progress.track("ab", "Inner"))
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) >= 2
+    assert all(line.startswith("Writing: ") and line.endswith(" s so far") for line in lines)
+    n_threads = threading.active_count()
+    with pytest.raises(ZeroDivisionError), progress.step("Failing"):
+        _ = 1 / 0
+    assert threading.active_count() == n_threads
+    assert not progress._showing.get()
 
 
 def test_short_work_writes_nothing(capsys: pytest.CaptureFixture[str]):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
+from threading import Event, Thread
 from typing import TypeVar
 
 from rich.console import Console
@@ -57,6 +59,46 @@ def track(
         yield from shown(console, items, description, total, weights)
     finally:
         _showing.set(False)
+
+
+@contextmanager
+def step(description: str) -> Iterator[None]:
+    """Say what one long step does while it runs, where nothing can be counted.
+
+    A spinner on a terminal, a line every half minute in a log, nothing inside a bar.
+
+    Args:
+        description: What is being done.
+    """
+    if _showing.get():
+        yield
+        return
+    console = Console(stderr=True)
+    _showing.set(True)
+    try:
+        with console.status(description) if console.is_terminal else _ticking(console, description):
+            yield
+    finally:
+        _showing.set(False)
+
+
+@contextmanager
+def _ticking(console: Console, description: str) -> Iterator[None]:
+    ended = Event()
+    start = time.monotonic()
+
+    def tick() -> None:
+        while not ended.wait(LOG_SECONDS):
+            seconds = time.monotonic() - start
+            console.print(f"{description}: {seconds:.0f} s so far", highlight=False)
+
+    thread = Thread(target=tick, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _draw(

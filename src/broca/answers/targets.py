@@ -25,6 +25,7 @@ from broca.answers.objects import ObjectTokens
 from broca.answers.tokens import BORDERS, answer_tokens, n_blank
 from broca.errors import PromptError
 from broca.model import LanguageModel
+from broca.progress import track
 from broca.prompts import Prompt
 
 Match = Literal["auto", "prefix", "whole"]
@@ -111,7 +112,8 @@ def find_targets(
     if match not in MATCHES:
         raise PromptError(f"There is no match {match!r}", mend=f"Use {', '.join(MATCHES)}.")
     objects = ObjectTokens(model)
-    return [_target(model, prompt, border, match, objects) for prompt in prompts]
+    asked = track(prompts, "Reading answers")
+    return [_target(model, prompt, border, match, objects) for prompt in asked]
 
 
 def _target(

@@ -11,6 +11,7 @@ from typing import Any
 
 from broca.engines import Engine, LocalEngine
 from broca.model import LanguageModel
+from broca.progress import step
 from broca.report.runs import write_report
 from broca.run.bench import RunBench
 from broca.run.choice_bench import ChoiceBench
@@ -87,13 +88,15 @@ def execute(
                     tell(words)
             for study in job.studies_of(name):
                 results = bench.measure(study.name, study.plan(material, bench))
-                findings[study.name] = study.summarise(material, results)
+                with step(f"Summarising {study.name}"):
+                    findings[study.name] = study.summarise(material, results)
         folder.write_json(CONDITIONS, _conditions(benches))
         folder.add_prompts(prompt for bench in benches for prompt in bench.asked.values())
         folder.write_json(FINDINGS, {name: _plain(found) for name, found in findings.items()})
         folder.write_summary(_summary(folder, findings, benches, clock.seconds))
         if report:
-            write_report([folder])
+            with step("Writing the page"):
+                write_report([folder])
         clock.store()
         folder.finish()
     return folder

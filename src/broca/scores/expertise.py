@@ -25,6 +25,7 @@ from numpy.typing import ArrayLike
 
 from broca.errors import ScoreError
 from broca.neurons import SITES, NeuronIndex, NeuronSet, ordered_sites
+from broca.progress import track
 from broca.scores.average_precision import average_precision, average_precision_many
 from broca.tabular import Columns, Tabular
 
@@ -248,7 +249,9 @@ def _fill(
 ) -> None:
     """Write average precision [labelling, neuron], reading each block in bounded pieces."""
     n_prompts = len(responses.prompt_ids)
-    for site, layer, where in responses.index.blocks():
+    blocks = list(responses.index.blocks())
+    widths = [where.stop - where.start for _, _, where in blocks]
+    for site, layer, where in track(blocks, "Scoring neurons", weights=widths):
         block = responses.block(site, layer)
         if block.shape != (n_prompts, where.stop - where.start):
             raise ScoreError(
