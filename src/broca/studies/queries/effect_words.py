@@ -98,20 +98,25 @@ def effect_words(
     return words
 
 
+def with_ends(record: Record, name: str, form: str = "+z.1%") -> str:
+    """A value with its interval, where there is one."""
+    low, high = record[f"{name}_low"], record[f"{name}_high"]
+    ends = f" [{low:{form}}, {high:{form}}]" if low == low and high == high else ""
+    return f"{record[name]:{form}}{ends}"
+
+
 def _own(record: Record, by: str) -> str:
     verb = "Boosting" if record["action"] == "boost" else "Suppressing"
     pcr = record["pcr"]
     same = (
-        f"that of other answers of the same {by} by {record['same']:+z.1%} "
-        f"[{record['same_low']:+z.1%}, {record['same_high']:+z.1%}], "
+        f"that of other answers of the same {by} by {with_ends(record, 'same')}, "
         if record.get("same") is not None
         else ""
     )
     return (
         f"{verb} a query's own NA-ICA neurons changes the probability of its answer by "
-        f"{record['related']:+.1%} [{record['related_low']:+.1%}, {record['related_high']:+.1%}], "
-        f"{same}and that of answers in other {by}s by {record['unrelated']:+z.2%} "
-        f"[{record['unrelated_low']:+z.2%}, {record['unrelated_high']:+z.2%}]: "
+        f"{with_ends(record, 'related')}, {same}and that of answers in other {by}s by "
+        f"{with_ends(record, 'unrelated', '+z.2%')}: "
         f"|Related| − |Unrelated| = {record['difference']:.3f} "
         f"[{record['difference_low']:.3f}, {record['difference_high']:.3f}], "
         f"PCR {_number(pcr)} [{_number(record['pcr_low'])}, {_number(record['pcr_high'])}], "

@@ -21,6 +21,7 @@ from broca.errors import ScoreError
 from broca.estimates import bootstrap_mean, bootstrap_paired, sign_flip_test
 from broca.scores import QuerySummary, Ranking, select_queries
 from broca.studies.queries.attributing import Attributed
+from broca.studies.queries.effect_words import with_ends
 from broca.studies.queries.effects import spread
 from broca.studies.queries.material import Material, Part, QueryBench, near_chance
 from broca.studies.study import Findings, Plan, Results
@@ -153,11 +154,11 @@ def _words(total: Mapping[str, Any]) -> str:
     verdict = (
         "more than with other queries' answers"
         if total["gap_low"] > 0
-        else "no more than with other queries' answers"
+        else "which cannot be told from what they share with other queries' answers"
     )
     return (
-        f"Of the {what} of letter and answer in words, {total['own']:.0%} "
-        f"[{total['own_low']:.0%}, {total['own_high']:.0%}] of the smaller set are the same "
+        f"Of the {what} of letter and answer in words, {with_ends(total, 'own', '.0%')}"
+        " of the smaller set are the same "
         f"neurons (n = {total['n']} queries), {verdict} ({total['others']:.0%}; chance "
         f"{total['chance']:.1%})."
     )
