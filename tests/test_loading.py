@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -122,11 +123,12 @@ def test_weights_that_are_not_finite_stop_the_load(folder, value):
 
 def test_a_failed_self_check_is_exit_code_1(folder, monkeypatch, capsys):
     assert run_cli(["inspect", "--model", str(folder)]) == 0
-    from broca.model import check
-
-    monkeypatch.setattr(check, "_resume_error", lambda *_: 1.0)
+    own = LanguageModel.self_check
+    monkeypatch.setattr(
+        LanguageModel, "self_check", lambda self: replace(own(self), untouched_bit_equal=False)
+    )
     assert run_cli(["inspect", "--model", str(folder)]) == 1
-    assert "✗ primitive 2" in capsys.readouterr().out
+    assert "✗ logits are bit-equal" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from broca.edits.reading_back import check_copy
 from broca.edits.weights import ValueVectors, WeightEdit, edited, value_columns
 from broca.errors import EditError
 from broca.model import LanguageModel
@@ -27,7 +28,8 @@ def save_edited(
 ) -> Path:
     """Write a copy of the model with edits made in its weights.
 
-    The folder appears when everything in it is written: weights, configuration, tokenizer, a card
+    The folder appears when everything in it is written, and the copy, read back, has been found to
+    be the model under the same intervention: weights, configuration, tokenizer, a card
     (``README.md``) and every edit with its neurons (``edit.json``). The model itself is afterwards
     as it was, and the files it was loaded from are never opened for writing.
 
@@ -39,7 +41,8 @@ def save_edited(
 
     Raises:
         EditError: If the folder holds something or cannot be written, the weights cannot be edited
-            (quantised, offloaded), or an edit is none of value vectors.
+            (quantised, offloaded, an adapter kept beside them), an edit is none of value vectors,
+            or the copy that was written is not the model under the intervention.
         NeuronError: If a set belongs to a model of another shape.
     """
     listed = [edits] if isinstance(edits, WeightEdit) else list(edits)
@@ -52,6 +55,7 @@ def save_edited(
         with edited(model, *listed):
             model.module.save_pretrained(beside)
         model.tokenizer.save_pretrained(beside)
+        check_copy(model, listed, beside)
         (beside / CARD).write_text(_card(model, listed, note), encoding="utf-8")
         content = {"format": "broca.edit", "version": 1, "model": _origin(model), "edits": records}
         (beside / RECORD).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

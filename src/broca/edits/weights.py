@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from broca.errors import EditError
 from broca.interventions import Fix, Scale
 from broca.model import LanguageModel
+from broca.model.adapters import adapted_layers
 from broca.neurons import Neuron, NeuronSet
 
 _NUMBERS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -100,7 +101,7 @@ def _write(model: LanguageModel, columns: Columns) -> None:
 
 
 def check_editable(model: LanguageModel) -> None:
-    """Refuse weights that are quantised, elsewhere than in memory, or shared between layers.
+    """Refuse weights that are quantised, under an adapter, not in memory, or shared by layers.
 
     Raises:
         EditError: Naming the cure.
@@ -109,6 +110,13 @@ def check_editable(model: LanguageModel) -> None:
     if getattr(config, "quantization_config", None) or getattr(model.module, "hf_quantizer", None):
         raise EditError(
             "A quantised model cannot be edited", model.name, "Load it without quantisation."
+        )
+    beside = next((name for name, _ in adapted_layers(model.module)), None)
+    if beside:
+        raise EditError(
+            "A model with an adapter beside its weights cannot be edited",
+            f"{model.name}, {beside}",
+            "Load it with the adapter merged.",
         )
     seen: dict[int, int] = {}
     for layer, part, weight in _value_weights(model):

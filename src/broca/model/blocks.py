@@ -31,6 +31,7 @@ from broca.architectures import (
     Part,
 )
 from broca.errors import ModelError
+from broca.model.adapters import effective_weight
 from broca.model.experts import ExpertPart, find_experts
 from broca.model.parts import TELL, get, has, in_out, read_part
 
@@ -353,14 +354,15 @@ def value_weight(block: Block) -> Tensor:
     """
     if block.down is None:
         raise ModelError("The layer has no MLP of its own, so it has no value vectors")
-    weight = getattr(block.down, "weight", None)
+    weight = effective_weight(block.down)
     if not isinstance(weight, Tensor) or not weight.is_floating_point():
         raise ModelError(
             "The down projection is quantised; its value vectors cannot be read",
             type(block.down).__name__,
             "Load the model without quantization_config.",
         )
-    return weight.T if type(block.down).__name__ == "Conv1D" else weight
+    down = getattr(block.down, "base_layer", block.down)  # of an adapter kept beside
+    return weight.T if type(down).__name__ == "Conv1D" else weight
 
 
 def value_column(block: Block, index: int) -> Tensor:

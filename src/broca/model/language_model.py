@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from transformers import DynamicCache
 
 from broca.architectures import ENCODERS, Layout
 from broca.errors import ModelError, NeuronError, PromptError
+from broca.model.adapters import settle_adapters
 from broca.model.blocks import (
     Block,
     find_blocks,
@@ -37,6 +39,8 @@ from broca.model.touching import Touch, touched, watched
 from broca.model.wrappers import unwrapped
 from broca.neurons import SITES, Experts, ModelIdentity
 from broca.neurons.identity import Widths, one_if_equal
+
+_log = logging.getLogger("broca.model")
 
 
 @dataclass(frozen=True)
@@ -60,13 +64,15 @@ class LanguageModel:
     """A decoder model that transformers has loaded, with its neurons found.
 
     Args:
-        module: A causal language model of transformers.
+        module: A causal language model of transformers, or a PeftModel of one.
         tokenizer: Its tokenizer.
         name: What to call it in results; the configuration's name by default.
         layout: Where its blocks keep their sites, for a family broca does not recognise.
+        merge_adapter: Merge adapters that are loaded into the weights of the module that was
+            passed; False keeps them beside, and such a model cannot be edited in its weights.
 
     Attributes:
-        notes: What loading did to the weights, a sentence each.
+        notes: What was done to the weights, a sentence each.
 
     Raises:
         ModelError: If weights are not finite; if the blocks are not recognised, do not compute what
@@ -82,12 +88,12 @@ class LanguageModel:
         name: str | None = None,
         revision: str | None = None,
         layout: Layout | None = None,
+        merge_adapter: bool = True,
     ) -> None:
-        module = unwrapped(module)
+        module, self.notes = settle_adapters(unwrapped(module), merge=merge_adapter)
         self.module: Any = module.eval()
         self.tokenizer = tokenizer
         self.revision = revision
-        self.notes: tuple[str, ...] = ()
         self.config = text_config(module)
         refuse_encoders(self.config)
         self.name = name or getattr(self.config, "name_or_path", "") or self.config.model_type
@@ -115,6 +121,8 @@ class LanguageModel:
         quantization_config: Any = None,
         trust_remote_code: bool = False,
         layout: Layout | None = None,
+        adapter: str | None = None,
+        merge_adapter: bool = True,
         **options: Any,
     ) -> LanguageModel:
         """Load a model by hub name, by path, or the embedded ``"atlas"``.
@@ -129,6 +137,9 @@ class LanguageModel:
             quantization_config: As in transformers.
             trust_remote_code: Run code that comes with the model; off by default.
             layout: See the class.
+            adapter: Folder of an adapter (LoRA) to put on the model. A folder of an adapter may
+                also stand in the model's place: then it names the model.
+            merge_adapter: See the class.
             **options: Handed to ``AutoModelForCausalLM.from_pretrained``.
 
         Raises:
@@ -142,12 +153,20 @@ class LanguageModel:
             device_map=device_map,
             attn_implementation=attn_implementation,
             quantization_config=quantization_config,
+            adapter=adapter,
             **options,
         )
         model = cls(
-            loaded.module, loaded.tokenizer, name=name_or_path, revision=revision, layout=layout
+            loaded.module,
+            loaded.tokenizer,
+            name=f"{name_or_path} + {adapter}" if adapter else name_or_path,
+            revision=revision,
+            layout=layout,
+            merge_adapter=merge_adapter,
         )
-        model.notes = loaded.notes
+        model.notes = (*loaded.notes, *model.notes)
+        for note in model.notes:
+            _log.warning(note)
         return model
 
     # ---- what the model is

@@ -318,7 +318,8 @@ def _weights_of(block: Block, site: str, index: int) -> list[Tensor] | None:
         return None
     try:
         if site == "hidden":
-            return _numbers([value_column(block, index)])
+            beside = hasattr(block.down, "base_layer")  # an adapter, which adds to the numbers
+            return None if beside else _numbers([value_column(block, index)])
         if experts is not None and site in experts.sites:
             if index < experts.total:
                 return _numbers(experts.input_rows(site, index))
@@ -326,7 +327,8 @@ def _weights_of(block: Block, site: str, index: int) -> list[Tensor] | None:
     except ModelError:  # quantised
         return None
     module: Any = block.source(site)
-    if type(module).__name__ not in ("Linear", "Conv1D", "NonDynamicallyQuantizableLinear"):
+    ordinary = ("Linear", "Conv1D", "NonDynamicallyQuantizableLinear")
+    if type(module).__name__ not in ordinary or hasattr(module, "base_layer"):
         return None
     cut = "all" if site == "down" else block.parts[site].cut
     row = int(rows_of_part(module, cut, block.head_counts)[index])

@@ -25,12 +25,14 @@ class ModelSettings:
     """Which model is studied, and how it is loaded: arguments of `from_pretrained`.
 
     Attributes:
-        model: Name on the hub, folder, or "atlas".
+        model: Name on the hub, folder, .gguf file, or "atlas".
         revision: Branch, tag or commit on the hub.
         dtype: As in transformers.
         device_map: As in transformers.
         attn_implementation: As in transformers.
         trust_remote_code: Run code that comes with the model.
+        adapter: Folder of an adapter (LoRA) put on the model.
+        merge_adapter: Merge adapters into the weights in memory; false keeps them beside.
     """
 
     model: str = "atlas"
@@ -39,6 +41,8 @@ class ModelSettings:
     device_map: str | None = None
     attn_implementation: str | None = None
     trust_remote_code: bool = False
+    adapter: str | None = None
+    merge_adapter: bool = True
 
     def __post_init__(self) -> None:
         check_settings(self)

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 
 from broca.errors import ModelError
+from broca.model.adapters import base_of, is_adapter, put_adapter
 from broca.model.loading.checkpoints import load_checkpoint
 from broca.model.loading.gguf import is_gguf, load_gguf
 from broca.model.loading.loaded import Loaded
 
 EMBEDDED = "atlas"
-
-_log = logging.getLogger("broca.model")
 
 
 def load_module(
@@ -24,15 +26,40 @@ def load_module(
 ) -> Loaded:
     """Model and tokenizer by name on the hub, by path, or the embedded ``"atlas"``.
 
-    A path is a folder written by ``save_pretrained`` or a ``.gguf`` file. What was done to the
-    weights on the way is logged as well as returned.
+    A path is a folder written by ``save_pretrained``, the folder of an adapter, which names its
+    model, or a ``.gguf`` file.
 
     Raises:
         ModelError: If there is no such model, it is no causal language model, or its files are
             damaged or incomplete.
     """
+    with _only_errors():
+        return _load(name_or_path, dtype, trust_remote_code, options)
+
+
+@contextmanager
+def _only_errors() -> Iterator[None]:
+    """Keep transformers from drawing tables of what the error then says in a sentence."""
+    before = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(before)
+
+
+def _load(
+    name_or_path: str, dtype: str | torch.dtype, trust_remote_code: bool, options: dict[str, Any]
+) -> Loaded:
     options = {key: value for key, value in options.items() if value is not None}
+    adapter = options.pop("adapter", None)
     path = Path(name_or_path)
+    if is_adapter(path):
+        options.pop("revision", None)
+        if adapter is not None:
+            raise ModelError("Two adapters are named and no model", f"{name_or_path}, {adapter}")
+        adapter, name_or_path = name_or_path, base_of(path)
+        path = Path(name_or_path)
     if path.is_file():
         if not is_gguf(path):
             raise ModelError("A model is a folder or a .gguf file, and no other file", name_or_path)
@@ -42,8 +69,8 @@ def load_module(
         loaded = load_checkpoint(
             _resolve(name_or_path), dtype=dtype, trust_remote_code=trust_remote_code, **options
         )
-    for note in loaded.notes:
-        _log.warning(note)
+    if adapter is not None:
+        return replace(loaded, module=put_adapter(loaded.module, adapter))
     return loaded
 
 

@@ -1,0 +1,148 @@
+"""Adapters merged or kept: the model under study is the one that answers, weights included."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import peft
+import pytest
+import torch
+
+from adapted import ATTENTION, MLP, lora
+from broca.cli import run_cli
+from broca.edits import save_edited
+from broca.errors import EditError, ModelError
+from broca.interventions import Deactivate, intervene
+from broca.model import LanguageModel
+from broca.neurons import NeuronIndex, uniform_random
+from tiny import TEXTS, tiny_module, tiny_tokenizer
+
+
+@torch.no_grad()
+def logits_of(module, texts=TEXTS) -> list[torch.Tensor]:
+    ids = [tiny_tokenizer()(text).input_ids for text in texts]
+    return [module(torch.tensor([each])).logits[0].float() for each in ids]
+
+
+def difference(found, expected) -> float:
+    return max(float((a - b).abs().max()) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.fixture
+def folders(tmp_path) -> tuple[Path, Path]:
+    """A base model and an adapter of it, on disk."""
+    tiny_module("llama").save_pretrained(tmp_path / "base")
+    tiny_tokenizer().save_pretrained(tmp_path / "base")
+    adapted = lora(ATTENTION)
+    adapted.save_pretrained(tmp_path / "adapter")
+    config = tmp_path / "adapter" / "adapter_config.json"
+    values = json.loads(config.read_text()) | {"base_model_name_or_path": str(tmp_path / "base")}
+    config.write_text(json.dumps(values))
+    return tmp_path / "base", tmp_path / "adapter"
+
+
+@pytest.mark.parametrize("targets", [ATTENTION, MLP])
+def test_a_peft_model_is_merged_and_says_so(targets):
+    expected = logits_of(lora(targets))
+    assert difference(expected, logits_of(tiny_module("llama"))) > 0.5
+    model = LanguageModel(lora(targets), tiny_tokenizer())
+    assert difference(logits_of(model.module), expected) < 1e-4
+    assert any("merged into the weights" in note for note in model.notes)
+    assert not any("lora" in name for name, _ in model.module.named_parameters())
+
+
+@pytest.mark.parametrize(
+    ("targets", "family"), [(ATTENTION, "llama"), (MLP, "llama"), (["c_fc", "c_proj"], "gpt2")]
+)
+def test_kept_beside_where_asked(targets, family):
+    """Weights are not changed, answers are the same, and value vectors are those that act."""
+    adapted = lora(targets, family)
+    expected = logits_of(adapted)
+    kept = LanguageModel(adapted, tiny_tokenizer(), merge_adapter=False)
+    merged = LanguageModel(lora(targets, family), tiny_tokenizer())
+    assert difference(logits_of(adapted), expected) == 0
+    assert any("kept beside" in note for note in kept.notes)
+    for layer in range(kept.n_layers):
+        torch.testing.assert_close(kept.value_weight(layer), merged.value_weight(layer))
+    assert kept.widths == merged.widths
+    off = uniform_random(NeuronIndex(kept.identity, ("hidden", "up")), 20, 0)
+    moved = []
+    for model in (kept, merged):
+        own = uniform_random(NeuronIndex(model.identity, ("hidden", "up")), 20, 0)
+        assert list(own) == list(off)
+        with intervene(model, Deactivate(own)):
+            moved.append(logits_of(model.module))
+    assert difference(*moved) < 1e-4
+    with pytest.raises(EditError, match="adapter beside"):
+        save_edited(kept, Deactivate(off.only(site="hidden")), "nowhere")
+    assert not Path("nowhere").exists()
+
+
+def test_an_adapter_folder_names_its_model(folders):
+    base, adapter = folders
+    expected = logits_of(lora(ATTENTION))
+    for options in (
+        {"name_or_path": str(adapter)},
+        {"name_or_path": str(base), "adapter": str(adapter)},
+    ):
+        model = LanguageModel.from_pretrained(**options)
+        assert difference(logits_of(model.module), expected) < 1e-4
+        assert any("merged" in note for note in model.notes)
+    kept = LanguageModel.from_pretrained(str(adapter), merge_adapter=False)
+    assert any("kept" in note for note in kept.notes)
+    assert run_cli(["inspect", "--model", str(adapter)]) == 0
+
+
+def test_an_adapter_loaded_into_the_module_is_merged(folders):
+    module = tiny_module("llama")
+    module.load_adapter(str(folders[1]))
+    expected = logits_of(module)
+    model = LanguageModel(module, tiny_tokenizer())
+    assert difference(logits_of(model.module), expected) < 1e-4
+    assert difference(expected, logits_of(tiny_module("llama"))) > 0.5
+    assert "merged" in model.notes[0]
+
+
+def test_an_adapter_switched_off_is_not_merged(folders):
+    module = tiny_module("llama")
+    module.load_adapter(str(folders[1]))
+    module.disable_adapters()
+    model = LanguageModel(module, tiny_tokenizer())
+    assert difference(logits_of(model.module), logits_of(tiny_module("llama"))) == 0
+
+
+# ---- what is refused
+
+
+def test_adapters_of_other_models_are_one_sentence(folders, tmp_path, capsys):
+    base, adapter = folders
+    others = {
+        "width": lora(ATTENTION, hidden_size=64),
+        "depth": lora(ATTENTION, num_hidden_layers=6),
+        "family": lora(["c_attn"], "gpt2"),
+    }
+    for name, other in others.items():
+        other.save_pretrained(tmp_path / name)
+        with pytest.raises(ModelError, match="another model") as caught:
+            LanguageModel.from_pretrained(str(base), adapter=str(tmp_path / name))
+        assert "\n" not in str(caught.value)
+    values = json.loads((adapter / "adapter_config.json").read_text())
+    config = {**values, "base_model_name_or_path": None}
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
+    assert run_cli(["inspect", "--model", str(adapter)]) == 2
+    (adapter / "adapter_config.json").write_text("{")
+    assert run_cli(["inspect", "--model", str(adapter)]) == 2
+    (adapter / "adapter_config.json").write_text(json.dumps(values))
+    weights = adapter / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:200])
+    assert run_cli(["inspect", "--model", str(adapter)]) == 2
+    with pytest.raises(ModelError, match="no adapter"):
+        LanguageModel.from_pretrained(str(base), adapter=str(tmp_path))
+    assert capsys.readouterr().err.strip().count("\n") == 2
+
+
+def test_virtual_tokens_are_refused():
+    config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
+    with pytest.raises(ModelError, match="virtual tokens"):
+        LanguageModel(peft.get_peft_model(tiny_module("llama"), config), tiny_tokenizer())
