@@ -46,7 +46,6 @@ def run(model, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
             "facts": str(write_planted_facts(folder / "facts")),
             "k": N_PLANTED,
             "n_evaluation": 16,
-            "n_matched": 5,
             "n_permutations": 10_000,
             "sites": ["hidden"],
         }

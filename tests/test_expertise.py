@@ -18,6 +18,7 @@ from broca.scores import (
     score_expertise_many,
     shuffle_labels,
 )
+from broca.scores.chance import chance_in_set
 
 IDENTITY = ModelIdentity("tiny", "abc", 2, {"gate": 5, "hidden": 5, "down": 3})
 LABELS = [f"r{i % 3}" for i in range(30)]
@@ -98,14 +99,14 @@ def test_a_planted_neuron_comes_first():
     assert best.data_hash
 
 
-def test_top_breaks_ties_in_index_order_and_keeps_to_sites():
+def test_top_breaks_ties_in_index_order_on_request_and_keeps_to_sites():
     index = NeuronIndex(IDENTITY, ("down", "gate"))
     values = np.zeros(16)
     values[[7, 12]] = 1.0
     scores = NeuronScores(index, values, "test")
-    first = [str(neuron) for neuron in scores.top(4)]
+    first = [str(neuron) for neuron in scores.top(4, ties="order")]
     assert first == ["gate:1:2", "down:0:2", "gate:0:0", "gate:0:1"]
-    down = [str(neuron) for neuron in scores.top(2, sites=["down"])]
+    down = [str(neuron) for neuron in scores.top(2, sites=["down"], ties="order")]
     assert down == ["down:0:2", "down:0:0"]
     assert len(scores.top(16)) == 16
 
@@ -183,3 +184,31 @@ def test_responses_on_disk(tmp_path):
         plain_scores(responses, *labelling),
         atol=1e-12,
     )
+
+
+def test_ties_favour_no_site_or_layer_and_are_counted():
+    identity = ModelIdentity("m", "f", 6, {"gate": 400, "up": 400})
+    index = NeuronIndex(identity, ("gate", "up"))
+    values = np.zeros(4800)
+    values[:40] = 2.0
+    top = NeuronScores(index, values, "test").top(1240)
+    assert (top.settings["tied"], top.settings["tied_in"]) == (4760, 1200)
+    rest = top.ranks(40, 1240)
+    shares = np.array(list(rest.counts().values()))
+    assert len(shares) == 12
+    assert (abs(shares - 100) < 40).all()  # 100 expected, standard deviation 9
+    again = NeuronScores(index, values, "test").top(1240)
+    assert again.digest == top.digest
+    clear = NeuronScores(index, np.arange(4800.0), "test").top(3)
+    assert (clear.settings["tied"], clear.settings["tied_in"]) == (1, 1)
+
+
+def test_a_set_that_shuffled_labels_would_find_tells_how_many_facts_are_needed():
+    # 4 positives of 8: a random neuron is perfect with probability 1 / 70
+    found = chance_in_set(1.0, 200, 46_080, 4, 4)
+    assert found.expected == pytest.approx(46_080 / 70, rel=0.3)
+    assert found.needed is not None
+    assert chance_in_set(1.0, 200, 46_080, found.needed, found.needed).needed is None
+    assert chance_in_set(1.0, 200, 46_080, found.needed - 1, found.needed - 1).needed is not None
+    assert chance_in_set(0.6, 1167, 7296, 80, 320).needed is None
+    assert chance_in_set(0.2, 1167, 7296, 80, 320).expected > 1167

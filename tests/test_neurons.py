@@ -93,6 +93,41 @@ def test_parts():
         listed.top(4)
 
 
+def test_matched_sets_are_drawn_as_units():
+    """A unit of which the set holds gate or up is left out whole; pairs are replaced by pairs."""
+    wide = ModelIdentity("m", "f", 2, {"gate": 40, "up": 40, "down": 10})
+    own = [Neuron("gate", 0, i) for i in range(8)] + [Neuron("up", 0, i) for i in range(4, 12)]
+    listed = NeuronSet.of([*own, Neuron("down", 1, 3)], wide, name="r")
+    for seed in range(5):
+        drawn = listed.matched_random(seed)
+        assert drawn.counts() == listed.counts()
+        assert drawn.settings["units"]
+        gate, up = (set(drawn.only(site=site).indices.tolist()) for site in ("gate", "up"))
+        assert not (gate | up) & set(range(12))
+        assert len(gate & up) == 4
+        assert drawn.n_units == listed.n_units
+    full = NeuronSet.of(
+        [Neuron("gate", 0, i) for i in range(20)] + [Neuron("up", 0, i + 20) for i in range(20)],
+        wide,
+    )
+    assert not full.matched_random(0).settings["units"]  # no unit is left: site by site
+
+
+def test_sets_as_active_are_drawn_near_by():
+    wide = ModelIdentity("m", "f", 2, {"gate": 400})
+    index = NeuronIndex(wide, ("gate",))
+    activity = np.random.default_rng(0).permutation(800) / 100.0
+    own = np.argsort(-activity)[100:140]
+    listed = index.select(np.sort(own), name="r")
+    drawn = [listed.active_random(index, activity, seed) for seed in range(3)]
+    for other in drawn:
+        assert other.counts() == listed.counts()
+        assert not len(other & listed)
+        a, b = (np.sort(activity[index.flatten(s)]) for s in (listed, other))
+        assert abs(a - b).max() < 0.6  # of 0 to 8
+    assert len({other.digest for other in drawn}) == 3
+
+
 def test_random_controls():
     listed = make([Neuron("gate", 0, 1), Neuron("gate", 0, 2), Neuron("down", 2, 0)], name="r")
     matched = listed.matched_random(3)

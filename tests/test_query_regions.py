@@ -19,7 +19,7 @@ from broca.run import execute, read_job
 from broca.scores import QuerySets
 from broca.store import RunFolder
 from broca.studies.queries import QueriesConfig, common_neurons
-from broca.studies.queries.common_neurons import letter_record, letter_words
+from broca.studies.queries.common import letter_record, letter_words
 from broca.studies.queries.embedding import (
     Embedding,
     place_on_plane,
@@ -254,7 +254,7 @@ def test_one_field_is_refused_and_few_queries_are_said(tmp_path: Path) -> None:
 def test_a_model_whose_tokens_cannot_be_read_says_so(
     planted: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = import_module("broca.studies.queries.common_neurons")
+    module = import_module("broca.studies.queries.common")
 
     def refuse(*_: Any, **__: Any) -> Any:
         raise ModelError("The final norm was not found")

@@ -188,8 +188,8 @@ def test_python_in_two_lines(model):
         ({"studies": ["cats.intra"]}, "no studies of 'cats'"),
         ({"n_mached": 3}, "Did you mean 'n_matched'"),
         ({"k": "many"}, "'k' cannot be"),
-        ({"k": -1}, "must be above 0"),
-        ({"n_matched": 0}, "at least 1"),
+        ({"k": -1}, "greater than"),
+        ({"n_matched": 0}, "greater than"),
         ({"detection_filter": "all"}, "detection_filter"),
     ],
 )

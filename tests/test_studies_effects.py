@@ -170,6 +170,8 @@ def test_ablation_finds_the_sites_that_gate():
     found = done(SiteAblation(), ablated_sites=("gate", "up", "hidden")).found
     sites = {record["sites"]: record for record in found.tables["sites"]}
     assert sites["hidden"]["own_drop"] == 1
-    assert sites["gate"]["own_drop"] > 0.9  # act(gate) · up: zero at gate is zero at hidden
+    # act(gate) · up: zero at gate is zero at hidden, but there seven to ten neurons have the same
+    # score for six places
+    assert sites["gate"]["own_drop"] > 0.8
     assert sites["up"]["own_drop"] < 0.2  # up is the same for all prompts there: it tells nothing
     assert all(record["k"] == K for record in sites.values())

@@ -195,6 +195,7 @@ def test_own_drops_against_controls(run: RunFolder):
             and row["relation"] == record["relation"]
             and row["role"] == "evaluation"
             and row["study"] == "relations.intra"
+            and row["seed"] < 2  # the sets that all facts are asked under
         ]
         after = np.mean([row["correct"] for row in matched])
         assert record["matched_drop"] == pytest.approx(

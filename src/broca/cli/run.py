@@ -112,6 +112,8 @@ def show_dry_run(job) -> None:
         f"{found.evaluations:,} prompt evaluations for {found.pairs:,} distinct pairs of prompt "
         f"and intervention; {found.recorded:,} prompts recorded, {found.attributed:,} attributed."
     )
+    for doubt in found.doubts:
+        show(doubt)
     spent = ", ".join(f"{what} {seconds / 60:.1f}" for what, seconds in found.parts.items())
     show(
         f"About {found.seconds / 60:.1f} minutes on this machine ({spent}), "

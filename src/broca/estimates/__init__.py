@@ -24,12 +24,14 @@ from broca.estimates.resampling import (
 )
 from broca.estimates.samples import Alternative
 from broca.estimates.shares import relative_loss, share, wilson
+from broca.estimates.verdicts import Verdict, judge
 
 __all__ = [
     "FEWEST",
     "Alternative",
     "Estimate",
     "RankTest",
+    "Verdict",
     "absolute_gap",
     "auroc",
     "bootstrap",
@@ -39,6 +41,7 @@ __all__ = [
     "fewest_sets",
     "fewest_to_flip",
     "holm",
+    "judge",
     "max_statistic_test",
     "median",
     "random_sets_test",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,28 +15,131 @@ if TYPE_CHECKING:
     from broca.neurons.neuron_set import NeuronSet
 
 
-def draw_matched(neurons: NeuronSet, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Site codes, layers and indices, each [neuron], of :meth:`NeuronSet.matched_random`.
+Places = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Site codes, layers and indices, each [neuron]."""
+
+UNIT_SITES = ("gate", "up", "hidden")
+"""Gate i, up i and hidden i of a layer switch the same gated unit."""
+
+
+def draw_matched(neurons: NeuronSet, seed: int, *, units: bool = True) -> Places:
+    """Neurons outside a set, with its count per site and layer; see `NeuronSet.matched_random`.
+
+    As units: a unit of which the set holds any neuron is left out whole, and a unit of which it
+    holds gate and up is replaced by gate and up of one other unit (METHODS §7).
+
+    Raises:
+        NeuronError: If a layer has too few neurons, or units, outside the set.
+    """
+    rng = np.random.default_rng([seed, 0xB0CA])
+    drawn: list[tuple[str, int, np.ndarray]] = []
+    counts = neurons.counts()
+    for layer in sorted({layer for _, layer in counts}):
+        here = [site for site, at in counts if at == layer]
+        joint = [site for site in here if site in UNIT_SITES] if units else []
+        if joint:
+            drawn += _draw_units(neurons, layer, joint, rng)
+        for site in here:
+            if site not in joint:
+                taken = neurons.only(site=site, layer=layer).indices
+                drawn.append(
+                    (site, layer, _draw_free(neurons, site, layer, taken, len(taken), rng))
+                )
+    drawn.sort(key=lambda one: (CODES[one[0]], one[1]))
+    return _places(drawn)
+
+
+def _draw_units(
+    neurons: NeuronSet, layer: int, sites: list[str], rng: np.random.Generator
+) -> list[tuple[str, int, np.ndarray]]:
+    members = {site: neurons.only(site=site, layer=layer).indices for site in sites}
+    taken = np.unique(np.concatenate(list(members.values())))
+    drawn = _draw_free(neurons, sites[0], layer, taken, len(taken), rng, "units")
+    other = dict(zip(taken.tolist(), rng.permutation(drawn).tolist(), strict=True))
+    return [
+        (site, layer, np.sort(np.array([other[i] for i in listed.tolist()], dtype=np.int64)))
+        for site, listed in members.items()
+    ]
+
+
+def _draw_free(
+    neurons: NeuronSet,
+    site: str,
+    layer: int,
+    taken: np.ndarray,
+    n: int,
+    rng: np.random.Generator,
+    what: str = "neurons",
+) -> np.ndarray:
+    free = np.setdiff1d(np.arange(neurons.identity.width(site, layer)), taken)
+    if len(free) < n:
+        raise NeuronError(
+            f"Only {len(free)} {what} of {site} in layer {layer} lie outside the set",
+            neurons.name or None,
+            f"A matched random set needs {n}: choose a smaller k.",
+        )
+    return np.sort(rng.choice(free, n, replace=False))
+
+
+def draw_active(
+    neurons: NeuronSet, index: NeuronIndex, activity: np.ndarray, seed: int, nearest: int = 5
+) -> Places:
+    """Neurons outside a set that are about as active: of the same site and layer, one per neuron.
+
+    Each neuron of the set, in drawn order, is replaced by one of the `nearest` free neurons whose
+    mean |response| is nearest to its own (METHODS §7).
+
+    Args:
+        neurons: The set.
+        index: All neurons.
+        activity: Mean |response| of each, [neuron of the index].
+        seed: Seed of the draw.
+        nearest: Among how many one is drawn.
 
     Raises:
         NeuronError: If a layer has too few neurons outside the set.
     """
-    rng = np.random.default_rng([seed, 0xB0CA])
-    sites, layers, indices = [], [], []
-    for (site, layer), n in neurons.counts().items():
+    rng = np.random.default_rng([seed, 0xAC71])
+    drawn: list[tuple[str, int, np.ndarray]] = []
+    for site, layer in neurons.counts():
+        here = activity[index.block_slice(site, layer)]
         taken = neurons.only(site=site, layer=layer).indices
-        free = np.setdiff1d(np.arange(neurons.identity.width(site, layer)), taken)
-        if len(free) < n:
+        free = np.setdiff1d(np.arange(len(here)), taken)
+        if len(free) < len(taken):
             raise NeuronError(
                 f"Only {len(free)} neurons of {site} in layer {layer} lie outside the set",
                 neurons.name or None,
-                f"A matched random set needs {n}: choose a smaller k.",
+                f"An activity-matched set needs {len(taken)}: choose a smaller k.",
             )
-        indices.append(np.sort(rng.choice(free, n, replace=False)))
-        sites.append(np.full(n, CODES[site]))
-        layers.append(np.full(n, layer))
+        order = free[np.argsort(here[free], kind="stable")]
+        left = order.tolist()
+        values = here[order].tolist()
+        chosen = []
+        for member in rng.permutation(taken).tolist():
+            at = _nearest(values, float(here[member]), nearest, rng)
+            chosen.append(left.pop(at))
+            values.pop(at)
+        drawn.append((site, layer, np.sort(np.array(chosen))))
+    return _places(drawn)
+
+
+def _nearest(values: list[float], wanted: float, nearest: int, rng: np.random.Generator) -> int:
+    """Place of one of the values nearest to a wanted one; values are sorted."""
+    at = bisect_left(values, wanted)
+    near = range(max(0, at - nearest), min(len(values), at + nearest))
+    ranked = sorted(near, key=lambda i: abs(values[i] - wanted))[:nearest]
+    return ranked[int(rng.integers(len(ranked)))]
+
+
+def _places(drawn: list[tuple[str, int, np.ndarray]]) -> Places:
+    sites = [np.full(len(indices), CODES[site]) for site, _, indices in drawn]
+    layers = [np.full(len(indices), layer) for _, layer, indices in drawn]
     join = lambda parts, kind: np.concatenate(parts or [np.empty(0)]).astype(kind)  # noqa: E731
-    return join(sites, np.int8), join(layers, np.int32), join(indices, np.int32)
+    return (
+        join(sites, np.int8),
+        join(layers, np.int32),
+        join([indices for _, _, indices in drawn], np.int32),
+    )
 
 
 def uniform_random(index: NeuronIndex, k: int, seed: int, name: str = "") -> NeuronSet:

@@ -9,18 +9,21 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from broca.errors import NeuronError
 from broca.neurons.digest import short_hash
-from broca.neurons.draw import draw_matched
+from broca.neurons.draw import Places, draw_active, draw_matched
 from broca.neurons.elsewhere import hook_name
 from broca.neurons.identity import ModelIdentity
 from broca.neurons.set_file import fields_of, read_content, write_set
 from broca.neurons.sites import CODES, SITES, Neuron, check_place, check_site
 from broca.tabular import Columns, Tabular
+
+if TYPE_CHECKING:
+    from broca.neurons.index import NeuronIndex
 
 # A gated unit i of a layer is one thing seen from three tensors.
 _UNIT_SITES = (CODES["gate"], CODES["up"], CODES["hidden"])
@@ -186,6 +189,10 @@ class NeuronSet(Tabular):
             keep &= self.layers == layer
         return self.take(keep)
 
+    def where(self, site: str, layer: int) -> np.ndarray:
+        """Ranks of the neurons of one site and layer, [neuron]."""
+        return np.flatnonzero((self.sites == CODES[check_site(site)]) & (self.layers == layer))
+
     def _meet(self, other: NeuronSet, *, inside: bool) -> NeuronSet:
         self._same_shape(other)
         theirs = set(other._keys())
@@ -244,19 +251,43 @@ class NeuronSet(Tabular):
     def matched_random(self, seed: int) -> NeuronSet:
         """Random neurons outside the set, with the same count per site and layer.
 
+        They are drawn as units: gate, up and hidden of one index are one thing, so a unit that the
+        set holds any part of is left out whole. Where a layer has too few units for that, neurons
+        are drawn site by site, and `settings["units"]` is False.
+
         Raises:
             NeuronError: If a layer has too few neurons outside the set.
         """
-        sites, layers, indices = draw_matched(self, seed)
+        try:
+            places, units = draw_matched(self, seed), True
+        except NeuronError:
+            places, units = draw_matched(self, seed, units=False), False
+        return self._drawn(places, "matched", {"seed": seed, "units": units})
+
+    def active_random(self, index: NeuronIndex, activity: np.ndarray, seed: int) -> NeuronSet:
+        """Random neurons outside the set that are as active, site by site and layer by layer.
+
+        Args:
+            index: All neurons.
+            activity: Mean |response| of each, [neuron of the index].
+            seed: Seed of the draw.
+
+        Raises:
+            NeuronError: If a layer has too few neurons outside the set.
+        """
+        return self._drawn(draw_active(self, index, activity, seed), "active", {"seed": seed})
+
+    def _drawn(self, places: Places, kind: str, settings: Mapping[str, Any]) -> NeuronSet:
+        sites, layers, indices = places
         return replace(
             self,
             sites=sites,
             layers=layers,
             indices=indices,
-            scores=np.full(len(self), np.nan),
-            name=f"{self.name}/matched-{seed}",
-            method="matched-random",
-            settings={"seed": seed},
+            scores=np.full(len(sites), np.nan),
+            name=f"{self.name}/{kind}-{settings['seed']}",
+            method=f"{kind}-random",
+            settings=settings,
         )
 
     @cached_property

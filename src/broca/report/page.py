@@ -26,8 +26,8 @@ class Answer:
 
     Attributes:
         question: The question in words.
-        answer: The answer in words, a few of them.
-        detail: The numbers it stands on.
+        answer: The verdict, a word of the scale (`broca.report.parts.verdicts`).
+        detail: The sentence it stands on: number, interval, control.
         tone: Its colour.
     """
 
@@ -44,8 +44,9 @@ class PageHeader:
     Attributes:
         title: The page's title.
         subtitle: One sentence on what was done to which model with which data.
-        answers: Questions and their answers.
-        figures: The pictures of the first screen, at most three.
+        answers: Questions and their answers, at most six.
+        further: Those there is no room for, folded.
+        figures: The pictures of the first screen, one per paper.
         facts: Short pairs of a name and a value: model, facts, seconds.
         command: The command that repeats the run.
         notices: What a reader must know before believing anything below.
@@ -54,6 +55,7 @@ class PageHeader:
     title: str
     subtitle: str = ""
     answers: Sequence[Answer] = ()
+    further: Sequence[Answer] = ()
     figures: Sequence[Figure] = ()
     facts: Sequence[tuple[str, str]] = ()
     command: str = ""
@@ -71,6 +73,7 @@ class Section:
         figures: Its pictures.
         tables: Its tables.
         notes: What limits it, where it differs from the paper.
+        changes: What would change its verdict.
     """
 
     title: str
@@ -79,6 +82,7 @@ class Section:
     figures: Sequence[Figure] = ()
     tables: Sequence[Table] = ()
     notes: Sequence[str] = ()
+    changes: str = ""
 
 
 def build_page(sections: Sequence[Section], header: PageHeader) -> str:

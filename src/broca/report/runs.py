@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from broca.report.stored_run import StoredRun
 from broca.store import PAGE_MARK, RunFolder, refuse_overwriting, replacing
 from broca.store.damage import REPORT
 
-MOST_FIGURES = 3  # on the first screen
+MOST_ANSWERS = 6  # on the first screen
 
 
 @dataclass
@@ -23,13 +23,13 @@ class Part:
     """What studies add to a page.
 
     Attributes:
-        answers: For the first screen.
-        figures: For the first screen.
+        answers: For the first screen, by family.
+        figures: For the first screen, one per family.
         sections: Below it.
         notices: What a reader must know first.
     """
 
-    answers: list[Answer] = field(default_factory=list)
+    answers: dict[str, list[Answer]] = field(default_factory=dict)
     figures: list[Figure] = field(default_factory=list)
     sections: list[Section] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
@@ -56,26 +56,41 @@ def write_report(runs: Sequence[RunFolder], path: str | Path | None = None) -> P
 
 def parts_of(run: StoredRun) -> Part:
     """What the studies of a run show, put together in their order."""
-    whole = Part()
+    whole, pictured = Part(), set()
     for family in dict.fromkeys(study.partition(".")[0] for study in run.studies):
         whole.notices += family_notices(family, run)
     for study in run.studies:
         shown = find_report(study)
         if shown is not None:
             whole.notices += shown.notices(run, study)
-            whole.answers += shown.answers(run, study)
-            whole.figures += shown.pictures(run, study)
+            family = study.partition(".")[0]
+            first = family not in pictured
+            pictures = shown.pictures(run, study)[:1] if first else []
+            pictured |= {family} if pictures else set()
+            whole.figures += pictures
+            whole.answers.setdefault(family, []).extend(shown.answers(run, study))
             whole.sections += shown.sections(run, study)
     return whole
 
 
+def _most_asked(answers: Mapping[str, Sequence[Answer]]) -> tuple[list[Answer], list[Answer]]:
+    """The answers there is room for, each family's first ones, and the others."""
+    room = MOST_ANSWERS // max(1, len(answers))
+    first = [answer for listed in answers.values() for answer in listed[:room]]
+    rest = [answer for listed in answers.values() for answer in listed[room:]]
+    spare = MOST_ANSWERS - len(first)
+    return first + rest[:spare], rest[spare:]
+
+
 def _single(run: StoredRun) -> str:
     part, config = parts_of(run), run.folder.config
+    first, further = _most_asked(part.answers)
     header = PageHeader(
         title=str(config.get("title") or f"{run.environment['model']}: neurons"),
         subtitle=_subtitle(run),
-        answers=part.answers,
-        figures=part.figures[:MOST_FIGURES],
+        answers=first,
+        further=further,
+        figures=part.figures,
         facts=_facts(run),
         command=shlex.join(
             ["broca", "run", str(run.folder.path.absolute() / "config.toml"), "--out", "runs/again"]
@@ -101,7 +116,8 @@ def _side_by_side(runs: Sequence[StoredRun]) -> str:
         part = parts_of(run)
         answers += [
             Answer(f"{name}: {one.question}", one.answer, one.detail, one.tone)
-            for one in part.answers
+            for listed in part.answers.values()
+            for one in listed
         ]
         sections.append(
             Section(name, figures=part.figures, text=[w for s in part.sections for w in s.text])

@@ -270,7 +270,8 @@ class RunBench:
         for portion in portions:
             condition = portion[0].condition
             neurons = plan.sets.get(condition.set)
-            changes[portion[0].change] = make_intervention(condition, neurons)
+            values = plan.values.get((condition.set, condition.replacement))
+            changes[portion[0].change] = make_intervention(condition, neurons, values)
             shares |= {(share.change, p.id): share for share in portion for p in share.prompts}
         prompts = [prompt for share in portions[0] for prompt in share.prompts]
         return Unit(prompts, changes, shares, self._border(portions[0][0]))

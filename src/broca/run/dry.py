@@ -63,6 +63,7 @@ class DryRun:
         pairs: Distinct pairs of intervention and prompt.
         parts: What the time is made of: what is done -> seconds.
         words: How facts would be asked.
+        doubts: What no run with these settings can show.
     """
 
     studies: list[Estimate] = field(default_factory=list)
@@ -71,6 +72,7 @@ class DryRun:
     pairs: int = 0
     parts: dict[str, float] = field(default_factory=dict)
     words: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
 
     @property
     def seconds(self) -> float:
@@ -114,6 +116,7 @@ def dry_run(job: Job, model: LanguageModel | None = None) -> DryRun:
     held = 0
     for name, settings in job.settings.items():
         family = load_family(name)
+        found.doubts += settings.doubts() if hasattr(settings, "doubts") else []
         make = DryChoiceBench if name == "queries" else DryBench
         bench = make(model, getattr(settings, "batch_size", 64))
         material = family.prepare(settings, bench)

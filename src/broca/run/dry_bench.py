@@ -56,6 +56,15 @@ class Estimate:
     attributed: int = 0
 
 
+class _NoResponses(Responses):
+    """Responses that were not recorded: 0 everywhere, in no memory."""
+
+    def block(self, site: str, layer: int) -> np.ndarray:
+        """See `Responses.block`."""
+        where = self.index.block_slice(site, layer)
+        return np.broadcast_to(np.float32(0), (len(self.prompt_ids), where.stop - where.start))
+
+
 class DryBench(RunBench):
     """A bench that counts; see the module.
 
@@ -91,7 +100,7 @@ class DryBench(RunBench):
             self.sites |= set(index.sites)
             self._now.recorded += len(ids)
             self.recorded_values += len(ids) * len(index)
-        return Responses(index, ids, pooling, key="dry")
+        return _NoResponses(index, ids, pooling, key="dry")
 
     def score(
         self, responses: Responses, labellings: Mapping[str, Labelling]

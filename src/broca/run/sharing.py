@@ -112,7 +112,8 @@ def change_of(condition: Condition, plan: Plan) -> str:
         return UNTOUCHED
     neurons = plan.sets.get(condition.set)
     what = "" if neurons is None else neurons.digest
-    return f"{condition.intervention} {what} {condition.factor} {condition.positions}"
+    how = f"{condition.factor} {condition.positions} {condition.replacement}".rstrip()
+    return f"{condition.intervention} {what} {how}"
 
 
 UNTOUCHED = "none"

@@ -4,7 +4,9 @@
    seed from the detection prompts of the other relations (all of them if they are fewer).
 2. Score of a neuron: average precision of its signed responses against these labels; chance is
    positives / all, 0.2 at ratio 4.
-3. The relation's neurons: the top k, ties in the order (site, layer, index).
+3. The relation's neurons: the top k. Ties at the border are counted, and broken by a hash of each
+   neuron's place, which favours no site or layer; in the order (site, layer, index), as METHODS §1
+   has it, on request.
 
 Controls: `shuffle_labels` (the same labels on other prompts) and the random sets of
 `broca.neurons`.
@@ -18,7 +20,7 @@ import hashlib
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -99,13 +101,25 @@ class NeuronScores(Tabular):
             "score": self.values[flat].astype(float).tolist(),
         }
 
-    def top(self, k: int, *, name: str = "", sites: Sequence[str] | None = None) -> NeuronSet:
-        """The k neurons of the highest score, ties in index order.
+    def top(
+        self,
+        k: int,
+        *,
+        name: str = "",
+        sites: Sequence[str] | None = None,
+        ties: Literal["spread", "order"] = "spread",
+    ) -> NeuronSet:
+        """The k neurons of the highest score.
+
+        The set's settings tell how many neurons have the score of the last one (`tied`) and how
+        many of these are in the set (`tied_in`): between them the choice is arbitrary.
 
         Args:
             k: How many.
             name: Name of the set, e.g. the relation.
             sites: Rank only the neurons of these sites (the top k within gate, say).
+            ties: "spread" breaks ties by a hash of each neuron's place, so that no site or layer
+                is favoured; "order" by site, layer and index.
 
         Raises:
             ScoreError: If there are fewer than k neurons, or k is below 1.
@@ -119,15 +133,36 @@ class NeuronScores(Tabular):
                 where=name or None,
                 mend=f"Choose k between 1 and {len(flat)}.",
             )
-        ranked = flat[np.argsort(-self.values[flat], kind="stable")[:k]]
+        values = self.values[flat]
+        second = flat if ties == "order" else _place_hash(*self.index.locate(flat))
+        ranked = flat[np.lexsort((second, -values))[:k]]
+        border = self.values[ranked[-1]]
+        tied = int(np.count_nonzero(values == border))
+        tied_in = int(np.count_nonzero(self.values[ranked] == border))
         return self.index.select(
             ranked,
             self.values[ranked],
             name=name,
             method=self.method,
-            settings={**self.settings, "k": k, "sites": list(wanted)},
+            settings={
+                **self.settings,
+                "k": k,
+                "sites": list(wanted),
+                "ties": ties,
+                "tied": tied,
+                "tied_in": tied_in,
+            },
             data_hash=self.data_hash,
         )
+
+
+def _place_hash(sites: np.ndarray, layers: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    """A number per neuron that has nothing to do with where it is (splitmix64), uint64 [neuron]."""
+    key = sites.astype(np.uint64) << np.uint64(52)
+    key += (layers.astype(np.uint64) << np.uint64(32)) + indices.astype(np.uint64)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        key = (key ^ (key >> np.uint64(shift))) * np.uint64(factor)
+    return key ^ (key >> np.uint64(31))
 
 
 def score_expertise(

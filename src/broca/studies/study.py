@@ -27,7 +27,7 @@ from broca.responses import Responses
 from broca.scores import Labelling, NeuronScores
 from broca.store import condition_key
 
-Kind = Literal["none", "deactivate", "scale", "fix"]
+Kind = Literal["none", "deactivate", "scale", "fix", "replace"]
 Describe = Callable[[Prompt, str, bool], str]
 
 
@@ -42,6 +42,7 @@ class Condition:
         set: Name of the neuron set it is done to.
         factor: Factor of "scale", value of "fix".
         positions: Where in the prompt; see `broca.interventions`.
+        replacement: Of "replace": what the values are that are put in the neurons' place.
         control: Which control it is ("uniform", "matched", "shuffled", ...), "" for none.
         seed: Seed of a control.
         k: Number of neurons.
@@ -52,6 +53,7 @@ class Condition:
     set: str = ""
     factor: float | None = None
     positions: Positions = "all"
+    replacement: str = ""
     control: str = ""
     seed: int | None = None
     k: int | None = None
@@ -59,6 +61,14 @@ class Condition:
     def as_dict(self) -> dict[str, Any]:
         """The same as plain values."""
         return asdict(self)
+
+
+class Replacement(Protocol):
+    """What is put in neurons' place where that is not zero (METHODS §7)."""
+
+    def values(self, neurons: NeuronSet) -> tuple[str, tuple[float, ...]]:
+        """What these values are, in a word that differs where they do; and one per neuron."""
+        ...
 
 
 @dataclass
@@ -71,12 +81,16 @@ class Plan:
         conditions: In the order in which they were asked for, each once.
         describe: Says in a word what was answered, for the rows' column `said`.
         extra: Whatever else the study hands on to its summary.
+        replacement: What is put in the place of neurons that are switched off; zero if None.
+        values: (set, replacement) -> what is put in the place of its neurons.
     """
 
     groups: Mapping[str, Sequence[Prompt]]
     describe: Describe | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+    replacement: Replacement | None = None
     sets: dict[str, NeuronSet] = field(default_factory=dict)
+    values: dict[tuple[str, str], tuple[float, ...]] = field(default_factory=dict)
     conditions: dict[Condition, None] = field(default_factory=dict)
 
     def ask(self, groups: Iterable[str]) -> list[Condition]:
@@ -86,7 +100,7 @@ class Plan:
     def switch_off(
         self, neurons: NeuronSet, groups: Iterable[str], *, name: str = "", **labels: Any
     ) -> list[Condition]:
-        """Ask groups of prompts with neurons set to 0, at every position.
+        """Ask groups of prompts with neurons off at every position: replaced, by 0 by default.
 
         Args:
             neurons: Which neurons.
@@ -94,7 +108,23 @@ class Plan:
             name: Name of the set; the set's own by default.
             **labels: `control` and `seed`, where it is a control.
         """
-        return self.intervene("deactivate", neurons, groups, name=name, **labels)
+        return self.replace(neurons, groups, self.replacement, name=name, **labels)
+
+    def replace(
+        self,
+        neurons: NeuronSet,
+        groups: Iterable[str],
+        replacement: Replacement | None,
+        *,
+        name: str = "",
+        **labels: Any,
+    ) -> list[Condition]:
+        """Ask groups of prompts with other values in the neurons' place, 0 where None is given."""
+        if replacement is None:
+            return self.intervene("deactivate", neurons, groups, name=name, **labels)
+        word, values = replacement.values(neurons)
+        self.values[name or neurons.name, word] = values
+        return self.intervene("replace", neurons, groups, name=name, replacement=word, **labels)
 
     def intervene(
         self,
@@ -121,8 +151,17 @@ class Plan:
         return condition
 
 
-def make_intervention(condition: Condition, neurons: NeuronSet | None) -> Intervention | None:
+def make_intervention(
+    condition: Condition,
+    neurons: NeuronSet | None,
+    values: tuple[float, ...] | None = None,
+) -> Intervention | None:
     """The intervention a condition names, None for the untouched model.
+
+    Args:
+        condition: The condition.
+        neurons: The neurons it names.
+        values: What it puts in their place, one per neuron, where it replaces them.
 
     Raises:
         StudyError: If the condition names no such intervention.
@@ -134,6 +173,8 @@ def make_intervention(condition: Condition, neurons: NeuronSet | None) -> Interv
             return Deactivate(neurons, condition.positions)
         if condition.intervention == "scale" and condition.factor is not None:
             return Scale(neurons, condition.factor, condition.positions)
+        if condition.intervention == "replace" and values is not None:
+            return Fix(neurons, values, condition.positions)
         if condition.intervention == "fix" and condition.factor is not None:
             return Fix(neurons, condition.factor, condition.positions)
     raise StudyError("a condition lacks its neurons or its factor", str(condition))
@@ -155,8 +196,10 @@ def key_of(
         prompts: `prompts_digest` of its group.
         settings: What determines rows besides: weights, dtype, measurement.
     """
+    replaced = {"replacement": condition.replacement} if condition.replacement else {}
     return condition_key(
         {
+            **replaced,
             "intervention": condition.intervention,
             "factor": condition.factor,
             "positions": condition.positions,

@@ -34,12 +34,15 @@ class Figure:
         caption: How to read it, with its n; a paragraph of plain text.
         chart: An Altair chart, or the text of an SVG.
         name: File name without ending; made from the title when empty.
+        heat: Whether colours carry its numbers: in dark mode they are turned round, lightness for
+            darkness, hues kept.
     """
 
     title: str
     caption: str
     chart: alt.TopLevelMixin | str
     name: str = ""
+    heat: bool = False
 
     @property
     def slug(self) -> str:

@@ -77,7 +77,7 @@ def annotated_heatmap(
     low = middle if centre is None else middle - span
     scale = _scale(low, middle + span, SEQUENTIAL if centre is None else DIVERGING)
     chart = _cells(data, rows, columns, row_title, column_title, scale)
-    return Figure(title, caption, chart, name)
+    return Figure(title, caption, chart, name, heat=True)
 
 
 def _signed(text: str) -> str:
@@ -253,4 +253,4 @@ def layer_index_map(
     )
     facet = alt.Facet("panel:N", sort=[clean(field) for field in maps], title=None)
     chart = cells.facet(facet=facet, columns=columns, data=alt.InlineData(values=data))
-    return Figure(title, caption, chart, name)
+    return Figure(title, caption, chart, name, heat=True)

@@ -130,7 +130,7 @@ def number(value: Any, format: str = "") -> str:
     """A number as written: three significant digits where no format is given."""
     value = float(value) if not isinstance(value, int) else value
     if not math.isfinite(value):
-        return "–" if math.isnan(value) else ("∞" if value > 0 else "−∞")
+        return "–" if math.isnan(value) else ("unbounded" if value > 0 else "−∞")
     if format == "percent":
         text = f"{100 * value:.1f} %"
     elif format == "p":

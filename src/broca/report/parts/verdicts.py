@@ -6,16 +6,61 @@ it excludes differences of `MARGIN` and beyond.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from broca.report.page import Answer, Tone
 from broca.report.stored_run import StoredRun
 
 NEAR_CHANCE = "This run cannot tell: near chance"
 MARGIN = 0.05  # differences of shares that are taken for none
 WITHIN = f"within {MARGIN * 100:.0f} points"
 
-Verdict = Literal["more", "no more", "cannot be told"]
+Compared = Literal["more", "no more", "cannot be told"]
+
+SCALE: dict[str, tuple[str, Tone]] = {
+    "yes": ("Yes", "yes"),
+    "in part": ("In part", "mixed"),
+    "small": ("Yes, but small", "mixed"),
+    "not shown": ("Not shown", "plain"),
+    "no": ("No", "no"),
+    "cannot tell": ("This run cannot tell", "plain"),
+}
+"""Every verdict of the first screen: its words and its colour."""
+
+MOST = 0.75
+"""Share of single verdicts from which on many together are a plain one."""
+
+
+def answer(question: str, verdict: str, sentence: str) -> Answer:
+    """A question of the first screen with a verdict of the scale and the sentence it stands on."""
+    words, tone = SCALE[verdict]
+    return Answer(question, words, sentence, tone)
+
+
+def together(verdicts: Sequence[str]) -> str:
+    """One verdict of many: of relations, say; those that cannot tell do not count."""
+    told = [verdict for verdict in verdicts if verdict != "cannot tell"]
+    if not told:
+        return "cannot tell"
+    for verdict in ("yes", "no"):
+        if told.count(verdict) >= MOST * len(told):
+            return verdict
+    if "yes" in told:
+        return "in part"
+    return "small" if "small" in told else "not shown"
+
+
+def points_of(value: float, low: float | None, high: float | None) -> str:
+    """A difference of shares in points, with its interval."""
+    if low is None or high is None:
+        return f"{_points(value)} points"
+    return f"{_points(value)} [{_points(low)}, {_points(high)}] points"
+
+
+def _points(share: float) -> str:
+    text = f"{100 * share:.1f}"
+    return ("0.0" if text == "-0.0" else text).replace("-", "−")
 
 
 def is_near_chance(run: StoredRun, study: str) -> bool:
@@ -23,7 +68,7 @@ def is_near_chance(run: StoredRun, study: str) -> bool:
     return any(record["near_chance"] for record in run.table(study, "caution"))
 
 
-def judge_more(record: Mapping[str, Any], name: str) -> Verdict:
+def judge_more(record: Mapping[str, Any], name: str) -> Compared:
     """Whether a difference lies above 0, by its interval.
 
     Args:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from broca.estimates import Estimate, fewest_to_flip, judge
 from broca.report.page import Answer, Section
 from broca.report.parts.charts import bars_with_intervals, dot_intervals
 from broca.report.parts.figure import Figure
@@ -20,6 +21,7 @@ from broca.report.parts.outcomes import (
 from broca.report.parts.study import StudyReport
 from broca.report.parts.tables import Column, Table, cells
 from broca.report.parts.theme import NARROW, WIDTH
+from broca.report.parts.verdicts import answer
 from broca.report.queries.find import (
     accuracy_table,
     near_chance,
@@ -188,6 +190,7 @@ def effects_table(run: StoredRun, study: str) -> Table:
         Column("|R| − |U|", ".3f"),
         Column("PCR", ".2f", "|Related| / |Unrelated|; noise where Unrelated is near 0"),
         Column("matched", "percent", "matched random sets on the query's own prompts"),
+        Column("beyond matched", "percent", "Related − matched, in the wanted direction"),
         Column("p, matched", "p", "sign flips over queries, own against matched sets"),
         Column("PCR, Llama-2-7B-chat", "", "published"),
     ]
@@ -198,12 +201,25 @@ def effects_table(run: StoredRun, study: str) -> Table:
             record["n"],
             *(estimate(record, name) for name in SHOWN),
             record.get("matched"),
+            estimate(record, "beyond") if record.get("beyond") is not None else None,
             record.get("p_matched"),
             published.get(record["method"], {}).get(record["action"]),
         )
         for record in sorted(whole(run, study), key=lambda r: r["action"])
     ]
     return Table(columns, rows, "Effects by method", name=f"effects-{slug(study)}")
+
+
+def ceilings_table(run: StoredRun, study: str) -> Table:
+    """What all neurons of a layer, and of all layers, do at the same positions."""
+    rows = [(r["off"], r["n"], estimate(r, "change")) for r in run.table(study, "ceilings")]
+    return Table(
+        ["all neurons of", Column("queries", "d"), Column("change of P", "percent")],
+        rows,
+        "The ceiling: all neurons of the site off at the same positions",
+        folded=True,
+        name=f"ceilings-{slug(study)}",
+    )
 
 
 def fields_table(run: StoredRun, study: str) -> Table:
@@ -289,21 +305,26 @@ def _effect_answer(run: StoredRun, study: str) -> Answer:
         others.append(f"random neurons, own answer {_interval(record, 'matched')}")
     detail = f"Suppressed, they change P: {', '.join(others)} (n = {record['n']} queries)."
     if accuracy["near_chance"]:
-        return Answer(question, "This run cannot tell: near chance", detail)
-    above = (record["difference_low"] or 0.0) > 0 and record["related"] < 0
-    beyond = [
-        r["method"]
-        for r in run.table(study, "paired")
-        if r["action"] == "suppress" and (r["gap_low"] or 0.0) > 0
-    ]
-    n_others = sum(r["action"] == "suppress" for r in run.table(study, "paired"))
-    return Answer(
-        question,
-        "Yes" if above else "Not shown",
-        f"{detail} NA-ICA exceeds {len(beyond)} of {n_others} other methods"
-        f"{': ' + ', '.join(beyond) if beyond else ''}.",
-        "yes" if above and len(beyond) == n_others else "mixed" if above else "no",
+        return answer(question, "cannot tell", f"The model answers near chance. {detail}")
+    n = record["n"]
+    if record.get("beyond") is None:
+        return answer(question, "cannot tell", f"{detail} Matched random neurons were not tried.")
+    beyond = Estimate(*(_finite(record[f"beyond{end}"]) for end in ("", "_low", "_high")), n)
+    smallest, alpha = (run.setting("queries", name, 0.05) for name in ("smallest_share", "alpha"))
+    reachable = record.get("groups", n) >= fewest_to_flip(alpha)
+    verdict = judge(beyond, smallest, p=record["p_matched"], alpha=alpha, reachable=reachable)
+    return answer(question, verdict, f"{detail}{_ceiling(run, study)}")
+
+
+def _ceiling(run: StoredRun, study: str) -> str:
+    whole = run.table(study, "ceilings")[:1]
+    return "".join(
+        f" All neurons of all layers there, {_interval(record, 'change')}." for record in whole
     )
+
+
+def _finite(value: float | None) -> float:
+    return float("nan") if value is None else value
 
 
 def _interval(record: Mapping[str, Any], name: str) -> str:
@@ -329,6 +350,7 @@ def _effect_section(run: StoredRun, study: str) -> Section:
         ],
         tables=[
             effects_table(run, study),
+            ceilings_table(run, study),
             paired_table(run, study),
             accuracy_table(run, study),
             fields_table(run, study),
@@ -339,6 +361,9 @@ def _effect_section(run: StoredRun, study: str) -> Section:
             "and its interval.",
             *(r["note"] for r in run.table(study, "published_notes")),
         ],
+        changes="Yes: Related beyond matched random neurons, the whole interval above the smallest "
+        "effect of interest (smallest_share), p < alpha. No: the whole interval below it. More "
+        "queries narrow the interval; the ceiling says what any set could reach.",
     )
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from broca.estimates import wilson
 from broca.report.page import Answer, Section
 from broca.report.parts.charts import histogram, neurons_per_layer_and_site
 from broca.report.parts.figure import Figure
 from broca.report.parts.outcomes import ALL, answered, estimate, grouping, slug
 from broca.report.parts.study import StudyReport
 from broca.report.parts.tables import Column, Table, cells
+from broca.report.parts.verdicts import answer
 from broca.report.stored_run import StoredRun
 
 FIND = "queries.find"
+ACCURATE = 0.9  # share of prompts that must converge
 ATTRIBUTED = ("queries.effect", FIND, "queries.languages", "queries.effect.letters")
 GUESSING = {
     "letter": "one in as many as there are options",
@@ -183,16 +186,19 @@ def trust_answers(run: StoredRun, study: str) -> list[Answer]:
 
 
 def _trust_answer(run: StoredRun, study: str) -> Answer:
+    question = "Are the attributions integrated accurately?"
     prefix = {"language": "queries.languages.attribution", "letters": "queries.letters.attribution"}
     share = run.summary.get(f"{prefix.get(slug(study), 'attribution')}.converged_share")
     if share is None:
-        return Answer("Can the attributions be trusted?", "There is nothing to attribute")
-    return Answer(
-        "Can the attributions be trusted?",
-        f"On {share:.1%} of the prompts",
-        "There, sums agree with the measured change within 1 % and every neuron with a second "
-        "rule within 2 % of the largest.",
-        "yes" if share >= 0.9 else "mixed" if share >= 0.5 else "no",
+        return answer(question, "cannot tell", "There is nothing to attribute.")
+    prompts = [r for r in run.table(study, "convergence") if not r["without_effect"]]
+    low, high = wilson(share, max(1, len(prompts)))
+    return answer(
+        question,
+        "yes" if low >= ACCURATE else "no" if high < ACCURATE else "not shown",
+        f"On {share:.1%} [{low:.1%}, {high:.1%}] of {len(prompts)} prompts sums agree with the "
+        "measured change within 1 %, and every neuron with a second rule within 2 % of the "
+        "largest. That is accuracy, not truth: what a neuron does alone is another question.",
     )
 
 

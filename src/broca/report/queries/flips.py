@@ -12,7 +12,7 @@ from broca.report.parts.outcomes import ALL, action_words, estimate, grouping, p
 from broca.report.parts.study import StudyReport
 from broca.report.parts.tables import Column, Table
 from broca.report.parts.theme import WIDTH
-from broca.report.parts.verdicts import NEAR_CHANCE, WITHIN, Verdict, is_near_chance, judge_more
+from broca.report.parts.verdicts import NEAR_CHANCE, WITHIN, Compared, is_near_chance, judge_more
 from broca.report.stored_run import StoredRun
 
 FEW = 10  # queries below which the first screen draws no conclusion
@@ -48,7 +48,7 @@ def _flips_answer(run: StoredRun, study: str) -> Answer:
     return Answer(question, "Not compared with random neurons", detail)
 
 
-def _beyond_random(run: StoredRun, study: str, own: Record) -> Verdict | None:
+def _beyond_random(run: StoredRun, study: str, own: Record) -> Compared | None:
     """By the random method's neurons, else by matched random sets; None where there are neither."""
     for pair in run.table(study, "paired"):
         if (pair["method"], pair["other"], pair["action"]) == ("na-ica", "random", own["action"]):

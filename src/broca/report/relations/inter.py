@@ -11,7 +11,7 @@ from broca.report.parts.figure import Figure
 from broca.report.parts.heatmaps import annotated_heatmap, overlap_heatmap
 from broca.report.parts.study import StudyReport
 from broca.report.parts.tables import Column, Table, cells
-from broca.report.parts.words import percent
+from broca.report.parts.verdicts import MARGIN, answer, points_of
 from broca.report.relations.versatility import PAPER_FATHER_MOTHER, VERSATILITY
 from broca.report.stored_run import StoredRun
 
@@ -169,27 +169,32 @@ def overlap_notes(pairs: Mapping[tuple[str, str], Mapping[str, Any]]) -> list[st
     ]
 
 
-def _other_answers(run: StoredRun) -> list[Answer]:
+def _alone_answers(run: StoredRun) -> list[Answer]:
     figures = run.summary
-    own, other = figures["effect.own_drop_median"], figures["effect.other_drop_median"]
-    if own is None or other is None:
+    if figures.get("effect.other_loss") is None or not figures.get("effect.own_loss"):
         return []
-    ratio = figures["effect.own_over_other"]
-    pairs, negative = figures["effect.cells"], figures["effect.negative_cells"]
-    return [
-        Answer(
-            "Do they serve their relation alone?",
-            "Mostly" if ratio >= 3 else "Partly" if own > other else "No",
-            f"The other relations lose {percent(other)} in the median, the own {percent(own)}.",
-            "yes" if ratio >= 3 else "mixed" if own > other else "no",
-        ),
-        Answer(
-            "Do relations stand in each other's way?",
-            f"{negative} of {pairs} cells are negative",
-            "There, a relation gains when the other's neurons are off. A single fact can make a "
-            "cell negative; the interference study tests pairs.",
-        ),
-    ]
+    ends = ("", "_low", "_high")
+    own, other = (
+        [figures[f"effect.{whose}_loss{end}"] for end in ends] for whose in ("own", "other")
+    )
+    sentence = (
+        f"The same sets cost other relations {points_of(*other)} of accuracy, their own "
+        f"{points_of(*own)}; {figures['effect.coverage']:.0%} of all neurons belong to some set, "
+        f"and {figures['effect.exclusive']:.0%} of a set to no other."
+    )
+    verdict = _alone(own, other, figures.get("effect.relations_yes"))
+    return [answer("Do they serve their relation alone?", verdict, sentence)]
+
+
+def _alone(own: Sequence[Any], other: Sequence[Any], shown: int | None) -> str:
+    """Alone: surely less than the smallest effect of interest for others, where there is an own."""
+    if None in own or None in other or shown == 0:
+        return "cannot tell"
+    if other[2] < MARGIN:
+        return "yes"
+    if other[1] > MARGIN:
+        return "in part" if own[1] > 2 * other[2] else "no"
+    return "in part" if own[1] > 2 * other[2] else "not shown"
 
 
 def _inter_section(run: StoredRun) -> Section:
@@ -201,6 +206,8 @@ def _inter_section(run: StoredRun) -> Section:
         figures=[matrix_figure(run), log_p_matrix_figure(run), said_figure(run)],
         tables=[sets_table(run), answers_table(run)],
         notes=interference_notes(run),
+        changes="Yes: other relations surely lose less than 5 points with a relation's neurons "
+        "off. A smaller k spares them more; coverage says how many neurons belong to none.",
     )
 
 
@@ -243,6 +250,6 @@ def _sets_section(run: StoredRun) -> Section:
 
 REPORT = StudyReport(
     lambda run, study: [_inter_section(run), _sets_section(run)],
-    answers=lambda run, study: _other_answers(run),
+    answers=lambda run, study: _alone_answers(run),
     pictures=lambda run, study: [matrix_figure(run)],
 )

@@ -32,3 +32,14 @@ const watcher = new IntersectionObserver((entries) => {
   }
 }, { rootMargin: "-20% 0px -60% 0px" });
 for (const part of document.querySelectorAll(".part")) watcher.observe(part);
+// A part is opened by a link to it, and all are opened to be printed.
+function openPart() {
+  const part = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  if (part && part.tagName === "DETAILS") { part.open = true; part.scrollIntoView(); }
+}
+window.addEventListener("hashchange", openPart);
+openPart();
+for (const link of links.values()) link.addEventListener("click", () => setTimeout(openPart));
+window.addEventListener("beforeprint", () => {
+  for (const part of document.querySelectorAll("details.part")) part.open = true;
+});

@@ -1,54 +1,34 @@
-"""Query studies: which neurons make a model give this answer (METHODS §3)."""
+"""Query studies: which neurons make a model give this answer (METHODS §3).
+
+Every study stands in a file of its name and is found by it (`broca.studies.registry`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 from broca.facts.shipped import facts_for
-from broca.studies.queries.common_neurons import CommonNeurons
 from broca.studies.queries.config import QueriesConfig
-from broca.studies.queries.effect import QueryEffect
-from broca.studies.queries.embedding import Embedding
-from broca.studies.queries.find import FindNeurons
-from broca.studies.queries.flips import QueryFlips
-from broca.studies.queries.free import ProxyAgainstFreeForm
-from broca.studies.queries.localisation import Localisation
 from broca.studies.queries.material import Material, Part, QueryBench
 from broca.studies.queries.needs import check_needs
-from broca.studies.queries.overlap import Overlap
-from broca.studies.queries.parity import PublishedClusters
-from broca.studies.queries.prediction import NeuronPrediction
+from broca.studies.registry import find_studies
 from broca.studies.study import Findings
 
 __all__ = ["FAMILY", "Material", "Part", "QueriesConfig", "QueryBench"]
-
-_STUDIES: tuple[Any, ...] = (
-    FindNeurons(),
-    QueryEffect("queries.effect", "field", "queries"),
-    QueryEffect("queries.effect.letters", "field", "queries.letters", "letters"),
-    QueryEffect("queries.languages", "language", "queries.languages"),
-    Localisation("queries.localisation", "field", "queries.localisation"),
-    Localisation("queries.localisation.languages", "language", "queries.localisation.languages"),
-    Overlap("queries.overlap", "field", "queries.overlap"),
-    Overlap("queries.overlap.languages", "language", "queries.overlap.languages"),
-    Embedding("queries.embedding", "field", "queries.embedding"),
-    Embedding("queries.embedding.languages", "language", "queries.embedding.languages"),
-    CommonNeurons(),
-    QueryFlips("queries.flips", "field", "queries.flips"),
-    QueryFlips("queries.flips.languages", "language", "queries.flips.languages"),
-    NeuronPrediction(),
-    ProxyAgainstFreeForm(),
-    PublishedClusters(),
-)
 
 
 class Queries:
     """The family of query studies."""
 
     config = QueriesConfig
-    studies: Mapping[str, Any] = {study.name: study for study in _STUDIES}
+
+    @cached_property
+    def studies(self) -> Mapping[str, Any]:
+        """All of them by name."""
+        return find_studies(__name__, __path__)
 
     def check(self, config: QueriesConfig, studies: Sequence[Any], *, embedded: bool) -> None:
         """See :func:`broca.studies.queries.needs.check_needs`."""

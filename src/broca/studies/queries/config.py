@@ -80,6 +80,7 @@ class QueriesConfig:
             objects of a relation apart; "prefix": two; "whole".
         map_bins: Bins of the neuron index in the maps of "queries.localisation".
         seed: Of everything that is drawn.
+        smallest_share: Smallest effect of interest, a share of P: below it no verdict is "yes".
         n_permutations: Sign patterns and shuffles of the permutation tests.
         n_resamples: Resamples of the bootstrap.
         alpha: Level of significance after Holm's correction.
@@ -133,6 +134,7 @@ class QueriesConfig:
     match: Match = "auto"
     map_bins: Count = 64
     seed: Seed = 0
+    smallest_share: Share = 0.05
     n_permutations: Draws = 10_000
     n_resamples: Draws = 2000
     alpha: Share = 0.05

@@ -30,12 +30,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from broca.estimates import bootstrap_mean
 from broca.facts.seeding import stable_random
-from broca.neurons import NeuronSet
+from broca.neurons import NeuronIndex, NeuronSet
 from broca.questions import require_several_fields
 from broca.studies.queries.config import QueriesConfig
 from broca.studies.queries.effect_findings import effect_findings
-from broca.studies.queries.effects import Effects, Key
+from broca.studies.queries.effects import Effects, Key, relative_change, spread
 from broca.studies.queries.material import (
     Material,
     Part,
@@ -86,7 +89,8 @@ class QueryEffect:
         for query in part.found:
             for key, condition in set_conditions(plan, part, query, material.config):
                 places.setdefault(key, []).append(condition)
-        plan.extra = {"places": places, "unrelated": others, "part": part}
+        ceilings = plan_ceilings(plan, part)
+        plan.extra = {"places": places, "unrelated": others, "part": part, "ceilings": ceilings}
         return plan
 
     def summarise(self, material: Material, results: Results) -> Findings:
@@ -102,7 +106,47 @@ class QueryEffect:
             tuple(config.actions),
             part.bases(part.found),
         )
-        return effect_findings(config, part, effects, self.prefix, self.by)
+        found = effect_findings(config, part, effects, self.prefix, self.by)
+        ceilings = ceiling_records(results, results.extra["ceilings"], config)
+        whole = {f"{self.prefix}.ceiling": ceilings[0]["change"]} if ceilings else {}
+        return Findings(
+            {**found.figures, **whole}, {**found.tables, "ceilings": ceilings}, found.words
+        )
+
+
+def plan_ceilings(plan: Plan, part: Part) -> dict[str, list[Condition]]:
+    """All neurons of the site off at the same positions, of all layers and of each.
+
+    It is what a set can do at most. Name -> its conditions, one per query.
+    """
+    identity, site = part.sets.identity, part.sets.site
+    index = NeuronIndex(identity, (site,))
+    layers = {f"layer {n}": index.block_slice(site, n) for n in range(identity.n_layers)}
+    groups = [own_group(query) for query in part.found]
+    made: dict[str, list[Condition]] = {}
+    for name, where in {"all layers": slice(0, len(index)), **layers}.items():
+        every = index.select(np.arange(where.start, where.stop), name=f"ceiling.{name}")
+        labels: dict[str, Any] = {"factor": 0.0, "positions": part.positions}
+        made[name] = plan.intervene("scale", every, groups, control="ceiling", **labels)
+    return made
+
+
+def ceiling_records(
+    results: Results, ceilings: Mapping[str, Sequence[Condition]], config: QueriesConfig
+) -> list[dict[str, Any]]:
+    """Mean (P' - P) / P with all neurons off, over queries, all layers first."""
+    records = []
+    for name, conditions in ceilings.items():
+        if conditions:
+            rows = results[list(conditions)]
+            found = bootstrap_mean(
+                relative_change(rows),
+                groups=list(rows.fact),
+                seed=config.seed,
+                n_resamples=config.n_resamples,
+            )
+            records.append({"off": name, "n": found.n, **spread("change", found)})
+    return records
 
 
 def unrelated(part: Part, query: str, n: int, seed: int) -> list[str]:
@@ -183,3 +227,9 @@ def _matched(neurons: NeuronSet, config: QueriesConfig) -> list[tuple[int, Neuro
         )
         for seed in seeds
     ]
+
+
+STUDIES = (
+    QueryEffect("queries.effect", "field", "queries"),
+    QueryEffect("queries.effect.letters", "field", "queries.letters", "letters"),
+)

@@ -298,10 +298,13 @@ def _effect_figures(tables: dict[str, list[dict[str, Any]]], prefix: str) -> dic
             figures[f"{start}.matched.low"] = record["matched_low"]
             figures[f"{start}.matched.high"] = record["matched_high"]
             figures[f"{start}.p_matched"] = record["p_matched"]
+            for end in ("", "_low", "_high"):
+                figures[f"{start}.beyond_matched{end.replace('_', '.')}"] = record[f"beyond{end}"]
     for record in tables["paired"]:
-        start = f"{prefix}.{summary_key(record['method'], record['action'])}.na-ica_beyond"
-        figures[start] = record["gap"]
-        figures[f"{start}.low"] = record["gap_low"]
-        figures[f"{start}.high"] = record["gap_high"]
-        figures[f"{start}.p_holm"] = record["p_holm"]
+        start = f"{prefix}.{summary_key(record['method'], record['action'])}"
+        figures[f"{start}.na-ica_beyond"] = record["gap"]
+        figures[f"{start}.na-ica_beyond.low"] = record["gap_low"]
+        figures[f"{start}.na-ica_beyond.high"] = record["gap_high"]
+        # Another statistic: flips of signed effects of each query, not of the gap.
+        figures[f"{start}.na-ica_per_query.p_holm"] = record["p_holm"]
     return figures

@@ -169,11 +169,11 @@ def _wrong_way(action: str, effects: Sequence[Record]) -> list[str]:
 
 
 def _order(action: str, effects: Sequence[Record]) -> str:
-    """Whether NA-ICA is first and the others stand in the paper's order, by PCR and difference."""
+    """Whether NA-ICA is first and the others stand in the paper's order, by the difference."""
     here = {record["method"]: record for record in effects if record["action"] == action}
     order = [method for method in PAPER_ORDER if method in here]
     text = []
-    for name, label in (("pcr", "PCR"), ("difference", "|Related| − |Unrelated|")):
+    for name, label in (("difference", "|Related| − |Unrelated|"),):  # nothing is ranked by PCR
         found = sorted(order, key=lambda m: -_finite(here[m][name]))
         if [_place(method) for method in found] == [_place(method) for method in order]:
             text.append(f"by {label} the methods stand in the paper's order")
@@ -227,7 +227,7 @@ def _finite(value: float) -> float:
 
 
 def _number(value: float) -> str:
-    return f"{value:.2f}" if np.isfinite(value) else "undefined" if np.isnan(value) else "∞"
+    return f"{value:.2f}" if np.isfinite(value) else "undefined" if np.isnan(value) else "unbounded"
 
 
 def counted(n: int, groups: int | None) -> str:

@@ -150,6 +150,8 @@ def describe(
         drawn = np.isfinite(matched)  # an empty set has no matched ones
         beyond = SIGN[action] * (related - matched)[drawn]
         record |= spread("matched", bootstrap_mean(matched[drawn], groups=units[drawn], seed=seed))
+        beyond_options = {**options, "groups": units[drawn]}
+        record |= spread("beyond", bootstrap_mean(beyond, **beyond_options))
         record["p_matched"] = sign_flip_test(
             group_sums(beyond, units[drawn]), seed=seed, n_permutations=n_permutations
         )

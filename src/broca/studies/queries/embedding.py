@@ -180,3 +180,9 @@ def embedding_words(
             f"{by} is as near as the own one."
         ),
     ]
+
+
+STUDIES = (
+    Embedding("queries.embedding", "field", "queries.embedding"),
+    Embedding("queries.embedding.languages", "language", "queries.embedding.languages"),
+)

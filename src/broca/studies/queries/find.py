@@ -34,3 +34,6 @@ class FindNeurons:
                 *convergence_words(tables["convergence"], part),
             ],
         )
+
+
+STUDIES = (FindNeurons(),)

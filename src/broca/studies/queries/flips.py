@@ -341,3 +341,9 @@ def _figures(tables: Mapping[str, Sequence[Mapping[str, Any]]], prefix: str) -> 
             figures[f"{prefix}.{pair}{end.replace('_', '.')}"] = record[f"gap{end}"]
         figures[f"{prefix}.{pair}.p_holm"] = record["p_holm"]
     return figures
+
+
+STUDIES = (
+    QueryFlips("queries.flips", "field", "queries.flips"),
+    QueryFlips("queries.flips.languages", "language", "queries.flips.languages"),
+)

@@ -287,3 +287,9 @@ def _layer_words(figures: Mapping[str, Any], prefix: str, grid: Grid, by: str) -
         return f"{text}."
     low, high = published.REGION_DEPTH
     return f"{text}; the published regions lie at {low:.0%} to {high:.0%}."
+
+
+STUDIES = (
+    Localisation("queries.localisation", "field", "queries.localisation"),
+    Localisation("queries.localisation.languages", "language", "queries.localisation.languages"),
+)

@@ -155,3 +155,9 @@ def overlap_words(
 
 def _pair(pair: Mapping[str, Any]) -> str:
     return f"{pair['a']} with {pair['b']}"
+
+
+STUDIES = (
+    Overlap("queries.overlap", "field", "queries.overlap"),
+    Overlap("queries.overlap.languages", "language", "queries.overlap.languages"),
+)

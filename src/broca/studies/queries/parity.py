@@ -122,3 +122,6 @@ def _words(comparable: bool, part: Part, ours: dict[str, Any]) -> str:
         f"of the five named ones {ours['in_all_named']}), {ours['common']} common "
         f"(published {published.COMMON})."
     )
+
+
+STUDIES = (PublishedClusters(),)

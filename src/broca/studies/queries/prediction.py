@@ -231,3 +231,6 @@ def _chosen(asked: Sequence[Offered], results: Results) -> list[int]:
 def _widened(values: np.ndarray, n_options: int) -> np.ndarray:
     missing = n_options - values.shape[1]
     return np.pad(values, ((0, 0), (0, missing), (0, 0)), constant_values=np.nan)
+
+
+STUDIES = (NeuronPrediction(),)

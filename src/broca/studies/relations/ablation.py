@@ -48,7 +48,10 @@ class SiteAblation:
         scores = _all_scores(material, bench, chosen)
         cells: dict[tuple[str, str], dict[str, Any]] = {}
         extra = {"cells": cells, "sites": chosen}
-        plan = Plan(groups_with_spots(material), describe=material.kinds.kind, extra=extra)
+        plan = material.plan(
+            groups_with_spots(material),
+            extra=extra,
+        )
         for label, sites in chosen.items():
             index = NeuronIndex(material.index.identity, sites)
             k = min(material.k, len(index))
@@ -175,3 +178,6 @@ def _words(sites: Sequence[dict[str, Any]]) -> list[str]:
         if everything > 0:
             words.append(f"Gate alone does {gate / everything:.0%} of what all sites together do.")
     return words
+
+
+STUDIES = (SiteAblation(),)

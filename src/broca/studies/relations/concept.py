@@ -41,7 +41,10 @@ class Concept:
         sets = concept_sets(material, bench, prompts, concepts)
         cells: dict[tuple[str, str], Any] = {}
         extra = {"sets": sets, "cells": cells}
-        plan = Plan(material.groups, describe=material.kinds.kind, extra=extra)
+        plan = material.plan(
+            material.groups,
+            extra=extra,
+        )
         for name in material.names:
             group = [evaluation_group(name)]
             cells[name, "own"] = plan.switch_off(material.sets[name], group)[0]
@@ -181,3 +184,6 @@ def _words(
     if without:
         words.append(f"The prose has no sentences about the subjects of {', '.join(without)}.")
     return words
+
+
+STUDIES = (Concept(),)

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from broca.answers import Match
 from broca.errors import RecipeError
+from broca.estimates import fewest_sets
 from broca.prompts.forms import check_form
 from broca.settings import (
     Count,
@@ -21,7 +22,11 @@ from broca.settings import (
     Share,
     check_settings,
 )
+from broca.studies.relations.replacing import Kind
 from broca.studies.relations.settings import Pooling, Site, StudySettings
+
+FEWEST_RIGHT = 5
+"""Facts answered rightly below which a relation has too little to lose for a verdict."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,15 @@ class RelationsConfig(StudySettings):
         k_other_weight: What harm to other relations counts beside an own drop, to choose k.
         n_spot: Prompts of every other relation that each set is tried on to choose k.
         n_uniform: Uniformly random sets.
-        n_matched: Random sets per relation with the same count per site and layer.
+        n_matched: Random sets per relation with the same count per site and layer, among which the
+            own set is ranked; 19 at least, or no rank can be significant at .05.
+        n_matched_whole: How many of them are asked all of the relation's prompts.
+        n_null: Evaluation facts per relation that all of them are asked.
+        n_active: Random sets per relation matched by activity as well, asked the same facts.
+        replacement: What is put in the place of neurons that are switched off: "zero" (the
+            paper), the "mean" over detection prompts, or a "resample" (`replacing.py`).
+        smallest_points: Smallest effect of interest, a share of answers: below it no verdict is
+            "yes".
         n_shuffled: Shuffles of the labels.
         seed: Of everything that is drawn.
         n_permutations: Sign patterns of the permutation tests.
@@ -105,7 +118,12 @@ class RelationsConfig(StudySettings):
     k_other_weight: NotNegative = 1.0
     n_spot: Count = 5
     n_uniform: CountFrom0 = 10
-    n_matched: Count = 10
+    n_matched: Count = 20
+    n_matched_whole: Count = 4
+    n_null: Count = 20
+    n_active: CountFrom0 = 20
+    replacement: Kind = "zero"
+    smallest_points: Share = 0.05
     n_shuffled: CountFrom0 = 3
     seed: Seed = 0
     n_permutations: Draws = 10_000
@@ -117,6 +135,21 @@ class RelationsConfig(StudySettings):
         check_settings(self)
         if self.form not in (None, "auto"):
             check_form(self.form)
+
+    def doubts(self) -> list[str]:
+        """What no run with these settings can show, known before it is run."""
+        needed, words = fewest_sets(self.alpha), []
+        if self.n_matched < needed:
+            words.append(
+                f"With n_matched = {self.n_matched} no rank among matched sets can reach "
+                f"p < {self.alpha:g}: at least {needed} sets are needed."
+            )
+        if min(self.n_evaluation, self.n_null) < FEWEST_RIGHT:
+            words.append(
+                f"With n_evaluation = {self.n_evaluation} and n_null = {self.n_null} no relation "
+                f"can be judged: {FEWEST_RIGHT} facts answered rightly are needed."
+            )
+        return words
 
 
 def number_of_neurons(k: int | float, n_neurons: int) -> int:

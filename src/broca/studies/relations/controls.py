@@ -33,9 +33,8 @@ class FinderControls:
     def plan(self, material: Material, bench: Bench) -> Plan:
         """Sets for shuffled labels, and as many matched random ones, off."""
         config = material.config
-        plan = Plan(
+        plan = material.plan(
             material.groups,
-            describe=material.kinds.kind,
             extra={"templates": template_control(material, bench)},
         )
         for seed in range(config.n_shuffled):
@@ -168,3 +167,6 @@ def _words(
     else:
         words.append("The facts have no second set of wordings: no template control.")
     return words
+
+
+STUDIES = (FinderControls(),)

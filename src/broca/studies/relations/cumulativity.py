@@ -56,7 +56,10 @@ class Cumulativity:
         rungs: dict[tuple[str, int], dict[str, Any]] = {}
         steps: dict[tuple[str, int, int], Condition] = {}
         extra = {"ladder": ladder, "rungs": rungs, "steps": steps}
-        plan = Plan(groups_with_spots(material), describe=material.kinds.kind, extra=extra)
+        plan = material.plan(
+            groups_with_spots(material),
+            extra=extra,
+        )
         own_groups = [evaluation_group(name) for name in material.names]
         plan.ask(own_groups)
         for name in material.names:
@@ -298,3 +301,6 @@ def _words(
     else:
         words.append("No answer is lost between two rungs: nothing can be said of cumulativity.")
     return words
+
+
+STUDIES = (Cumulativity(),)

@@ -49,7 +49,7 @@ class GeneralLanguage:
         cells: dict[str, dict[str, Any]] = {}
         lacking = {n: kind for n, kind in kinds.items() if kind not in carriers}
         extra = {"cells": cells, "lacking": lacking}
-        plan = Plan(groups, describe=material.kinds.kind, extra=extra)
+        plan = material.plan(groups, extra=extra)
         for name in prompts:
             group = [f"carriers/{name}"]
             cells[name] = {
@@ -184,3 +184,6 @@ def _words(
         names = ", ".join(f"{r['relation']} ({r['kind'] or 'no kind'})" for r in lacking)
         words.append(f"No carriers for the objects of {names}: left out.")
     return words
+
+
+STUDIES = (GeneralLanguage(),)

@@ -16,12 +16,12 @@ What differs from the paper: drops of log P beside those of accuracy; intervals.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from broca.estimates import bootstrap_mean
+from broca.estimates import Estimate, bootstrap, bootstrap_mean
 from broca.store import summary_key
 from broca.studies.relations.material import Material, evaluation_group
 from broca.studies.relations.said import KINDS
@@ -38,7 +38,7 @@ class InterRelation:
 
     def plan(self, material: Material, bench: Bench) -> Plan:
         """All sets on all evaluation prompts."""
-        plan = Plan(material.groups, describe=material.kinds.kind)
+        plan = material.plan(material.groups)
         groups = [evaluation_group(name) for name in material.names]
         plan.ask(groups)
         for name in material.names:
@@ -55,7 +55,7 @@ class InterRelation:
         sets = [_set_record(material, cells, name) for name in material.names]
         said = [record for name in material.names for record in _said(results, name)]
         return Findings(
-            figures=_figures(sets, cells),
+            figures={**_figures(sets, cells), **_alone(material, cells)},
             tables={
                 "matrix": cells,
                 "sets": sets,
@@ -64,7 +64,7 @@ class InterRelation:
                 "overlap": overlaps(material),
                 "places": places(material),
             },
-            words=_words(sets, cells, said),
+            words=[*_words(sets, cells, said), *_coverage_words(_alone(material, cells))],
         )
 
 
@@ -189,6 +189,52 @@ def _figures(
     return figures
 
 
+def _alone(material: Material, cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """How specific the sets are: losses in points of accuracy, selectivity, coverage (METHODS §7).
+
+    Selectivity is (own − other) / (own + other) over the sets together. Coverage is the share of
+    all neurons that belong to any set; exclusive, the share of a set that belongs to no other.
+    """
+    loss = {(c["off"], c["asked"]): c["before"] - c["after"] for c in cells}
+    own = np.array([loss[n, n] for n in material.names])
+    other = np.array(
+        [np.mean([loss[off, r] for r in material.names if r != off]) for off in material.names]
+    )
+    members = np.zeros(len(material.index), int)
+    places = {name: material.index.flatten(material.sets[name]) for name in material.names}
+    for flat in places.values():
+        members[flat] += 1
+    exclusive = [float((members[flat] == 1).mean()) for flat in places.values()]
+    seed = material.config.seed
+    selectivity = bootstrap(_selectivity, own, other, seed=seed)
+    return {
+        **_spread("effect.own_loss", bootstrap_mean(own, seed=seed)),
+        **_spread("effect.other_loss", bootstrap_mean(other, seed=seed)),
+        **_spread("effect.selectivity", selectivity),
+        "effect.coverage": float((members > 0).mean()),
+        "effect.exclusive": float(np.mean(exclusive)),
+    }
+
+
+def _selectivity(own: np.ndarray, other: np.ndarray) -> np.ndarray:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return (own - other) / (own + other)
+
+
+def _spread(name: str, estimate: Estimate) -> dict[str, float]:
+    return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+
+
+def _coverage_words(figures: Mapping[str, Any]) -> list[str]:
+    covered = figures["effect.coverage"]
+    most = " Nearly every neuron belongs to a relation." if covered > 0.9 else ""
+    return [
+        f"{covered:.0%} of all neurons belong to some set, and "
+        f"{figures['effect.exclusive']:.0%} of a set belongs to no other.{most} Selectivity "
+        f"(own − other) / (own + other) is {figures['effect.selectivity']:.2f}."
+    ]
+
+
 def _words(
     sets: Sequence[dict[str, Any]],
     cells: Sequence[dict[str, Any]],
@@ -198,7 +244,8 @@ def _words(
         return ["Nothing was answered rightly before, so no answer could be lost."]
     more = [s for s in sets if s["own_drop"] > s["other_drop_worst"]]
     words = [
-        f"{len(more)} of {len(sets)} sets cost their own relation more than any other relation."
+        f"In the point estimates {len(more)} of {len(sets)} sets cost their own relation more than "
+        "any other."
     ]
     pairs = [c for c in cells if c["asked"] != c["off"]]
     helped = sorted((c for c in pairs if c["drop"] < 0), key=lambda c: c["drop"])
@@ -223,3 +270,6 @@ def _words(
         listed = ", ".join(f"{kind} {n / total:.0%}" for kind, n in counts.most_common() if n)
         words.append(f"Said instead of the {total} lost answers: {listed}.")
     return words
+
+
+STUDIES = (InterRelation(),)

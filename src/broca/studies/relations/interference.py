@@ -37,7 +37,10 @@ class Interference:
     def plan(self, material: Material, bench: Bench) -> Plan:
         """Every set, and matched random ones, off on all other relations."""
         cells: dict[tuple[str, str, int], Any] = {}  # number 0: the set itself, then controls
-        plan = Plan(material.groups, describe=material.kinds.kind, extra={"cells": cells})
+        plan = material.plan(
+            material.groups,
+            extra={"cells": cells},
+        )
         for off in material.names:
             asked = [name for name in material.names if name != off]
             groups = [evaluation_group(name) for name in asked]
@@ -176,3 +179,6 @@ def _words(
     if np.mean([p["before"] for p in pairs]) > 0.95:
         words.append("Accuracy is near its ceiling before: there is little room to gain.")
     return words
+
+
+STUDIES = (Interference(),)

@@ -97,8 +97,9 @@ class Languages:
             for name, prompts in tongue.evaluation.items()
         }
         cells: dict[tuple[str, str, str, str], list[Condition]] = {}
-        plan = Plan(
-            groups, describe=material.kinds.kind, extra={"cells": cells, "tongues": tongues}
+        plan = material.plan(
+            groups,
+            extra={"cells": cells, "tongues": tongues},
         )
         for found in tongues:
             for asked in tongues:
@@ -200,7 +201,7 @@ def _find(material: Material, bench: Bench, tongues: Sequence[Tongue]) -> None:
         for tongue in tongues
         for name, prompts in tongue.detection.items()
     }
-    plan = Plan(groups, describe=material.kinds.kind)
+    plan = material.plan(groups)
     asked = {condition.prompts: condition for condition in plan.ask(groups)}
     results = bench.measure(ASKED, plan)
     for tongue in tongues:
@@ -396,3 +397,6 @@ def _words(
         names = ", ".join(r["relation"] for r in lacking)
         words.append(f"Left out in {language}: {names} ({lacking[0]['reason']}).")
     return words
+
+
+STUDIES = (Languages(),)

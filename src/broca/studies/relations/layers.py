@@ -105,3 +105,6 @@ def _words(
     if n_layers >= 3:
         words.insert(0, f"Neurons by third of the {n_layers} layers: {thirds}; most in the {most}.")
     return words
+
+
+STUDIES = (Layers(),)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +18,9 @@ from broca.scores import Labelling, NeuronScores
 from broca.studies.relations.asking import Asking
 from broca.studies.relations.config import RelationsConfig
 from broca.studies.relations.forms import Tried
+from broca.studies.relations.replacing import Kind, Replaced, neuron_means
 from broca.studies.relations.said import AnswerKinds
+from broca.studies.study import Plan
 
 HALVES = ("a", "b")
 
@@ -71,6 +75,35 @@ class Material:
     def index(self) -> NeuronIndex:
         """All neurons that were scored."""
         return self.responses.index
+
+    def plan(
+        self, groups: Mapping[str, Sequence[Prompt]], extra: Mapping[str, Any] | None = None
+    ) -> Plan:
+        """An empty plan over groups of prompts, by the settings."""
+        described = self.kinds.kind
+        return Plan(groups, describe=described, extra=extra or {}, replacement=self.replacement)
+
+    @cached_property
+    def replacement(self) -> Replaced | None:
+        """What is put in the place of neurons that are switched off; None for zero."""
+        return self.replaced_by(self.config.replacement)
+
+    def replaced_by(self, kind: Kind) -> Replaced | None:
+        """The same of a kind."""
+        if kind == "zero":
+            return None
+        return Replaced(kind, self.responses, self.labels, self.config.seed)
+
+    @cached_property
+    def activity(self) -> np.ndarray:
+        """Mean |response| of every neuron to the detection prompts, [neuron]."""
+        return neuron_means(self.responses, absolute=True)
+
+    def as_active(self, relation: str, seed: int) -> NeuronSet:
+        """A random set outside a relation's set, matched by activity in each site and layer."""
+        number = self.config.seed + seed
+        drawn = self.sets[relation].active_random(self.index, self.activity, number)
+        return drawn.take(slice(None), name=f"{relation}.active-{number}")
 
     @property
     def groups(self) -> dict[str, Sequence[Prompt]]:

@@ -41,7 +41,10 @@ class Pooling:
         cells: dict[tuple[str, str], dict[str, Any]] = {}
         skipped: dict[str, str] = {}
         extra = {"cells": cells, "skipped": skipped}
-        plan = Plan(groups_with_spots(material), describe=material.kinds.kind, extra=extra)
+        plan = material.plan(
+            groups_with_spots(material),
+            extra=extra,
+        )
         for pooling in dict.fromkeys((material.config.pooling, *material.config.poolings)):
             try:
                 sets = _sets(material, bench, pooling)
@@ -122,3 +125,6 @@ def _words(table: Sequence[dict[str, Any]], skipped: Mapping[str, str]) -> list[
     words = [f"Drop of the own relation by how responses are pooled: {listed}."]
     words += [f"Pooling {name} was left out: {why}." for name, why in skipped.items()]
     return words
+
+
+STUDIES = (Pooling(),)

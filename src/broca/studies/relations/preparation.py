@@ -25,9 +25,10 @@ from broca.errors import FactsError
 from broca.facts import Relation, Relations, load_relations
 from broca.facts.seeding import stable_number
 from broca.facts.shipped import facts_for
-from broca.neurons import NeuronSet, ordered_sites
+from broca.neurons import NeuronIndex, NeuronSet, ordered_sites
 from broca.prompts import Prompt
-from broca.scores import draw_negatives
+from broca.scores import Labelling, draw_negatives
+from broca.scores.chance import chance_in_set
 from broca.studies.relations.asking import Asking
 from broca.studies.relations.config import RelationsConfig, number_of_neurons
 from broca.studies.relations.forms import (
@@ -83,7 +84,7 @@ def prepare(config: RelationsConfig, bench: Bench, relations: Relations | None =
         config=config,
         names=asked.names,
         skipped=asked.skipped,
-        notes=(*asked.notes, *notes),
+        notes=(*asked.notes, *notes, *_doubts(sets, labellings, responses.index, config)),
         facts=asked.facts,
         detection=asked.detection,
         evaluation=asked.evaluation,
@@ -245,6 +246,47 @@ def _sites(config: RelationsConfig, bench: Bench) -> tuple[tuple[str, ...], list
         return sites, []
     rest = tuple(site for site in sites if site != "gate")
     return rest, [f"{bench.model.name} has no gates: neurons are those of {', '.join(rest)}."]
+
+
+def _doubts(
+    sets: Mapping[str, NeuronSet],
+    labellings: Mapping[str, Labelling],
+    index: NeuronIndex,
+    config: RelationsConfig,
+) -> list[str]:
+    """Ties at the border of sets, and sets that chance could have found."""
+    tied, chance = [], []
+    for name, neurons in sets.items():
+        n_tied, n_in = neurons.settings["tied"], neurons.settings["tied_in"]
+        if n_tied > n_in:
+            tied.append(f"{name} ({n_in} of {n_tied})")
+        positive, included = labellings[name]
+        n_positive = int(positive.sum())
+        found = chance_in_set(
+            float(neurons.scores[-1]),
+            len(neurons),
+            len(index),
+            n_positive,
+            int(included.sum()) - n_positive,
+            config.seed,
+        )
+        if found.needed is not None:
+            chance.append(
+                f"{name} ({n_positive} prompts; {found.expected:,.0f} of its {len(neurons):,} "
+                f"neurons by chance, {found.needed:,} prompts needed)"
+            )
+    words = []
+    if tied:
+        words.append(
+            "Neurons of equal score stand at the border of sets, and a hash of their place, which "
+            "favours no site or layer, chose among them: " + ", ".join(tied) + "."
+        )
+    if chance:
+        words.append(
+            "There are too few facts to rank so many neurons, since shuffled labels would reach "
+            "the same average precision: " + ", ".join(chance) + "."
+        )
+    return words
 
 
 def _described(neurons: NeuronSet, config: RelationsConfig) -> NeuronSet:

@@ -41,7 +41,10 @@ class Resilience:
         cells: dict[str, Any] = {}
         frequency, source = frequencies_of(material)
         extra = {"cells": cells, "frequency": frequency, "source": source}
-        plan = Plan(material.groups, describe=material.kinds.kind, extra=extra)
+        plan = material.plan(
+            material.groups,
+            extra=extra,
+        )
         for name in material.names:
             groups = [evaluation_group(name), *detection_groups(name)]
             cells[name] = plan.switch_off(material.sets[name], groups)
@@ -215,3 +218,6 @@ def _words(
         f"{figures['resilience.rank_resilient']:.2f} "
         f"(rank-sum {p_words(figures['resilience.p_facts'])}).",
     ]
+
+
+STUDIES = (Resilience(),)

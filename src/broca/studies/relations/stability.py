@@ -52,7 +52,10 @@ class Stability:
         }
         cells: dict[str, dict[str, Any]] = {}
         extra = {"sets": sets, "correlation": correlation, "cells": cells}
-        plan = Plan(material.groups, describe=material.kinds.kind, extra=extra)
+        plan = material.plan(
+            material.groups,
+            extra=extra,
+        )
         for name in correlation:
             group = [evaluation_group(name)]
             cells[name] = {
@@ -130,3 +133,6 @@ def _words(records: Sequence[dict[str, Any]], figures: dict[str, Any]) -> list[s
         f"A set found on half of the facts costs {percent(figures['stability.drop_half'])} of the "
         f"right answers, the set found on all {percent(figures['stability.drop_whole'])}.",
     ]
+
+
+STUDIES = (Stability(),)

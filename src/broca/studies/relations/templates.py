@@ -50,7 +50,7 @@ class OtherTemplates:
         groups = {_group(material, *key): prompts for key, prompts in rendered.items() if prompts}
         cells: dict[tuple[str, str], dict[str, Any]] = {}
         extra = {"cells": cells, "lacking": [key for key, p in rendered.items() if not p]}
-        plan = Plan(groups, describe=material.kinds.kind, extra=extra)
+        plan = material.plan(groups, extra=extra)
         for wording, name in (key for key, prompts in rendered.items() if prompts):
             group = [_group(material, wording, name)]
             half_way = (material.names.index(name) + len(material.names) // 2) % len(material.names)
@@ -166,3 +166,6 @@ def _words(table: Sequence[dict[str, Any]], lacking: Sequence[dict[str, Any]]) -
         names = [record["relation"] for record in lacking if record["wordings"] == wording]
         words.append(f"No wordings '{wording}' for {', '.join(names)}: left out there.")
     return words
+
+
+STUDIES = (OtherTemplates(),)

@@ -40,7 +40,10 @@ class Versatility:
     def plan(self, material: Material, bench: Bench) -> Plan:
         """All sets on all evaluation prompts: what the inter-relation study measures too."""
         conditions: dict[tuple[str, str], Any] = {}
-        plan = Plan(material.groups, describe=material.kinds.kind, extra={"cells": conditions})
+        plan = material.plan(
+            material.groups,
+            extra={"cells": conditions},
+        )
         groups = [evaluation_group(name) for name in material.names]
         for off in material.names:
             switched = plan.switch_off(material.sets[off], groups)
@@ -201,3 +204,6 @@ def _effect_words(rho: float, p: float, subjects: float, alpha: float) -> str:
         claim = "Sharing neurons does not tell how much two relations hurt each other"
     common = f"; with the share of common subjects {subjects:+.2f}" if np.isfinite(subjects) else ""
     return f"{claim}: rank correlation {rho:+.2f} (names permuted, {p_words(p)}){common}."
+
+
+STUDIES = (Versatility(),)

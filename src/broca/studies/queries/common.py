@@ -212,3 +212,6 @@ def letter_words(whole: Mapping[str, Any], alpha: float, answer: str = "letters"
         f"{whole['shuffled']:.0%} [{whole['shuffled_low']:.0%}, {whole['shuffled_high']:.0%}] "
         f"(p = {whole['p']:.2g}): {verdict}."
     )
+
+
+STUDIES = (CommonNeurons(),)

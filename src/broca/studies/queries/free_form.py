@@ -162,3 +162,6 @@ def _words(total: Mapping[str, Any]) -> str:
         f"neurons (n = {total['n']} queries), {verdict} ({total['others']:.0%}; chance "
         f"{total['chance']:.1%})."
     )
+
+
+STUDIES = (ProxyAgainstFreeForm(),)

@@ -1,0 +1,76 @@
+"""What is put in neurons' place: zero (the paper), their mean, or values from elsewhere.
+
+1. **zero**: no replacement at all, `Deactivate`.
+2. **mean**: each neuron's mean response over all detection prompts.
+3. **resample**: each neuron's response to one other prompt of **another** relation, the same prompt
+   for all neurons of a set, drawn by the set: what the neurons would say if something else were
+   asked. The hardest of the three, since the values are ones the model knows.
+
+Responses are those the neurons were found with, pooled over tokens (`pooling`), and are put at
+every position. METHODS §7; ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from broca.facts.seeding import stable_number
+from broca.neurons import NeuronSet
+from broca.responses import Responses
+
+Kind = Literal["zero", "mean", "resample"]
+KINDS: tuple[Kind, ...] = ("zero", "mean", "resample")
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """Values from recorded responses; see the module.
+
+    Attributes:
+        kind: "mean" or "resample".
+        responses: Responses to the detection prompts.
+        labels: Relation of each of these prompts.
+        seed: Of the drawn prompts.
+    """
+
+    kind: Kind
+    responses: Responses
+    labels: Sequence[str]
+    seed: int
+
+    def values(self, neurons: NeuronSet) -> tuple[str, tuple[float, ...]]:
+        """See `broca.studies.study.Replacement`."""
+        if self.kind == "mean":
+            return "mean", tuple(self._means[self.responses.index.flatten(neurons)].tolist())
+        own = max((n for n in set(self.labels) if neurons.name.startswith(n)), key=len, default="")
+        others = [row for row, label in enumerate(self.labels) if label != own]
+        row = others[stable_number(self.seed, "resample", neurons.digest) % len(others)]
+        name = f"resample {self.responses.prompt_ids[row]}"
+        return name, tuple(self._response(row, neurons).tolist())
+
+    @cached_property
+    def _means(self) -> np.ndarray:
+        return neuron_means(self.responses)
+
+    def _response(self, row: int, neurons: NeuronSet) -> np.ndarray:
+        """Responses of a set's neurons to one prompt, [neuron]."""
+        found = np.empty(len(neurons))
+        for site, layer in neurons.counts():
+            ranks = neurons.where(site, layer)
+            block = self.responses.block(site, layer)
+            found[ranks] = np.asarray(block[row, neurons.indices[ranks]], float)
+        return found
+
+
+def neuron_means(responses: Responses, *, absolute: bool = False) -> np.ndarray:
+    """Mean response (or mean |response|) of every neuron over the prompts, [neuron]."""
+    means = np.empty(len(responses.index))
+    for site, layer, where in responses.index.blocks():
+        block = np.asarray(responses.block(site, layer))
+        means[where] = (np.abs(block) if absolute else block).mean(axis=0, dtype=float)
+    return means
