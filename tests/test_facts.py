@@ -352,3 +352,21 @@ def test_several_relations_can_be_required(tmp_path: Path) -> None:
     assert relations.require_several() is relations
     with pytest.raises(FactsError, match="2 relations are needed, there is 1"):
         relations.subset(["river"]).require_several()
+
+
+@pytest.mark.parametrize("name", ["capital of country", "a.b", 'x "y"', "국가", "plain"])
+def test_what_an_error_suggests_is_toml(tmp_path: Path, name: str) -> None:
+    """What is to be written into the templates file is taken when it is written there."""
+    path = tmp_path / "world.jsonl"
+    path.write_text(json.dumps({"subject": "France", "relation": name, "object": "Paris"}))
+    with pytest.raises(FactsError) as refused:
+        load_relations(path)
+    table = str(refused.value).split("templates file with ")[1].split(" and below it")[0]
+    (tmp_path / "world.toml").write_text(f'{table}\ntemplates = ["{{}} is"]\n', encoding="utf-8")
+    assert list(load_relations(path)) == [name]
+
+
+def test_unknown_keys_of_templates_are_refused(tmp_path: Path) -> None:
+    path = write_table(tmp_path, templates='[country]\ntemplate = ["{} is in"]\n')
+    with pytest.raises(FactsError, match=r"unknown key 'template'.*Known: templates, field"):
+        load_relations(path)
