@@ -96,7 +96,7 @@ def test_demonstrations_come_one_a_line_in_the_asked_wording() -> None:
     st.integers(1, 5),
     st.integers(0, 9),
 )
-def test_demonstrations_are_of_other_subjects_and_differ_as_far_as_they_can(
+def test_demonstrations_are_of_other_subjects(
     pairs: list[tuple[str, str]], shots: int, seed: int
 ) -> None:
     facts = [Fact(s, "r", (o,), id=f"r:{i}") for i, (s, o) in enumerate(pairs)]
@@ -109,8 +109,6 @@ def test_demonstrations_are_of_other_subjects_and_differ_as_far_as_they_can(
     drawn = draw_demonstrations(facts, asked, shots, seed)
     assert len({fact.id for fact in drawn}) == shots
     assert all(fact.subject.casefold() != "a" for fact in drawn)
-    kinds = {fact.objects[0] for fact in others}
-    assert len({fact.objects[0] for fact in drawn}) == min(shots, len(kinds))
     assert drawn == draw_demonstrations(facts, asked, shots, seed)
 
 
@@ -125,7 +123,7 @@ def test_what_is_right_does_not_decide_what_is_shown() -> None:
         one.objects[0] in [f.objects[0] for f in draw_demonstrations(facts, one, 4, 0)]
         for one in facts
     ]
-    assert 0.6 < sum(with_own) / len(with_own) < 0.95  # 4 of 5 cities are shown
+    assert 0.35 < sum(with_own) / len(with_own) < 0.85  # 1 - (4/5)^4 = 59 % by chance
 
 
 def test_demonstrations_of_other_relations() -> None:
@@ -245,4 +243,4 @@ def test_questions_without_options() -> None:
     prompt = render_word_prompts(questions(), form="few-shot", shots=3)[5]
     assert prompt.text.endswith("\nColour 5?")
     assert len(prompt.text.split("\n")) == 4
-    assert len(set(prompt.shown)) == 3
+    assert len(prompt.shown) == 3

@@ -2,10 +2,10 @@
 
 Which wording a fact gets depends on seed and fact id alone, never on the order of facts.
 Demonstrations are drawn for every fact by seed and fact id from the facts given for it, never of
-the asked subject. They have different objects as far as there are so many, and are drawn without
-regard to what is right for the asked fact: its answer may stand among them, so that it can
-neither be copied from them nor told by being the one that is missing (`Prompt.shown` holds their
-answers, for who wants to look apart).
+the asked subject, and without regard to objects: the asked fact's answer may stand among them, so
+that neither copying nor elimination tells it (`Prompt.shown` holds their answers, for who wants
+to look apart). Demonstrations with four different objects teach that no answer comes twice:
+SmolLM2-135M then answered 2 of 24 continents rightly.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class _Asking:
 
 
 def draw_demonstrations(facts: Sequence[Fact], asked: Fact, shots: int, seed: int) -> list[Fact]:
-    """Facts to show before one is asked for: of other subjects, with different objects first.
+    """Facts to show before one is asked for: of other subjects, whatever their objects.
 
     Args:
         facts: Where they are drawn from.
@@ -147,14 +147,7 @@ def draw_demonstrations(facts: Sequence[Fact], asked: Fact, shots: int, seed: in
     others = _others(facts, asked)
     if len(others) < shots:
         raise _too_few(len(others), shots, asked, f"in {asked.relation}")
-    drawn = stable_random(seed, "demonstrations", asked.id).sample(others, len(others))
-    firsts: dict[str, Fact] = {}
-    for fact in drawn:
-        firsts.setdefault(fact.objects[0].casefold(), fact)
-    chosen = list(firsts.values())[:shots]
-    ids = {fact.id for fact in chosen}
-    rest = [fact for fact in drawn if fact.id not in ids]
-    return [*chosen, *rest[: shots - len(chosen)]]
+    return stable_random(seed, "demonstrations", asked.id).sample(others, shots)
 
 
 def _others(facts: Sequence[Fact], asked: Fact) -> list[Fact]:

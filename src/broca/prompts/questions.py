@@ -184,15 +184,7 @@ def _shown(form: Form, asked: Q, pool: Sequence[Q], seed: int) -> list[Q]:
             f"asking {asked.id}",
             "Lower shots, or give more questions",
         )
-    drawn = stable_random(seed, "demonstrations", asked.id).sample(left, len(left))
-    firsts: dict[str, Q] = {}
-    for one in drawn:
-        apart = answers_of(one)[0].casefold() if same else _group(one)
-        firsts.setdefault(apart, one)
-    chosen = list(firsts.values())[: form.shots]
-    ids = {one.id for one in chosen}
-    rest = [one for one in drawn if one.id not in ids]
-    return [*chosen, *rest[: form.shots - len(chosen)]]
+    return stable_random(seed, "demonstrations", asked.id).sample(left, form.shots)
 
 
 def _group(question: Asked) -> str:
