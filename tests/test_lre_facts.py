@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 
+from broca.errors import FactsError
 from broca.facts import RELATION_NAMES, Relations, load_relations
 from broca.facts.shipped import facts_for
 from broca.prompts import FORMS, Form, render_fact_prompts
@@ -91,3 +92,34 @@ def test_questions_from_the_same_facts() -> None:
         subject = question.id.removesuffix("@en").split(":", 1)[1]
         (fact,) = (fact for fact in relation.facts if fact.subject == subject)
         assert set(question.options) & set(fact.objects) == {question.right}
+
+
+@pytest.mark.parametrize("language", ["de", "es", "fr", "zh", "ja"])
+def test_eight_relations_in_other_languages(lre: Relations, language: str) -> None:
+    names = [n for n in lre if n.startswith(("landmark_", "country_c", "country_lang"))]
+    names += ["person_native_language", "person_plays_instrument", "person_pro_sport"]
+    there = load_relations("lre", language=language, relations=names)
+    for name, relation in there.items():
+        english = {fact.id: fact for fact in lre[name].facts}
+        known = [fact for fact in relation.facts if fact.id in english]
+        assert len(known) == len(relation) > 0.95 * len(english) - 60, name
+        for fact in known:
+            named = english[fact.id].subject
+            assert (fact.subject == named) or name.startswith("country_")
+    capitals = {f.id: (f.subject, f.objects) for f in there["country_capital_city"].facts}
+    expected = {
+        "de": ("Frankreich", "Paris"),
+        "es": ("Francia", "París"),
+        "fr": ("France", "Paris"),
+        "zh": ("法国", "巴黎"),
+        "ja": ("フランス", "パリ"),
+    }
+    subject, city = expected[language]
+    assert capitals["country_capital_city:France"] == (subject, (city,))
+    assert len(capitals) == 24
+    assert len(there["country_language"]) == 24
+
+
+def test_other_languages_are_there_for_these_only() -> None:
+    with pytest.raises(FactsError, match="no facts in language 'de' for company_ceo"):
+        load_relations("lre", language="de", relations=["company_ceo"])

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import cache
 from importlib.resources import files
 
 from broca.errors import FactsError
@@ -33,6 +34,7 @@ def facts_for(source: str, *, embedded: bool) -> str:
     return ("atlas" if embedded else "lre") if source == "auto" else source
 
 
+@cache
 def read_shipped(name: str) -> Parts:
     """Raw facts and relation infos of one of :data:`SHIPPED`.
 
