@@ -46,7 +46,7 @@ def read_shipped(name: str) -> Parts:
         raise FactsError("the facts that come with broca are missing", name, "Install broca again")
     facts, infos = read_table(folder / "facts.jsonl"), read_templates(folder / "templates.toml")
     if (folder / TRANSLATIONS).is_file():
-        facts += _translated(facts, infos, folder / TRANSLATIONS)
+        facts = [*facts, *_translated(facts, infos, folder / TRANSLATIONS)]
     return facts, infos
 
 
