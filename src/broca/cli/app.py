@@ -11,6 +11,7 @@ import typer
 
 from broca.cli import (
     ask,
+    bench,
     build,
     check,
     demo,
@@ -45,6 +46,7 @@ def _root(
         raise typer.Exit()
 
 
+app.add_typer(bench.app, name="bench")
 app.command("demo")(demo.demo)
 app.command("run")(run.run)
 app.add_typer(find.app, name="find")

@@ -100,6 +100,7 @@ def show_dry_run(job) -> None:
         "evaluations": "prompt evaluations",
         "recorded": "prompts recorded",
         "attributed": "prompts attributed",
+        "located": "prompts judged by locators",
     }
     counts = [[getattr(study, name) for name in named] for study in found.studies]
     rows = [(study.study, *each) for study, each in zip(found.studies, counts, strict=True)]

@@ -29,7 +29,7 @@ from broca.responses import Responses, record_responses
 from broca.run.sharing import UNTOUCHED, Share, Sharing, change_of
 from broca.run.stored_rows import StoredRows
 from broca.scores import Labelling, NeuronScores, score_expertise_many
-from broca.store import RunFolder
+from broca.store import RunFolder, condition_key
 from broca.studies.study import Condition, Plan, Results, key_of, make_intervention, prompts_digest
 
 Writing = Callable[[Any, list[Any]], Iterable[Mapping[str, Any]]]
@@ -144,6 +144,22 @@ class RunBench:
     def keep_set(self, neurons: NeuronSet, name: str) -> None:
         """Store a set as `sets/<name>.json`."""
         self.folder.save_set(neurons, name)
+
+    def keep(
+        self, kind: str, determinants: Mapping[str, Any], work: Callable[[], dict[str, Any]]
+    ) -> dict[str, Any]:
+        """Plain values in `<kind>/<key>.json`, computed once and found again.
+
+        Args:
+            kind: What they are, the folder's name.
+            determinants: All that determines them beside the model, as plain values.
+            work: Computes them.
+        """
+        settings = {"model": self.model.identity.fingerprint, "dtype": str(self.model.dtype)}
+        name = f"{kind}/{condition_key({**determinants, **settings})}.json"
+        if not (self.folder.path / name).exists():
+            self.folder.write_json(name, work())
+        return self.folder.read_json(name)
 
     def measure(self, study: str, plan: Plan) -> Results:
         """See :meth:`broca.studies.study.Bench.measure`."""

@@ -35,6 +35,8 @@ from broca.responses import record_responses
 from broca.run.dry_bench import DryBench, DryChoiceBench, Estimate
 from broca.run.job import Job
 from broca.studies import load_family
+from broca.studies.locators import Material
+from broca.studies.locators.judging import judge
 from broca.studies.queries.attributing import Asked, Attributing, Portion
 from broca.studies.queries.config import QueriesConfig
 
@@ -128,13 +130,26 @@ def dry_run(job: Job, model: LanguageModel | None = None) -> DryRun:
         found.pairs += len(bench.needed)
         found.disk_bytes += 4 * bench.recorded_values
         found.disk_bytes += ROW_BYTES * bench.evaluations
-        if isinstance(bench, DryChoiceBench):
+        if name == "locators":
+            _estimate_locators(found, model, bench, material)
+        elif isinstance(bench, DryChoiceBench):
             held = max(held, _estimate_queries(found, model, bench, settings))
         else:
             held = max(held, _estimate_relations(found, model, bench))
     weights = sum(p.numel() * p.element_size() for p in model.module.parameters())
     found.memory_bytes = weights + held
     return found
+
+
+def _estimate_locators(
+    found: DryRun, model: LanguageModel, bench: DryBench, material: Material
+) -> None:
+    """Add the time of locator studies: that of one prompt, really judged."""
+    located = sum(study.located for study in bench.studies)
+    if located:
+        start = time.perf_counter()
+        judge(model, material, 0)
+        found.spend("judging locators", located * (time.perf_counter() - start))
 
 
 def _estimate_relations(found: DryRun, model: LanguageModel, bench: DryBench) -> int:

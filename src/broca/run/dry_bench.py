@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from broca.run.choice_bench import ChoiceBench
 from broca.run.sharing import Share
 from broca.scores import Labelling, NeuronScores, QuerySets
 from broca.store import RunFolder
+from broca.store.files import canonical_json
 from broca.studies.queries.attributing import Portion, PromptFigures
 from broca.studies.relations.forms import STUDY as FORMS
 from broca.studies.study import Plan, Results
@@ -46,6 +47,7 @@ class Estimate:
         evaluations: Prompt evaluations these need, untouched answers included.
         recorded: Prompts whose responses are recorded.
         attributed: Prompts whose answers are attributed to neurons.
+        located: Prompts and facts on which every locator is judged.
     """
 
     study: str = ""
@@ -54,6 +56,7 @@ class Estimate:
     evaluations: int = 0
     recorded: int = 0
     attributed: int = 0
+    located: int = 0
 
 
 class _NoResponses(Responses):
@@ -101,6 +104,14 @@ class DryBench(RunBench):
             self._now.recorded += len(ids)
             self.recorded_values += len(ids) * len(index)
         return _NoResponses(index, ids, pooling, key="dry")
+
+    def keep(
+        self, kind: str, determinants: Mapping[str, Any], work: Callable[[], dict[str, Any]]
+    ) -> dict[str, Any]:
+        """A unit of work counted and not done."""
+        if self._is_first((kind, canonical_json(determinants))):
+            self._now.located += 1
+        return {}
 
     def score(
         self, responses: Responses, labellings: Mapping[str, Labelling]

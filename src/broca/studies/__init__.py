@@ -8,7 +8,11 @@ from typing import cast
 from broca.errors import RecipeError
 from broca.studies.study import Family
 
-FAMILIES = {"relations": "broca.studies.relations", "queries": "broca.studies.queries"}
+FAMILIES = {
+    "relations": "broca.studies.relations",
+    "queries": "broca.studies.queries",
+    "locators": "broca.studies.locators",
+}
 """Family -> its package, which has a `FAMILY`. A study is called `family.study`."""
 
 

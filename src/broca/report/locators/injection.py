@@ -1,0 +1,102 @@
+"""Recall of value vectors into which a fact was put."""
+
+from __future__ import annotations
+
+from broca.report.locators.common import DRAWN, locator_table
+from broca.report.page import Answer, Section
+from broca.report.parts.charts import ladder_lines
+from broca.report.parts.figure import Figure
+from broca.report.parts.study import StudyReport
+from broca.report.parts.tables import Column, Table, cells
+from broca.report.stored_run import StoredRun
+
+
+def injection_sections(run: StoredRun, study: str) -> list[Section]:
+    """Recall curves, the table beside published figures, the facts."""
+    records = run.table(study, "locators")
+    shares = run.setting("locators", "recall_shares")
+    figures = {
+        f"{kind}_{n}": f"{share:.0%} {where}"
+        for kind, where in (("layer", "of each layer"), ("global", "of all"))
+        for n, share in enumerate(shares)
+    }
+    published = [key for key in records[0] if key.startswith("published")]
+    facts = run.table(study, "facts")
+    columns = [
+        "text",
+        Column("loss before", ".2f"),
+        Column("loss", ".3f"),
+        Column("steps", "d"),
+        "known",
+    ]
+    keys = ("text", "loss_before", "loss", "n_steps", "known")
+    return [
+        Section(
+            "Facts put into a few value vectors",
+            "Learned masks find the value vectors into which a fact was put best, integrated "
+            "gradients and zero-out less, activations hardly (arXiv 2311.09060).",
+            run.words(study),
+            figures=[_curves(run, study)],
+            tables=[
+                locator_table(
+                    records,
+                    figures,
+                    "Recall of the value vectors trained on a new fact; means over facts. "
+                    "Published: the first 1 % of each layer",
+                    "locators-injection",
+                    beside={key: key for key in published},
+                ),
+                Table(columns, cells(facts, keys), "The facts", folded=True, name="injected"),
+            ],
+            notes=[
+                "The published figures are those of sentences in GPT-2 and Pythia, whole sentences "
+                "and masks at every token; here the answer's tokens, masks at the last position.",
+            ],
+        )
+    ]
+
+
+def _curves(run: StoredRun, study: str) -> Figure:
+    where = {"layer": "first share of every layer", "global": "first share of all neurons"}
+    rows = [
+        {**r, "series": r["title"], "panel": where[r["kind"]], "k": 100 * r["share"]}
+        for r in run.table(study, "curves")
+        if r["locator"] in DRAWN
+    ]
+    return ladder_lines(
+        rows,
+        title="Recall of injected facts",
+        caption="Share of the trained value vectors among a locator's first neurons. Bands are "
+        "95 % intervals over facts.",
+        value_title="recall",
+        k_title="share of the neurons looked at, %",
+        name="recall-curves",
+    )
+
+
+def injection_answers(run: StoredRun, study: str) -> list[Answer]:
+    """Whether masks beat integrated gradients."""
+    records = {r["locator"]: r for r in run.table(study, "locators")}
+    reference = records[run.setting("locators", "reference", "ig")]
+    masks = [records[name] for name in ("hard-concrete", "slimming") if name in records]
+    if not masks:
+        return []
+    best = max(masks, key=lambda r: r["global_0_gap"])
+    low, high = best["global_0_gap_low"], best["global_0_gap_high"]
+    told = low is not None and high is not None
+    answer = "yes" if told and low > 0 else "no" if told and high < 0 else "cannot be told"
+    detail = f"{best['title']}: {best['global_0']:.0%} against {reference['global_0']:.0%}"
+    if told:
+        detail += f", paired difference {best['global_0_gap']:+.2f} [{low:+.2f}, {high:+.2f}]"
+    tone = {"yes": "yes", "no": "no"}.get(answer, "mixed")
+    return [
+        Answer(
+            f"Do learned masks find injected facts better than {reference['title']}?",
+            answer,
+            f"{detail} (first 1 % of all neurons)",
+            tone,  # type: ignore[arg-type]
+        )
+    ]
+
+
+REPORT = StudyReport(injection_sections, answers=injection_answers)

@@ -1,0 +1,43 @@
+"""Points with axes: one number against another, such as an attribution against an effect."""
+
+from __future__ import annotations
+
+import altair as alt
+
+from broca.report.parts.charts import Rows, plain_rows
+from broca.report.parts.figure import Figure
+
+
+def points_with_axes(
+    rows: Rows, *, title: str, caption: str, x_title: str, y_title: str, name: str = ""
+) -> Figure:
+    """A panel per method, a point per neuron, coloured by layer.
+
+    Args:
+        rows: `x`, `y`, `layer`, and `panel`.
+        title: The figure's title.
+        caption: How to read it.
+        x_title: What x is.
+        y_title: What y is.
+        name: File name of the figure.
+    """
+    data = plain_rows(rows, "panel", "layer")
+    panels = list(dict.fromkeys(row["panel"] for row in data))
+    scale = alt.Scale(type="symlog", constant=1e-3, nice=False)
+    plots = []
+    for panel in panels:
+        values = [row for row in data if row["panel"] == panel]
+        plots.append(
+            alt.Chart(alt.InlineData(values=values))
+            .mark_point(filled=True, size=16, opacity=0.6)
+            .encode(
+                x=alt.X("x:Q", title=x_title, scale=scale, axis=alt.Axis(tickCount=4)),
+                y=alt.Y("y:Q", title=y_title, scale=scale, axis=alt.Axis(tickCount=4)),
+                color=alt.Color(
+                    "layer:Q", scale=alt.Scale(scheme="viridis"), legend=alt.Legend(title="layer")
+                ),
+                description="tip:N",
+            )
+            .properties(width=250, height=220, title=panel)
+        )
+    return Figure(title, caption, alt.concat(*plots, columns=2), name)

@@ -1,0 +1,100 @@
+"""The settings all locator studies share; their names are those of recipes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from broca.errors import RecipeError
+from broca.locators import LOCATORS
+
+DEFAULT = tuple(name for name in LOCATORS if name not in ("ig-16", "frozen-gradient-activation"))
+
+
+@dataclass(frozen=True)
+class LocatorsConfig:
+    """What locators are judged on (METHODS §8).
+
+    Attributes:
+        facts: "atlas", or a folder or file of facts, as in relation studies.
+        relations: Only these relations; all by default.
+        language: Language of the facts.
+        form: How facts are asked; see `broca.render_fact_prompts`.
+        shots: Demonstrations of the few-shot forms.
+        locators: Names out of `broca.locators.LOCATORS`, in the order of the tables.
+        reference: The locator the others are compared with, over the same prompts.
+        n_prompts: Prompts that locators are judged on; those whose answers the model knows.
+        n_group: Prompts of each relation that contrasting locators take as own.
+        n_others: Prompts of other relations: contrasts, and what must not be lost.
+        top: Neurons of "recall@k" against exact effects.
+        sizes: Numbers of neurons replaced together.
+        deleted: Shares of each layer's neurons switched off in "locators.deletion".
+        prefilter: Share of the neurons whose exact effect is measured; all by default.
+        n_injected: Facts put into the model, one at a time.
+        injected_share: Share of all value vectors a fact is put into.
+        recall_shares: Shares of the neurons looked at to find them.
+        n_planted: Prompts into which neurons are planted.
+        planted: Neurons planted per prompt.
+        mask_share: Budget of learned masks, as a share of all neurons.
+        mask_steps: Steps of learned masks.
+        mask_rate: Their learning rate.
+        seed: Of everything that is drawn.
+        n_resamples: Resamples of the bootstrap.
+
+    Raises:
+        RecipeError: A number is out of its range or a locator unknown.
+    """
+
+    facts: str = "atlas"
+    relations: tuple[str, ...] = ()
+    language: str = "en"
+    form: str = "question"
+    shots: int = 4
+    locators: tuple[str, ...] = DEFAULT
+    reference: str = "ig"
+    n_prompts: int = 24
+    n_group: int = 8
+    n_others: int = 24
+    top: int = 20
+    sizes: tuple[int, ...] = (1, 3, 10, 30, 100, 300)
+    deleted: tuple[float, ...] = (0.001, 0.005, 0.02)
+    prefilter: float | None = None
+    n_injected: int = 24
+    injected_share: float = 0.01
+    recall_shares: tuple[float, ...] = (0.01, 0.02, 0.05)
+    n_planted: int = 12
+    planted: int = 10
+    mask_share: float = 0.01
+    mask_steps: int = 60
+    mask_rate: float = 0.1
+    seed: int = 0
+    n_resamples: int = 2000
+
+    def __post_init__(self) -> None:
+        for name in ("n_prompts", "n_injected", "n_planted", "n_group", "n_others"):
+            if getattr(self, name) < 2:
+                raise RecipeError("an interval needs at least 2", f"{name} = {getattr(self, name)}")
+        for name in ("top", "planted", "mask_steps", "n_resamples"):
+            if getattr(self, name) < 1:
+                raise RecipeError("must be at least 1", f"{name} = {getattr(self, name)}")
+        shares = (*self.deleted, *self.recall_shares, self.injected_share, self.mask_share)
+        if not all(0 < share < 1 for share in shares):
+            raise RecipeError("a share lies between 0 and 1", str(shares))
+        unknown = [name for name in self.locators if name not in LOCATORS]
+        if unknown:
+            raise RecipeError(
+                f"there is no locator {unknown[0]!r}", "locators", f"Known: {', '.join(LOCATORS)}"
+            )
+        if self.reference not in self.locators:
+            raise RecipeError(f"the reference {self.reference!r} is not among the locators")
+
+    def settings_of(self, locator: str, n_neurons: int) -> dict[str, object]:
+        """A locator's own settings in these studies."""
+        if locator in ("slimming", "hard-concrete"):
+            return {
+                "budget": max(1, round(self.mask_share * n_neurons)),
+                "n_steps": self.mask_steps,
+                "learning_rate": self.mask_rate,
+            }
+        if locator == "exact" and self.prefilter is not None:
+            return {"prefilter": self.prefilter}
+        return {}

@@ -1,0 +1,191 @@
+"""One prompt, judged: every locator against exact effects, joint effects and deletion.
+
+1. Every hidden neuron's exact effect at the last position is the truth of single neurons.
+2. Agreement: Spearman and Pearson with the loss, over all neurons and layer by layer, and the share
+   of the `top` neurons of the largest loss found among the locator's first `top`.
+3. Joint effect: P of the answer left with the locator's first k neurons replaced by 0 together, own
+   prompt and a prompt of another relation.
+4. Deletion: the first `deleted` of each layer off at every position; what own answer, other
+   relations' answers and plain text lose.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import stats
+
+from broca.effects import ablate_each, ablate_sets
+from broca.effects.aims import Aim, make_aims
+from broca.interventions import Deactivate, intervene
+from broca.locators import Located
+from broca.model import LanguageModel
+from broca.neurons import NeuronIndex, NeuronSet
+from broca.prompts import Prompt
+from broca.studies.locators.config import LocatorsConfig
+from broca.studies.locators.material import Material, locate_all, ranked
+
+TEXTS = (
+    "The train was late again, so we sat in the small cafe by the station and drank tea.",
+    "She opened the window, looked at the garden and thought about what he had said.",
+    "In winter the days are short and the nights are long and cold.",
+    "He bought bread, cheese and apples at the market and walked home along the river.",
+)
+SCATTER = 400  # neurons shown of one prompt
+
+
+def judge(model: LanguageModel, material: Material, number: int) -> dict[str, Any]:
+    """All figures of one prompt, as plain values."""
+    config, prompt = material.config, material.prompts[number]
+    others = material.others[prompt.relation]
+    start = time.process_time()
+    exact = ablate_each(model, [prompt], prefilter=config.prefilter, progress=False)
+    loss, seconds = -exact[0].values, time.process_time() - start
+    group = material.groups[prompt.relation]
+    located = locate_all(model, config, prompt, group, others, skip=("exact",))
+    if "exact" in config.locators:
+        located["exact"] = _as_located(model, loss, seconds, config)
+    other = others[number % len(others)]
+    figures = {}
+    for name, found in located.items():
+        values = found.of_prompt(0)
+        figures[name] = {
+            "seconds": found.seconds,
+            **agreement(values, loss, config.top),
+            **_joint(model, config, prompt, other, values),
+            **_deleted(model, config, prompt, others, values),
+        }
+    return {
+        "prompt": prompt.id,
+        "relation": prompt.relation,
+        "other": other.id,
+        "locators": figures,
+        "scatter": _scatter(located, loss) if number == 0 else [],
+    }
+
+
+def _as_located(
+    model: LanguageModel, loss: np.ndarray, seconds: float, config: LocatorsConfig
+) -> Located:
+    """Exact losses as a locator's numbers; what a prefilter left out comes last."""
+    filled = np.nan_to_num(loss, nan=float(np.nanmin(loss)) - 1.0)
+    settings = {"replacement": "zero", "prefilter": config.prefilter}
+    return Located(filled[None], model.identity, "exact", settings, seconds)
+
+
+def agreement(values: np.ndarray, loss: np.ndarray, top: int) -> dict[str, Any]:
+    """Agreement of a locator's numbers with exact losses, each [layer, neuron].
+
+    Correlations are those of the neurons that were measured (loss not NaN).
+    """
+    first = set(ranked(np.nan_to_num(loss, nan=-np.inf))[:top].tolist())
+    return {
+        "spearman": _correlation(stats.spearmanr, values, loss),
+        "pearson": _correlation(stats.pearsonr, values, loss),
+        "recall": len(first & set(ranked(values)[:top].tolist())) / top,
+        "spearman_by_layer": [
+            _correlation(stats.spearmanr, a, b) for a, b in zip(values, loss, strict=True)
+        ],
+    }
+
+
+def _correlation(function: Any, a: np.ndarray, b: np.ndarray) -> float:
+    """A correlation over the neurons measured, 0 where one side is constant."""
+    measured = ~np.isnan(b)
+    a, b = a[measured].astype(np.float64), b[measured].astype(np.float64)
+    if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return 0.0
+    return float(function(a, b)[0])
+
+
+def _joint(
+    model: LanguageModel, config: LocatorsConfig, own: Prompt, other: Prompt, values: np.ndarray
+) -> dict[str, Any]:
+    index = NeuronIndex(model.identity, ("hidden",))
+    sizes = [size for size in config.sizes if size <= len(index)]
+    ranking = index.select(ranked(values)[: sizes[-1]])
+    found = ablate_sets(model, [own, other], ranking, sizes)
+    left, area = found.share_left, found.area
+    return {
+        "left_own": left[0].tolist(),
+        "left_other": left[1].tolist(),
+        "area_own": float(area[0]),
+        "area_other": float(area[1]),
+    }
+
+
+def _deleted(
+    model: LanguageModel,
+    config: LocatorsConfig,
+    own: Prompt,
+    others: Sequence[Prompt],
+    values: np.ndarray,
+) -> dict[str, Any]:
+    lost: dict[str, list[float]] = {"deleted_own": [], "deleted_other": [], "deleted_text": []}
+    sample = list(others[:4])
+    aims = {
+        p.id: aims
+        for p, aims in zip([own, *sample], make_aims(model, [own, *sample], "answer"), strict=True)
+    }
+    before = {key: _answer_p(model, listed) for key, listed in aims.items()}
+    text = _text_loss(model)
+    for share in config.deleted:
+        with intervene(model, Deactivate(_per_layer(model, values, share))):
+            after = {key: _answer_p(model, listed) for key, listed in aims.items()}
+            lost["deleted_text"].append(_text_loss(model) - text)
+        gone = {key: 1 - after[key] / before[key] for key in aims}
+        lost["deleted_own"].append(gone[own.id])
+        lost["deleted_other"].append(float(np.mean([gone[p.id] for p in sample])))
+    return lost
+
+
+def _per_layer(model: LanguageModel, values: np.ndarray, share: float) -> NeuronSet:
+    """The first share of each layer, at least one neuron of it."""
+    index = NeuronIndex(model.identity, ("hidden",))
+    n_layers, width = values.shape
+    first = np.argsort(-values.astype(np.float64), axis=1, kind="stable")
+    first = first[:, : max(1, round(share * width))] + np.arange(n_layers)[:, None] * width
+    return index.select(first.ravel())
+
+
+@torch.no_grad()
+def _answer_p(model: LanguageModel, aims: Sequence[Aim]) -> float:
+    tokens = [*aims[-1].tokens, aims[-1].target]
+    logits = model.logits(model.pad([tokens[:-1]]), logits_to_keep=len(aims))[0].double()
+    rows = logits.log_softmax(-1)
+    return float(sum(rows[n, aim.target] for n, aim in enumerate(aims)).exp())  # type: ignore[union-attr]
+
+
+@torch.no_grad()
+def _text_loss(model: LanguageModel) -> float:
+    """Mean -log P of the tokens of plain sentences."""
+    total, count = 0.0, 0
+    for tokens in model.encode(TEXTS):
+        logits = model.logits(model.pad([tokens]), logits_to_keep=len(tokens))[0, :-1]
+        log_p = logits.double().log_softmax(-1)
+        total -= float(log_p[torch.arange(len(tokens) - 1), torch.tensor(tokens[1:])].sum())
+        count += len(tokens) - 1
+    return total / count
+
+
+def _scatter(located: dict[str, Located], loss: np.ndarray) -> list[dict[str, Any]]:
+    """Neurons of one prompt: half of them those of the largest effect, the rest at random."""
+    flat = np.abs(np.nan_to_num(loss)).ravel()
+    first = np.argsort(-flat, kind="stable")[: SCATTER // 2]
+    rest = np.setdiff1d(np.arange(len(flat)), first)
+    drawn = np.random.default_rng(0).choice(rest, min(SCATTER // 2, len(rest)), replace=False)
+    width = loss.shape[1]
+    rows = []
+    for flat_index in [*first.tolist(), *drawn.tolist()]:
+        layer, neuron = divmod(int(flat_index), width)
+        if np.isnan(loss[layer, neuron]):
+            continue
+        numbers = {name: float(one.of_prompt(0)[layer, neuron]) for name, one in located.items()}
+        rows.append(
+            {"layer": layer, "index": neuron, "loss": float(loss[layer, neuron]), **numbers}
+        )
+    return rows

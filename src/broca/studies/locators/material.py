@@ -1,0 +1,179 @@
+"""What locator studies share: prompts the model knows, and every locator's numbers for them.
+
+1. Facts are asked; of the prompts whose answer begins with the model's own likeliest token,
+   `n_prompts` are taken, round by round over the relations (where it knows too few, those it gives
+   most probability).
+2. For contrasts, the first `n_group` prompts of the same relation are own, and `n_others` prompts
+   spread over other relations are others. Other prompts also tell what should not be lost.
+3. Each prompt is one unit of work: every locator, and all that its rankings are judged by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from broca.answers import BORDERS, answer_tokens
+from broca.errors import StudyError
+from broca.facts import load_relations
+from broca.facts.seeding import stable_random
+from broca.locators import Located, find_locator, locate
+from broca.model import LanguageModel
+from broca.prompts import Prompt, render_fact_prompts
+from broca.studies.locators.config import LocatorsConfig
+
+_ASKED = 400  # prompts asked to find known ones, at most
+
+
+class KeepingBench(Protocol):
+    """What these studies need of a bench."""
+
+    @property
+    def model(self) -> LanguageModel: ...
+
+    def keep(
+        self, kind: str, determinants: Mapping[str, Any], work: Callable[[], dict[str, Any]]
+    ) -> dict[str, Any]:
+        """Plain values, computed once and found again."""
+        ...
+
+
+@dataclass(frozen=True)
+class Material:
+    """Prompts for all locator studies.
+
+    Attributes:
+        config: The settings.
+        prompts: Prompts that locators are judged on.
+        groups: Relation -> its first prompts.
+        others: Relation -> prompts of other relations.
+        n_known: How many of `prompts` the model knows.
+    """
+
+    config: LocatorsConfig
+    prompts: Sequence[Prompt]
+    groups: Mapping[str, Sequence[Prompt]]
+    others: Mapping[str, Sequence[Prompt]]
+    n_known: int
+
+
+def prepare(config: LocatorsConfig, bench: KeepingBench) -> Material:
+    """Choose the prompts.
+
+    Raises:
+        FactsError: The facts cannot be used.
+        StudyError: There are too few prompts.
+    """
+    relations = load_relations(
+        config.facts, language=config.language, relations=config.relations or None
+    )
+    options: dict[str, Any] = {"form": config.form, "seed": config.seed}
+    if config.form.startswith("few-shot"):
+        options |= {"shots": config.shots, "demonstrations": relations}
+    prompts = render_fact_prompts(relations, **options)
+    stable_random(config.seed, "locators").shuffle(prompts)
+    by_relation = {name: [p for p in prompts if p.relation == name] for name in relations}
+    asked = _round_by_round(by_relation)[:_ASKED]
+    order = known_first(bench.model, asked, config.n_prompts)
+    if len(asked) < config.n_prompts:
+        raise StudyError(f"there are {len(asked)} prompts, {config.n_prompts} are needed")
+    chosen = [asked[i] for i, _ in order[: config.n_prompts]]
+    groups = {name: listed[: config.n_group] for name, listed in by_relation.items()}
+    others = {
+        name: _round_by_round({n: p for n, p in by_relation.items() if n != name})[
+            : config.n_others
+        ]
+        for name in relations
+    }
+    n_known = sum(known for _, known in order[: config.n_prompts])
+    return Material(config, chosen, groups, others, n_known)
+
+
+def _round_by_round(by_relation: Mapping[str, Sequence[Prompt]]) -> list[Prompt]:
+    longest = max(map(len, by_relation.values()), default=0)
+    return [p[i] for i in range(longest) for p in by_relation.values() if i < len(p)]
+
+
+@torch.no_grad()
+def known_first(
+    model: LanguageModel, prompts: Sequence[Prompt], enough: int
+) -> list[tuple[int, bool]]:
+    """Numbers of prompts, known ones first in their order, then by probability; and if known.
+
+    Stops asking once enough are known.
+    """
+    known: list[int] = []
+    rest: list[tuple[float, int]] = []
+    for start in range(0, len(prompts), 32):
+        part = prompts[start : start + 32]
+        probabilities = model.probabilities([prompt.text for prompt in part])
+        for number, (prompt, row) in enumerate(zip(part, probabilities, strict=True), start):
+            firsts = {
+                tokens[0]
+                for answer in prompt.answers
+                for border in BORDERS
+                if (tokens := answer_tokens(model, prompt.text, answer, border))
+            }
+            if int(row.argmax()) in firsts:
+                known.append(number)
+            else:
+                rest.append((max((float(row[t]) for t in firsts), default=0.0), number))
+        if len(known) >= enough:
+            break
+    rest.sort(key=lambda pair: -pair[0])
+    return [(n, True) for n in known] + [(n, False) for _, n in rest]
+
+
+def locate_all(
+    model: LanguageModel,
+    config: LocatorsConfig,
+    prompt: Prompt,
+    group: Sequence[Prompt],
+    others: Sequence[Prompt],
+    skip: Sequence[str] = (),
+) -> dict[str, Located]:
+    """Every locator's numbers for one prompt; contrasting ones take its group as own."""
+    n_neurons = model.n_layers * model.widths["hidden"]
+    found = {}
+    for name in (name for name in config.locators if name not in skip):
+        contrast = find_locator(name).contrast
+        found[name] = locate(
+            model,
+            list(group) if contrast else [prompt],
+            name,
+            others=others if contrast else (),
+            seed=config.seed,
+            **config.settings_of(name, n_neurons),
+        )
+    return found
+
+
+def ranked(values: np.ndarray) -> np.ndarray:
+    """Flat positions, highest first, ties in index order."""
+    return np.argsort(-values.ravel().astype(np.float64), kind="stable")
+
+
+def recalls(
+    values: np.ndarray, truth: np.ndarray, shares: Sequence[float]
+) -> dict[str, list[float]]:
+    """Share of true neurons among the first ones, over all layers and within each layer.
+
+    Args:
+        values: A locator's numbers, [layer, neuron].
+        truth: Flat positions of the true neurons.
+        shares: Shares of the neurons looked at.
+    """
+    n_layers, width = values.shape
+    wanted = np.zeros(values.size, bool)
+    wanted[truth] = True
+    order = ranked(values)
+    inside = np.argsort(-values.astype(np.float64), axis=1, kind="stable")
+    inside = inside + np.arange(n_layers)[:, None] * width
+    whole = [wanted[order[: max(1, round(s * values.size))]].sum() for s in shares]
+    layers = [wanted[inside[:, : max(1, round(s * width))]].sum() for s in shares]
+    n = len(truth)
+    return {"global": [float(x) / n for x in whole], "layer": [float(x) / n for x in layers]}
