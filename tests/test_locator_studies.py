@@ -58,9 +58,10 @@ def test_all_studies_and_what_they_share():
     asked = prompts()
     config = LocatorsConfig(
         locators=("exact", "slimming", "ig", "gradient", "expertise", "random"),
-        n_prompts=5,
-        n_injected=5,
-        n_planted=5,
+        n_prompts=2,
+        n_injected=2,
+        n_planted=2,
+        injected_share=0.25,
         n_others=2,
         n_group=2,
         top=5,
@@ -70,13 +71,13 @@ def test_all_studies_and_what_they_share():
         n_resamples=200,
     )
     by = {name: [p for p in asked if p.relation == name] for name in "rs"}
-    material = Material(config, asked[:5], by, {"r": by["s"], "s": by["r"]}, 0)
+    material = Material(config, asked[:2], by, {"r": by["s"], "s": by["r"]}, 0)
     bench = Bench(tiny_model())
     found = {}
     for name, study in FAMILY.studies.items():
         plan = study.plan(material, bench)
         found[name] = study.summarise(material, Results({}, {}, plan.extra))
-    assert bench.computed == 15  # agreement, joint and deletion read the same units
+    assert bench.computed == 6  # agreement, joint and deletion read the same units
     for findings in found.values():
         assert findings.words
         assert all(isinstance(v, float | int) for v in findings.figures.values())
@@ -88,7 +89,7 @@ def test_all_studies_and_what_they_share():
     reference = {r["locator"]: r for r in found["locators.joint"].tables["locators"]}["ig"]
     assert reference["area_own_gap"] == 0.0  # against itself
     known = found["locators.injection"].figures
-    assert known["locators.injection.facts"] + known["locators.injection.left_out"] == 5
+    assert known["locators.injection.facts"] + known["locators.injection.left_out"] == 2
 
 
 def test_a_fact_is_injected_into_the_chosen_value_vectors_alone():

@@ -37,12 +37,15 @@ def relations(
     ] = None,
     top: Annotated[str, typer.Option(help="Neurons per set: number, share, or 'auto'.")] = "auto",
     sites: Annotated[str | None, typer.Option(help="Such as gate,up,down.")] = None,
+    method: Annotated[
+        str, typer.Option(help="'expertise' (average precision), or a locator: docs/locators.md.")
+    ] = "expertise",
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Further settings, key=value; repeatable.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the set files.")] = Path("neurons"),
 ) -> None:
-    """Write one neuron set file per relation: its neurons of the highest average precision."""
+    """Write one neuron set file per relation: its neurons of the highest score."""
     from broca.recipes import apply_overrides
     from broca.run import ModelSettings, find_relations, read_job
 
@@ -51,10 +54,11 @@ def relations(
     values = {"studies": ["relations.intra"], "model": model, "facts": facts}
     job = read_job(apply_overrides(values, overrides), where="command line")
     assert isinstance(job.model, ModelSettings)
-    written = find_relations(job, out, relation, tell=say)
+    written = find_relations(job, out, relation, tell=say, method=method)
+    score = "average precision" if method == "expertise" else method
     for path, neurons in written.items():
         show(
-            f"{path}: {len(neurons)} neurons, average precision from {neurons.scores.max():.3f} "
+            f"{path}: {len(neurons)} neurons, {score} from {neurons.scores.max():.3f} "
             f"to {neurons.scores.min():.3f}"
         )
     one = shlex.join(["--model", model, "--off", str(next(iter(written), "SET.json"))])

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from broca.scores import QuerySets
 
 
+_EFFECTS = 5  # prompts on which the exact effect is shown
+
+
 def neuron(
     name: Annotated[str, typer.Argument(metavar="NEURON", help="Such as hidden:17:403.")],
     model: Annotated[str, typer.Option(help="Hub name, folder, .gguf file, or 'atlas'.")] = "atlas",
@@ -53,6 +56,7 @@ def neuron(
         firings = find_firings(loaded, wanted, material)
         _draw_firings(firings, top)
         _draw_means(firings, top)
+        _draw_effects(loaded, wanted, firings)
     else:
         say("Give --facts, --questions or the --run of a study to see where it fires.")
     if run is not None:
@@ -186,6 +190,38 @@ def _draw_means(firings: Sequence[Firing], top: int) -> None:
         rows = [(sum(map(abs, v)) / len(v), sum(v) / len(v), len(v), g) for g, v in groups.items()]
         for size, mean, count, group in sorted(rows, reverse=True)[:top]:
             table.add_row(group, f"{size:.3g}", f"{mean:.3g}", str(count))
+        show(table)
+
+
+def _draw_effects(model: LanguageModel, wanted: Neuron, firings: Sequence[Firing]) -> None:
+    """What the answer loses without the neuron, beside what it is attributed."""
+    from rich.text import Text
+
+    from broca.attributions import attribute_answer_tokens
+    from broca.effects import ablate_one
+    from broca.errors import AttributionError, EffectError
+
+    if wanted.site != "hidden":
+        return
+    prompts = [firing.prompt for firing in firings if firing.prompt.answers][:_EFFECTS]
+    table = _table(
+        "loses", "attributed", "log P", "answer of", numbers=("loses", "attributed", "log P")
+    )
+    try:
+        attributed = attribute_answer_tokens(model, prompts)
+        for prompt, given in zip(prompts, attributed, strict=True):
+            loss, before = ablate_one(model, prompt, wanted.layer, wanted.index)
+            share = float(given.values[wanted.layer, wanted.index])
+            cells = (f"{loss:+.4f}", f"{share:+.4f}", f"{before:.3f}")
+            table.add_row(*cells, Text(f"{prompt.text} {prompt.answers[0]}"))
+    except (EffectError, AttributionError) as error:
+        say(f"Its exact effect cannot be measured: {error}")
+        return
+    if prompts:
+        show(
+            "What log P of the answer loses without it at the last position, and its integrated "
+            "gradient:"
+        )
         show(table)
 
 

@@ -7,7 +7,7 @@ the neurons' place) -> ``prefilter`` with ``gradients`` (which neurons, where no
 single neurons, ``sets`` for growing sets.
 """
 
-from broca.effects.ablate import ablate_each, ablate_one_by_one
+from broca.effects.ablate import ablate_each, ablate_one, ablate_one_by_one
 from broca.effects.effect import Effect, Effects, Missed
 from broca.effects.sets import SetEffects, ablate_sets
 
@@ -17,6 +17,7 @@ __all__ = [
     "Missed",
     "SetEffects",
     "ablate_each",
+    "ablate_one",
     "ablate_one_by_one",
     "ablate_sets",
 ]

@@ -36,6 +36,7 @@ from broca.errors import EffectError
 from broca.model import LanguageModel
 from broca.model.branches import base_pass
 from broca.progress import track
+from broca.prompts import Prompt
 
 _CPU_ROWS = 512  # more neither speeds products up nor stays in the cache
 _CPU_BYTES = 256 << 20
@@ -137,8 +138,8 @@ def ablate_one_by_one(
         raise EffectError("internal_batch_size must be at least 1", str(internal_batch_size))
     prompts = listed(prompts)
     with computed_in(model.module, dtype):
-        replacements = Replacements(model, replacement, reference, seed)
         aims = make_aims(model, prompts, target)
+        replacements = Replacements(model, replacement, reference, seed)
         settings = _Settings(choose_form(model, form), prefilter, sample, seed, internal_batch_size)
         reader = make_reader(model)
         for prompt, tokens in zip(prompts, aims, strict=True):
@@ -148,6 +149,25 @@ def ablate_one_by_one(
                 for aim in tokens
             ]
             yield join_answer(parts)
+
+
+def ablate_one(
+    model: LanguageModel, prompt: Prompt, layer: int, index: int, form: str = "auto"
+) -> tuple[float, float]:
+    """What a prompt's answer loses without one hidden neuron, and log P of the answer with it.
+
+    Errors are those of :func:`ablate_each`.
+    """
+    with computed_in(model.module, torch.float32):
+        (tokens,) = make_aims(model, [prompt], "answer")
+        nothing = Replacements(model, "zero").values(prompt, tokens[0])
+        chosen, reader = choose_form(model, form), make_reader(model)
+        before = after = 0.0
+        for aim in tokens:
+            ablation = prepare(model, aim, nothing, reader)
+            before += ablation.objective()
+            after += float(ablation.replaced(chosen, layer, torch.tensor([index])))
+    return before - after, before
 
 
 def prepare(model: LanguageModel, aim: Aim, values: torch.Tensor, reader: Reader) -> Ablation:

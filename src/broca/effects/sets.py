@@ -86,8 +86,8 @@ def ablate_sets(
     prompts = listed(prompts)
     several = [rankings] * len(prompts) if isinstance(rankings, NeuronSet) else list(rankings)
     _check(model, prompts, several, sizes)
-    replacements = Replacements(model, replacement, reference, seed)
     aims = make_aims(model, prompts, target)
+    replacements = Replacements(model, replacement, reference, seed)
     after = np.empty((len(prompts), len(sizes)))
     before = np.empty(len(prompts))
     for row, (prompt, ranking) in enumerate(zip(prompts, several, strict=True)):

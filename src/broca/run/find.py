@@ -12,6 +12,7 @@ from broca.engines import LocalEngine
 from broca.errors import RunError, StudyError
 from broca.facts import RELATION_ALIASES, Relations, load_relations
 from broca.facts.shipped import facts_for
+from broca.locators import find_locator, locate
 from broca.model import LanguageModel
 from broca.neurons import NeuronSet
 from broca.run.bench import RunBench
@@ -20,6 +21,8 @@ from broca.store import RunFolder, file_name
 from broca.studies.relations import FAMILY, Material, RelationsConfig, prepare
 
 WORK = ".finding"
+EXPERTISE = "expertise"
+_MOST_PROMPTS, _MOST_OTHERS = 24, 96  # that a locator reads of a relation, and of all others
 
 
 def find_relation_neurons(
@@ -56,6 +59,7 @@ def find_relations(
     out: Path,
     wanted: Sequence[str] | None = None,
     tell: Callable[[str], None] | None = None,
+    method: str = EXPERTISE,
 ) -> dict[Path, NeuronSet]:
     """Write a set file per relation; interrupted, the same call goes on.
 
@@ -64,11 +68,16 @@ def find_relations(
         out: Folder of the files, `<relation>.json` by `broca.store.file_name`.
         wanted: Only these relations' files; all relations still serve as negatives.
         tell: Told in which form the facts are asked, with a prompt.
+        method: How neurons are ranked: by average precision over the sites, or by a locator, see
+            `broca.locate`; it ranks hidden neurons, as many as average precision takes.
 
     Raises:
         RunError: A file would be overwritten.
         FactsError: A wanted relation is not there, or the model does not know it.
+        EffectError: There is no such method.
     """
+    if method != EXPERTISE:
+        find_locator(method)
     config = job.settings["relations"]
     _refuse_others(out)
     if wanted is not None:  # a misspelt name is told before anything is computed
@@ -79,16 +88,27 @@ def find_relations(
     with RunFolder.begin(out / WORK, job.as_config()) as folder:
         bench = RunBench(job.model.load(), folder, LocalEngine(), config.batch_size, config.match)
         material = prepare(config, bench)
+        chosen = list(material.names) if wanted is None else [_known(n, material) for n in wanted]
+        sets = {n: _located(bench.model, material, n, method) for n in chosen}
     for found in FAMILY.introduce(material).values() if tell else ():
         for words in found.words:
             tell(words)
-    names = list(material.names) if wanted is None else [_known(n, material) for n in wanted]
     written = {}
-    for name in names:
-        path = out / file_name(name, ".json")
-        written[material.sets[name].save(path)] = material.sets[name]
+    for name, neurons in sets.items():
+        written[neurons.save(out / file_name(name, ".json"))] = neurons
     shutil.rmtree(out / WORK)
     return written
+
+
+def _located(model: LanguageModel, material: Material, name: str, method: str) -> NeuronSet:
+    """A relation's neurons by a method; of a locator, by the mean over its detection prompts."""
+    if method == EXPERTISE:
+        return material.sets[name]
+    own = list(material.detection[name])[:_MOST_PROMPTS]
+    rest = [list(material.detection[n])[:_MOST_PROMPTS] for n in material.names if n != name]
+    others = [prompt for listed in zip(*rest, strict=False) for prompt in listed][:_MOST_OTHERS]
+    found = locate(model, own, method, others=others, seed=material.config.seed)
+    return found.scores().top(min(material.k, found.values[0].size), name=name)
 
 
 def _refuse_others(out: Path) -> None:

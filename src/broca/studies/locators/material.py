@@ -137,7 +137,7 @@ def locate_all(
     skip: Sequence[str] = (),
 ) -> dict[str, Located]:
     """Every locator's numbers for one prompt; contrasting ones take its group as own."""
-    n_neurons = model.n_layers * model.widths["hidden"]
+    n_neurons = model.n_layers * model.identity.width("hidden")
     found = {}
     for name in (name for name in config.locators if name not in skip):
         contrast = find_locator(name).contrast

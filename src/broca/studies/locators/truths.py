@@ -73,7 +73,7 @@ def _recalls(
     )
     located = locate_all(model, config, prompt, [prompt], material.others[relation])
     flat = NeuronIndex(model.identity, ("hidden",)).flatten(truth)
-    shares = [*config.recall_shares, len(flat) / (model.n_layers * model.widths["hidden"])]
+    shares = [*config.recall_shares, len(flat) / (model.n_layers * model.identity.width("hidden"))]
     return {
         name: {"seconds": found.seconds, **recalls(found.of_prompt(0), flat, shares)}
         for name, found in located.items()
