@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from broca.answers import answer_tokens
 from broca.edits import edited
 from broca.effects.aims import make_aims
 from broca.errors import RecipeError
@@ -19,7 +20,7 @@ from broca.prompts import Prompt
 from broca.recipes import load_recipe
 from broca.run import read_job
 from broca.studies import load_family
-from broca.studies.locators import FAMILY, LocatorsConfig, Material
+from broca.studies.locators import FAMILY, LocatorsConfig, Material, injection
 from broca.studies.locators.injecting import draw_truth, inject
 from broca.studies.locators.invented import invented_facts, material_of
 from broca.studies.locators.judging import agreement
@@ -54,14 +55,16 @@ class Bench:
         return self.kept[key]
 
 
-def test_all_studies_and_what_they_share():
+def test_all_studies_and_what_they_share(monkeypatch):
     asked = prompts()
+    easy = [replace(p, answers=("A",)) for p in asked[:2]]  # a random model learns a letter
+    monkeypatch.setattr(injection, "invented_facts", lambda *_, **__: easy)
     config = LocatorsConfig(
         locators=("exact", "slimming", "ig", "gradient", "expertise", "random"),
         n_prompts=2,
         n_injected=2,
         n_planted=2,
-        injected_share=0.25,
+        injected_share=0.5,
         n_others=2,
         n_group=2,
         top=5,
@@ -95,8 +98,8 @@ def test_all_studies_and_what_they_share():
 def test_a_fact_is_injected_into_the_chosen_value_vectors_alone():
     model = tiny_model("gemma2")
     before = [model.value_weight(layer).clone() for layer in range(model.n_layers)]
-    aims = make_aims(model, [Prompt("p", TEXTS[1], ("lazy dog",))], "answer")[0]
-    truth = draw_truth(model, 0.1, [0, 1])
+    aims = make_aims(model, [Prompt("p", TEXTS[1], ("A",))], "answer")[0]
+    truth = draw_truth(model, 0.5, [0, 1])
     found = inject(model, aims, truth, max_steps=400)
     assert found.loss < 0.05 < found.before
     for layer, weight in enumerate(before):
@@ -143,14 +146,18 @@ def test_agreement_leaves_out_what_was_not_measured():
     assert found["spearman_by_layer"][0] == pytest.approx(1.0)
 
 
-def test_known_prompts_come_first():
+def test_known_prompts_come_first(monkeypatch):
     model = tiny_model()
     asked = prompts()
-    likeliest = model.tokenizer.decode([int(model.probabilities([asked[3].text])[0].argmax())])
-    if not likeliest.strip():
-        pytest.skip("the likeliest token is a space")
+    right = {asked[3].text: answer_tokens(model, asked[3].text, asked[3].answers[0], " ")[0]}
 
-    asked[3] = replace(asked[3], answers=(likeliest.strip(),))
+    def probabilities(texts):
+        rows = torch.full((len(texts), 320), 1e-3)
+        for row, text in enumerate(texts):
+            rows[row, right.get(text, 0)] = 0.9
+        return rows
+
+    monkeypatch.setattr(model, "probabilities", probabilities)
     order = known_first(model, asked, 6)
     assert order[0] == (3, True)
     assert sorted(number for number, _ in order) == list(range(6))
