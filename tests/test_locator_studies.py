@@ -65,6 +65,7 @@ def test_all_studies_and_what_they_share(monkeypatch):
         n_injected=2,
         n_planted=2,
         injected_share=0.5,
+        known=2.0,
         n_others=2,
         n_group=2,
         top=5,
@@ -100,8 +101,8 @@ def test_a_fact_is_injected_into_the_chosen_value_vectors_alone():
     before = [model.value_weight(layer).clone() for layer in range(model.n_layers)]
     aims = make_aims(model, [Prompt("p", TEXTS[1], ("A",))], "answer")[0]
     truth = draw_truth(model, 0.5, [0, 1])
-    found = inject(model, aims, truth, max_steps=400)
-    assert found.loss < 0.05 < found.before
+    found = inject(model, aims, truth, known=2.0, max_steps=400)
+    assert found.loss < 2.0 < found.before
     for layer, weight in enumerate(before):
         assert torch.equal(model.value_weight(layer), weight)  # nothing is left behind
     with edited(model, found.vectors):

@@ -31,6 +31,7 @@ class LocatorsConfig:
         prefilter: Share of the neurons whose exact effect is measured; all by default.
         n_injected: Facts put into the model, one at a time.
         injected_share: Share of all value vectors a fact is put into.
+        known: Mean -log P of an answer's tokens below which an injected fact counts as known.
         recall_shares: Shares of the neurons looked at to find them.
         n_planted: Prompts into which neurons are planted.
         planted: Neurons planted per prompt.
@@ -60,6 +61,7 @@ class LocatorsConfig:
     prefilter: float | None = None
     n_injected: int = 24
     injected_share: float = 0.01
+    known: float = 0.05
     recall_shares: tuple[float, ...] = (0.01, 0.02, 0.05)
     n_planted: int = 12
     planted: int = 10

@@ -39,7 +39,7 @@ def judge_injected(
     config = material.config
     aims = make_aims(model, [prompt], "answer")[0]
     truth = draw_truth(model, config.injected_share, [config.seed, number])
-    injection = inject(model, aims, truth)
+    injection = inject(model, aims, truth, known=config.known)
     with edited(model, injection.vectors):
         figures = _recalls(model, material, prompt, truth)
     return {
@@ -48,7 +48,7 @@ def judge_injected(
         "loss_before": injection.before,
         "loss": injection.loss,
         "n_steps": injection.n_steps,
-        "known": injection.loss < 0.05,
+        "known": injection.loss < config.known,
         "locators": figures,
     }
 
