@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from broca.errors import InterventionError
 from broca.model import LanguageModel
+from broca.model.experts import Slots
 from broca.neurons import SITES, NeuronSet
 
 Positions = str | tuple[int, ...]
@@ -161,8 +162,14 @@ def intervene(
     edits = _edits_by_place(model, per_row, everywhere=rows is None)
     with ExitStack() as stack:
         for (site, layer), listed in edits.items():
-            apply = _make_apply(listed, after_prompt, prompt_active)
-            stack.enter_context(model.touch(site, layer, apply))
+            routed = model.block(layer).widths()[site][0]
+            ordinary = [one for edit in listed if (one := edit.behind(routed))]
+            apply = _make_apply(ordinary, after_prompt, prompt_active)
+            if not routed:
+                stack.enter_context(model.touch(site, layer, apply))
+                continue
+            at_slots = _make_slots_apply(model, layer, listed, after_prompt, prompt_active)
+            stack.enter_context(model.touch_apart(site, layer, at_slots, apply))
         yield
 
 
@@ -172,6 +179,13 @@ class _Edit:
     intervention: Intervention
     neurons: Tensor  # indices at this site and layer
     index: Tensor  # their ranks in the set
+
+    def behind(self, start: int) -> _Edit | None:
+        """The same of neurons from an index on, counted from there; None for none."""
+        keep = self.neurons >= start
+        if not keep.any():
+            return None
+        return replace(self, neurons=self.neurons[keep] - start, index=self.index[keep])
 
 
 def _edits_by_place(
@@ -212,6 +226,49 @@ def _make_apply(edits: list[_Edit], after_prompt: int, prompt_active: bool):
         return new
 
     return apply
+
+
+def _make_slots_apply(
+    model: LanguageModel, layer: int, edits: list[_Edit], after_prompt: int, prompt_active: bool
+):
+    """The same on values [slot, neuron of the expert]: what is not reached costs nothing."""
+    experts = model.block(layer).experts
+    assert experts is not None
+    shape = (experts.number, experts.width)
+    tables = [(edit, *_tables(edit, shape)) for edit in edits]
+
+    def apply(values: Tensor, slots: Slots) -> Tensor | None:
+        n_tokens = slots.n_tokens // model.rows
+        rows, places = slots.tokens // n_tokens, slots.tokens % n_tokens
+        reached = values.any(-1) if experts.dense else None
+        for edit, chosen, ranks in tables:
+            like = torch.empty(1, n_tokens, 1, device="meta")
+            at = _tokens(edit.intervention.positions, like, after_prompt, prompt_active)
+            if at is None:
+                continue
+            here = torch.zeros(n_tokens, dtype=torch.bool, device=values.device)
+            here[at] = True
+            active = here[places]
+            if edit.row is not None:
+                active = active & (rows == edit.row)
+            if reached is not None:
+                active = active & reached
+            hit = chosen.to(values.device)[slots.experts] & active[:, None]
+            new = edit.intervention.change(values, ranks.to(values.device)[slots.experts])
+            values = torch.where(hit, new, values)
+        return values
+
+    return apply
+
+
+def _tables(edit: _Edit, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Which neurons of the experts an edit names, and their ranks in its set, [expert, neuron]."""
+    inside = edit.neurons < shape[0] * shape[1]
+    chosen = torch.zeros(shape[0] * shape[1], dtype=torch.bool)
+    ranks = torch.zeros(shape[0] * shape[1], dtype=torch.long)
+    chosen[edit.neurons[inside]] = True
+    ranks[edit.neurons[inside]] = edit.index[inside]
+    return chosen.view(shape), ranks.view(shape)
 
 
 def _tokens(

@@ -24,9 +24,11 @@ from torch import Tensor
 
 from broca.answers import AnswersAlikeWarning, Match, Target, find_targets, measure_border
 from broca.answers.targets import N_PREFIX
+from broca.errors import PromptError
 from broca.interventions import Intervention, first_layer, intervene
 from broca.model import LanguageModel, TokenBatch
 from broca.model.resume import KeysValues, Pass, crop
+from broca.model.routing import ROUTINGS, routing_kept, routing_replayed
 from broca.progress import track
 from broca.prompts import Prompt
 
@@ -76,6 +78,7 @@ def answer_prompts(
     match: Match = "auto",
     with_log_p: bool = True,
     batch_size: int = 64,
+    routing: str = "free",
 ) -> Iterator[AnswerRow]:
     """Ask every prompt under every condition.
 
@@ -88,6 +91,8 @@ def answer_prompts(
             objects apart), "prefix" (two, as in the papers) or "whole".
         with_log_p: Whether to measure log P and rank (without, answers alone are quicker).
         batch_size: Rows per pass.
+        routing: In a mixture of experts, whether under an intervention tokens go to the experts
+            of the untouched pass (``"frozen"``; tokens generated after the answer go freely).
 
     Yields:
         One row per prompt and condition: batch by batch, conditions in the order given.
@@ -100,13 +105,15 @@ def answer_prompts(
     Warns:
         AnswersAlikeWarning: If the match takes a wrong object of a relation for right.
     """
+    if routing not in ROUTINGS:
+        raise PromptError(f"Unknown routing {routing!r}", mend=f"Use {' or '.join(ROUTINGS)}.")
     if border is None:
         border = measure_border(model, prompts)
     targets = find_targets(model, prompts, border, match)
     _warn_alike(prompts, targets, match)
     jobs = _jobs(model, targets, with_log_p, batch_size)
     for job in track(jobs, f"Asking under {len(conditions)} conditions"):
-        for name, answer in _ask(model, job, targets, conditions):
+        for name, answer in _ask(model, job, targets, conditions, routing):
             yield from _rows(model, name, job, answer, prompts, targets)
 
 
@@ -189,19 +196,21 @@ def _ask(
     job: _Job,
     targets: Sequence[Target],
     conditions: Mapping[str, Intervention | None],
+    routing: str,
 ) -> Iterator[tuple[str, _Answer]]:
     starts = {name: first_layer([change]) for name, change in conditions.items()}
     if not model.drive.resumes:
         starts = {name: start if start is None else 0 for name, start in starts.items()}
     shared = sorted({start for start in starts.values() if start})
-    clean = None
-    if shared or None in starts.values():
-        clean = model.run(
-            job.batch,
-            keep_inputs=shared,
-            use_cache=model.drive.caches,
-            logits_to_keep=job.extra + 1,
-        )
+    clean, kept = None, {}
+    if shared or None in starts.values() or routing == "frozen":
+        with routing_kept(model) if routing == "frozen" else nullcontext({}) as kept:
+            clean = model.run(
+                job.batch,
+                keep_inputs=shared,
+                use_cache=model.drive.caches,
+                logits_to_keep=job.extra + 1,
+            )
     for name, change in conditions.items():
         start = starts[name]
         if start is None and clean is not None:
@@ -209,7 +218,7 @@ def _ask(
             continue
         start = start or 0
         rows = clean.inputs[start] if start and clean else None
-        with _active(model, change, after_prompt=job.extra):
+        with routing_replayed(model, kept), _active(model, change, after_prompt=job.extra):
             edited = model.run(
                 job.batch,
                 start=start,

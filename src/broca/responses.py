@@ -21,6 +21,7 @@ from torch import Tensor
 
 from broca.errors import RunError, ScoreError
 from broca.model import LanguageModel, TokenBatch
+from broca.model.experts import Slots
 from broca.model.finite import require_finite
 from broca.neurons import NeuronIndex, digest_of
 from broca.progress import track
@@ -75,6 +76,13 @@ class Responses:
             values = np.load(self.folder / f"{site}.{layer}.npy", mmap_mode="r")
         return values if self.rows is None else values[self.rows]
 
+    def reached(self, site: str, layer: int) -> np.ndarray:
+        """Share of the prompts of which a token reaches each expert of a layer, [expert]."""
+        experts = self.index.identity.experts
+        number, width = experts[layer] if experts else (0, 0)
+        values = self.block(site, layer)[:, : number * width : max(1, width)]
+        return 1 - np.isnan(values).mean(axis=0)
+
     def subset(self, rows: Sequence[int] | np.ndarray) -> Responses:
         """The same responses to some of the prompts, in the order given."""
         rows = np.asarray(rows)
@@ -96,6 +104,9 @@ def record_responses(
     batch_size: int = 64,
 ) -> Responses:
     """Record pooled responses of every neuron of some sites, in one pass per prompt.
+
+    A neuron of an expert is pooled over the tokens that reach the expert; NaN where none does
+    (:meth:`Responses.reached` tells the share).
 
     Args:
         model: The model under study.
@@ -179,13 +190,50 @@ def _record(
 ) -> None:
     with ExitStack() as stack:
         for site, layer, _ in index.blocks():
+            routed = sum(model.block(layer).widths()[site][:1])
 
-            def keep(tensor: Tensor, block: np.ndarray = blocks[site, layer]) -> None:
+            def keep(
+                tensor: Tensor, block: np.ndarray = blocks[site, layer], routed: int = routed
+            ) -> None:
                 pooled = torch.einsum("pt,ptn->pn", weights.to(tensor.device), tensor.float())
-                block[rows] = require_finite(model, pooled, "responses").cpu().numpy()
+                block[rows, routed:] = require_finite(model, pooled, "responses").cpu().numpy()
 
-            stack.enter_context(model.watch(site, layer, keep))
+            def keep_experts(
+                values: Tensor,
+                slots: Slots,
+                block: np.ndarray = blocks[site, layer],
+                routed: int = routed,
+            ) -> None:
+                n_experts = routed // values.shape[-1]
+                require_finite(model, values, "responses")
+                pooled = pool_slots(values, slots, weights.to(values.device), n_experts)
+                block[rows, :routed] = pooled.flatten(1).cpu().numpy()
+
+            stack.enter_context(model.touch_apart(site, layer, keep_experts, keep))
         model.logits(batch)
+
+
+def pool_slots(values: Tensor, slots: Slots, weights: Tensor, n_experts: int) -> Tensor:
+    """Mean values over the tokens that reach an expert, [prompt, expert, neuron].
+
+    Args:
+        values: [slot, neuron].
+        slots: Which tokens are at which experts.
+        weights: What every token counts, [prompt, token].
+        n_experts: Experts of the layer.
+
+    Returns:
+        NaN where no token that counts reaches the expert.
+    """
+    n_prompts, n_tokens = weights.shape
+    counted = weights.flatten()[slots.tokens]
+    if len(slots.tokens) == n_experts * slots.n_tokens:  # every token at every expert, or zeros
+        counted = counted * values.any(-1)
+    place = slots.tokens // n_tokens * n_experts + slots.experts
+    total = values.new_zeros(n_prompts * n_experts, values.shape[-1], dtype=torch.float32)
+    total.index_add_(0, place, values.float() * counted[:, None])
+    count = total.new_zeros(len(total)).index_add_(0, place, counted.to(total))
+    return (total / count[:, None]).view(n_prompts, n_experts, -1)
 
 
 def _weights(

@@ -14,7 +14,17 @@ if TYPE_CHECKING:
     from broca.model.language_model import LanguageModel
 
 _MLP_WORDS = ("mlp", "feed_forward", "ffn", "expert", "moe", "fc1", "fc2", "dense_h_to_4h")
-_OTHER_WORDS = ("router", "norm", "attn", "attention", "mamba", "conv", "shared_expert_gate")
+_OTHER_WORDS = (
+    "router",
+    "statics",
+    "hc_",
+    "norm",
+    "attn",
+    "attention",
+    "mamba",
+    "conv",
+    "shared_expert_gate",
+)
 
 
 @dataclass(frozen=True)

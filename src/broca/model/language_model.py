@@ -31,11 +31,12 @@ from broca.model.blocks import (
 )
 from broca.model.chat import chat_text
 from broca.model.embedded import has_embedded_vocabulary
+from broca.model.experts import SlotFunction
 from broca.model.finite import require_finite
 from broca.model.loading import check_finite, fingerprint, load_module
 from broca.model.resume import KeysValues, Pass, inputs_kept, passed_over
 from broca.model.special_tokens import SpecialTokens, find_special_tokens
-from broca.model.touching import Touch, touched, watched
+from broca.model.touching import Touch, touched, touched_apart, watched
 from broca.model.wrappers import unwrapped
 from broca.neurons import SITES, Experts, ModelIdentity
 from broca.neurons.identity import Widths, one_if_equal
@@ -402,6 +403,31 @@ class LanguageModel:
         """
         self.identity_check(site, layer)
         with watched(self, site, layer, function):
+            yield
+
+    @contextmanager
+    def touch_apart(
+        self,
+        site: str,
+        layer: int,
+        in_experts: SlotFunction,
+        ordinary: Touch,
+    ) -> Iterator[None]:
+        """Touch a site without filling in zeros where tokens do not reach an expert.
+
+        What the functions return takes the values' place; None leaves them.
+
+        Args:
+            site: The site.
+            layer: The layer.
+            in_experts: Gets values [slot, neuron of the expert] and which slots these are.
+            ordinary: Gets [prompt, token, neuron] of the layer's other neurons.
+
+        Raises:
+            NeuronError: If the model has no such site or layer.
+        """
+        self.identity_check(site, layer)
+        with touched_apart(self, site, layer, in_experts, ordinary):
             yield
 
     def identity_check(self, site: str, layer: int) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from broca.model.blocks import Block
-from broca.model.experts import Slots, gathered, spread
+from broca.model.experts import SlotFunction, Slots, gathered, spread
 from broca.model.parts import read_part, write_part
 
 if TYPE_CHECKING:
@@ -73,6 +73,27 @@ def watched(
             stack.enter_context(_in_experts(model, block, site, keep("experts")))
         if own:
             stack.enter_context(_ordinary(model, block, site, keep("shared")))
+        yield
+
+
+@contextmanager
+def touched_apart(
+    model: LanguageModel,
+    site: str,
+    layer: int,
+    in_experts: SlotFunction,
+    ordinary: Touch,
+) -> Iterator[None]:
+    """Touch a site in experts slot by slot, and ordinary neurons as [prompt, token, neuron]."""
+    block = model.block(layer)
+    routed, own = block.widths()[site]
+    with ExitStack() as stack:
+        stack.enter_context(_rows_counted(model, block))
+        if routed:
+            assert block.experts is not None
+            stack.enter_context(block.experts.touched(site, in_experts))
+        if own:
+            stack.enter_context(_ordinary(model, block, site, ordinary))
         yield
 
 

@@ -11,6 +11,7 @@ from broca.errors import NeuronError
 from broca.neurons.sites import CODES
 
 if TYPE_CHECKING:
+    from broca.neurons.identity import Experts
     from broca.neurons.index import NeuronIndex
     from broca.neurons.neuron_set import NeuronSet
 
@@ -78,6 +79,9 @@ def _draw_free(
             neurons.name or None,
             f"A matched random set needs {n}: choose a smaller k.",
         )
+    use = _use_of(neurons, site, layer)
+    if use is not None:
+        return np.sort(_draw_by_use(neurons.identity.experts[layer], use, taken, free, rng))
     return np.sort(rng.choice(free, n, replace=False))
 
 
@@ -140,6 +144,42 @@ def _places(drawn: list[tuple[str, int, np.ndarray]]) -> Places:
         join(layers, np.int32),
         join([indices for _, _, indices in drawn], np.int32),
     )
+
+
+def _use_of(neurons: NeuronSet, site: str, layer: int) -> np.ndarray | None:
+    """How often each expert of a layer is used, where that is known of a set."""
+    shares = neurons.settings.get("expert_use")
+    if not shares or site not in ("hidden", "up", "gate") or not shares[layer]:
+        return None
+    return np.asarray(shares[layer], dtype=np.float64)
+
+
+def _draw_by_use(
+    experts: Experts,
+    use: np.ndarray,
+    taken: np.ndarray,
+    free: np.ndarray,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """For every neuron a free one of an expert used as often (or nearly), never one twice.
+
+    A neuron of a shared expert is replaced by another of it.
+    """
+    expert_of = np.minimum(free // max(1, experts.width), experts.number)
+    wanted = np.minimum(taken // max(1, experts.width), experts.number)
+    used = np.append(use, np.inf)  # the shared expert: used by every token, and like no other
+    left = np.ones(len(free), dtype=bool)
+    drawn = []
+    for expert in wanted.tolist():
+        far = np.abs(used[expert_of] - used[expert]) if expert < experts.number else None
+        if far is None:
+            far = (expert_of != experts.number).astype(float)
+        far = np.where(left, np.nan_to_num(far, posinf=1e9), np.inf)
+        near = np.flatnonzero(far <= far.min() + 0.02)
+        chosen = rng.choice(near)
+        left[chosen] = False
+        drawn.append(free[chosen])
+    return np.array(drawn)
 
 
 def uniform_random(index: NeuronIndex, k: int, seed: int, name: str = "") -> NeuronSet:

@@ -204,16 +204,35 @@ def score_expertise_many(
         included = np.array([label.included for label in labels.values()])
         used = np.flatnonzero(included.any(axis=0))
         _fill(responses, positive[:, used], included[:, used], used, values)
+    use = _expert_use(responses)
     return {
         name: NeuronScores(
             responses.index,
             row,
             "expertise",
-            {"n_positive": int(label.positive.sum()), "n_included": int(label.included.sum())},
+            {
+                "n_positive": int(label.positive.sum()),
+                "n_included": int(label.included.sum()),
+                **use,
+            },
             _hash(responses.prompt_ids, label),
         )
         for (name, label), row in zip(labels.items(), values, strict=True)
     }
+
+
+def _expert_use(responses: ResponsesLike) -> dict[str, Any]:
+    """How often experts are used, for controls: share of prompts that reach each, by layer."""
+    experts = responses.index.identity.experts
+    if not experts:
+        return {}
+    shares = [[] for _ in experts]
+    for site, layer, _ in responses.index.blocks():
+        if experts[layer].number and site in ("hidden", "up", "gate"):
+            number, width = experts[layer]
+            values = responses.block(site, layer)[:, : number * width : width]
+            shares[layer] = (1 - np.isnan(values).mean(axis=0)).round(4).tolist()
+    return {"expert_use": shares}
 
 
 def draw_negatives(
@@ -297,6 +316,9 @@ def _fill(
         step = max(1, _READ_BYTES // (len(used) * block.itemsize))
         for start in range(0, block.shape[1], step):
             piece = np.asarray(block[:, start : start + step])
+            if responses.index.identity.experts:
+                # A prompt that never reaches an expert counts as lower than all that do.
+                piece = np.where(np.isnan(piece), np.finfo(piece.dtype).min, piece)
             if len(used) < n_prompts:
                 piece = piece[used]
             columns = slice(where.start + start, where.start + start + piece.shape[1])
