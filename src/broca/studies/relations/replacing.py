@@ -72,5 +72,7 @@ def neuron_means(responses: Responses, *, absolute: bool = False) -> np.ndarray:
     means = np.empty(len(responses.index))
     for site, layer, where in responses.index.blocks():
         block = np.asarray(responses.block(site, layer))
-        means[where] = (np.abs(block) if absolute else block).mean(axis=0, dtype=float)
+        values = np.abs(block) if absolute else np.asarray(block)
+        known = np.maximum((~np.isnan(values)).sum(axis=0), 1)  # NaN: never at the expert
+        means[where] = np.nansum(values, axis=0, dtype=float) / known
     return means
