@@ -176,7 +176,7 @@ def word_records(**pcr: float) -> list[dict[str, Any]]:
 def test_the_papers_order_is_told_from_the_numbers() -> None:
     known = {"near_chance": False}
     as_paper = effect_words(word_records(na_ica=5.0, na=3.0, random=1.0), _paired(), known, 0.05)
-    assert "by PCR the methods stand in the paper's order" in as_paper[-1]
+    assert "by |Related| − |Unrelated| the methods stand in the paper's order" in as_paper[-1]
     other = effect_words(word_records(na_ica=2.0, na=3.0, random=1.0), _paired(), known, 0.05)
     assert "not reproduced: na stands before NA-ICA (na, na-ica, random)" in other[-1]
     near = effect_words(

@@ -134,14 +134,14 @@ def places_answer(
 
 
 def test_regions_alone_are_no_plain_no() -> None:
-    assert places_answer(0.5, 0.5).tone == "no"
+    assert places_answer(0.5, 0.5).answer == "Not shown"
     assert places_answer(0.5, 0.01).tone == "mixed"
     assert places_answer(0.01, 0.01).tone == "yes"
 
 
 def test_places_of_a_model_that_knows_nothing_are_not_judged() -> None:
     answer = places_answer(0.01, 0.01, near=True)
-    assert (answer.answer, answer.tone) == ("This run cannot tell: near chance", "plain")
+    assert (answer.answer, answer.tone) == ("This run cannot tell", "plain")
 
 
 # ---- settings

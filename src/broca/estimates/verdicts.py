@@ -13,15 +13,6 @@ from broca.estimates.estimate import Estimate
 
 Verdict = Literal["yes", "small", "not shown", "no", "cannot tell"]
 
-WORDS: dict[Verdict, str] = {
-    "yes": "Yes",
-    "small": "Yes, but small",
-    "not shown": "Not shown",
-    "no": "No",
-    "cannot tell": "This run cannot tell",
-}
-"""How each is written on the page; "in part" is said of many verdicts, never of one."""
-
 
 def judge(
     effect: Estimate,

@@ -142,7 +142,7 @@ def _subtitle(run: StoredRun) -> str:
     about = run.environment
     return (
         f"{about['model']} ({about['architecture']}, {about['n_layers']} layers, "
-        f"{about['parameters']:,} parameters), studied with {', '.join(run.findings)}."
+        f"{about['parameters']:,} parameters)."
     )
 
 

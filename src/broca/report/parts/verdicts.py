@@ -21,7 +21,7 @@ Compared = Literal["more", "no more", "cannot be told"]
 SCALE: dict[str, tuple[str, Tone]] = {
     "yes": ("Yes", "yes"),
     "in part": ("In part", "mixed"),
-    "small": ("Yes, but small", "mixed"),
+    "small": ("Small effect", "mixed"),
     "not shown": ("Not shown", "plain"),
     "no": ("No", "no"),
     "cannot tell": ("This run cannot tell", "plain"),

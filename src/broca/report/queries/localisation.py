@@ -19,7 +19,7 @@ from broca.report.parts.heatmaps import layer_index_map
 from broca.report.parts.outcomes import ALL, grouping
 from broca.report.parts.study import StudyReport
 from broca.report.parts.tables import Column, Table
-from broca.report.parts.verdicts import NEAR_CHANCE, is_near_chance
+from broca.report.parts.verdicts import answer, is_near_chance
 from broca.report.stored_run import StoredRun
 
 LOCALISATION = "queries.localisation"
@@ -41,10 +41,11 @@ def localisation_answers(run: StoredRun, study: str) -> list[Answer]:
         f"shuffled field's {record['shuffled']:.0%} (p = {record['p']:.2g})."
     )
     if is_near_chance(run, LOCALISATION):
-        return [Answer(question, NEAR_CHANCE, detail)]
-    answer = f"{shared} of {len(fields)} fields; as regions of neighbours {regions}"
-    tone = "mixed" if found or shared or regions else "no"
-    return [Answer(question, answer, detail, "yes" if found and regions == len(fields) else tone)]
+        return [answer(question, "cannot tell", f"The model answers near chance. {detail}")]
+    some = "in part" if found or shared or regions else "not shown"
+    verdict = "yes" if found and regions == len(fields) else some
+    told = f"{shared} of {len(fields)} fields have; as regions of neighbours {regions}."
+    return [answer(question, verdict, f"{told} {detail}")]
 
 
 def localisation_section(run: StoredRun, study: str) -> Section:
