@@ -290,6 +290,12 @@ def test_no_option_ends_in_a_traceback(arguments: list[str]) -> None:
     assert try_command(arguments) in (0, 1, 2)
 
 
+@pytest.mark.usefixtures("no_model")
+@pytest.mark.parametrize("words", ["build questions", "run", "report", "check"])
+def test_an_empty_path_is_no_file(words: str) -> None:
+    assert try_command([*words.split(), ""]) == 2
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_model")
 @short(6000)

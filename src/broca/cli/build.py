@@ -26,9 +26,12 @@ def questions(
     ] = None,
 ) -> None:
     """Make multiple-choice questions of a public data set, from the hub or local files."""
+    from broca.errors import QuestionsError
     from broca.questions import build_question_file, load_questions
     from broca.store import refuse_overwriting
 
+    if not recipe.is_file():
+        raise QuestionsError("there is no such recipe", str(recipe), "Give a TOML file")
     out = out or recipe.with_suffix(".jsonl")
     refuse_overwriting(out)
     path = build_question_file(recipe, out)
