@@ -93,7 +93,7 @@ def test_time_is_that_of_what_is_done(dry: DryRun):
         "finding letters",
         "measuring letters",
         "attributing letters",
-        "attributing answers in words",
+        "attributing answers to compare with",
     }
     assert all(seconds > 0 for seconds in dry.parts.values())
     assert dry.seconds == pytest.approx(sum(dry.parts.values()))

@@ -57,12 +57,17 @@ def run(
     accept: Accept = False,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Only count conditions, and estimate time and memory."),
+        typer.Option(
+            "--dry-run",
+            help="Only count conditions, and estimate time and memory; with --out, the run says "
+            "at its end how far off that was.",
+        ),
     ] = False,
 ) -> None:
     """Run a recipe: find neurons, switch them, measure, report. Resumes an unfinished run."""
     from broca.recipes import load_recipe
     from broca.run import default_folder, execute, read_job
+    from broca.store.files import write_json
 
     overrides = [
         *([f"model={model}"] if model else []),
@@ -72,7 +77,11 @@ def run(
     ]
     job = read_job(load_recipe(recipe, overrides), where=str(recipe))
     if dry_run:
-        show_dry_run(job)
+        seconds = show_dry_run(job)
+        if out is not None:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            write_json(estimate_file(out), {"seconds": round(seconds, 1)})
+            say(f"The run in {out} will say how far off this was.")
         return
     out = out or default_folder(recipe.stem)
     say(f"Run folder: {out}")
@@ -86,10 +95,30 @@ def run(
     ]
     folder = resumable(lambda: execute(job, out, tell=say, accept_versions=accept), again)
     finish(folder)
+    tell_how_far_off(folder)
 
 
-def show_dry_run(job) -> None:
-    """Tell what a job would compute."""
+def estimate_file(out: Path) -> Path:
+    """Where a dry run leaves its estimate for the run in a folder: beside it."""
+    return out.with_name(f"{out.name}.dry.json")
+
+
+def tell_how_far_off(folder) -> None:
+    """Compare the time of a run with what its dry run had said, if there was one."""
+    path = estimate_file(folder.path)
+    try:
+        said = float(json.loads(path.read_text(encoding="utf-8"))["seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    took = float(folder.summary["seconds"])
+    say(
+        f"It took {took / 60:.1f} minutes; the dry run had said {said / 60:.1f}, "
+        f"{abs(said / took - 1):.0%} too {'much' if said > took else 'little'}."
+    )
+
+
+def show_dry_run(job) -> float:
+    """Tell what a job would compute; the estimated seconds."""
     from broca.report.parts.tables import Column, Table, as_rich
     from broca.run.dry import dry_run
 
@@ -117,11 +146,13 @@ def show_dry_run(job) -> None:
         show(doubt)
     spent = ", ".join(f"{what} {seconds / 60:.1f}" for what, seconds in found.parts.items())
     show(
-        f"About {found.seconds / 60:.1f} minutes on this machine ({spent}), "
+        f"About {found.seconds / 60:.1f} minutes on this machine, which may be off by "
+        f"{found.off:.0%} ({spent}); "
         f"{found.memory_bytes / 2**30:.1f} GiB of memory, {found.disk_bytes / 2**30:.2f} GiB of "
         "disk. Relations the model does not know, queries that keep no neurons, and sets that hold "
         "the same neurons make it less."
     )
+    return found.seconds
 
 
 def asking_overrides(form: str | None, shots: int | None) -> list[str]:

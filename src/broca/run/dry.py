@@ -1,19 +1,18 @@
 """What a run would compute, without computing it: conditions, prompts, time, memory.
 
 1. The studies lay out their plans at a bench that measures nothing (`broca.run.dry_bench`).
-2. A few of the prompts are really answered and recorded; in query studies really asked for their
-   letters, under as many edits as each of them would be, and really attributed. Seconds per prompt
-   times the number of prompts is the time.
+2. A few of the prompts are really answered and recorded; in query studies really asked, under
+   several edits, and really attributed: a few seconds for each kind of work
+   (`broca.run.timing`). Seconds per prompt times the number of prompts is the time; how far it may
+   be off is told by how much the rate still moved.
 
 What is not in the estimate: loading the model, statistics and the page.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from broca.attributions.memory import default_rows, row_bytes
 from broca.choices import (
@@ -34,19 +33,15 @@ from broca.prompts import Prompt
 from broca.responses import record_responses
 from broca.run.dry_bench import DryBench, DryChoiceBench, Estimate
 from broca.run.job import Job
+from broca.run.timing import Rate, rate_of, spread
 from broca.studies import load_family
 from broca.studies.locators import Material
 from broca.studies.locators.judging import judge
 from broca.studies.queries.attributing import Asked, Attributing, Portion
 from broca.studies.queries.config import QueriesConfig
 
-Item = TypeVar("Item")
-
 SAMPLE = 64  # prompts answered, recorded and asked for their letters to take the time
-SAMPLE_WORDS = 8  # prompts asked in words
-SAMPLE_WORDS_ATTRIBUTED = 2  # prompts in words attributed
-SAMPLE_EDITED = 8  # prompts asked under edits
-SAMPLE_ATTRIBUTED = 6  # prompts attributed
+MOST_EDITS = 16  # of a prompt side by side, to take their time
 SECONDS_PER_SCORE = 80e-6 / 12 / 1500  # of a neuron, a labelling and a prompt (METHODS §5)
 SCORING_BYTES = 64 << 20
 ROW_BYTES = 40  # on disk
@@ -64,6 +59,7 @@ class DryRun:
         disk_bytes: Recorded responses, attributions and rows.
         pairs: Distinct pairs of intervention and prompt.
         parts: What the time is made of: what is done -> seconds.
+        unsure: Seconds by which these may be wrong.
         words: How facts would be asked.
         doubts: What no run with these settings can show.
     """
@@ -73,6 +69,7 @@ class DryRun:
     disk_bytes: int = 0
     pairs: int = 0
     parts: dict[str, float] = field(default_factory=dict)
+    unsure: float = 0.0
     words: list[str] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
 
@@ -96,10 +93,16 @@ class DryRun:
         """Prompts attributed by all studies."""
         return sum(study.attributed for study in self.studies)
 
-    def spend(self, what: str, seconds: float) -> None:
-        """Add to what is done."""
-        if seconds:
-            self.parts[what] = self.parts.get(what, 0.0) + seconds
+    @property
+    def off(self) -> float:
+        """Share of the time by which the estimate may be wrong, as measured."""
+        return self.unsure / self.seconds if self.seconds else 0.0
+
+    def spend(self, what: str, n: float, each: Rate) -> None:
+        """Add a number of things that are done."""
+        if n and each.seconds:
+            self.parts[what] = self.parts.get(what, 0.0) + n * each.seconds
+            self.unsure += n * each.seconds * each.off
 
 
 def dry_run(job: Job, model: LanguageModel | None = None) -> DryRun:
@@ -154,10 +157,10 @@ def _estimate_locators(
 
 def _estimate_relations(found: DryRun, model: LanguageModel, bench: DryBench) -> int:
     """Add the time of relation studies; the bytes that scoring holds."""
-    sample = _spread([prompt for prompt in bench.asked.values() if prompt.answers], SAMPLE)
-    found.spend("answering", bench.evaluations * _answering(model, sample))
+    sample = spread([prompt for prompt in bench.asked.values() if prompt.answers], SAMPLE)
+    found.spend("answering", bench.evaluations, _answering(model, sample))
     _estimate_recording(found, model, bench, sample)
-    found.spend("scoring", bench.scored * SECONDS_PER_SCORE)
+    found.spend("scoring", bench.scored, Rate(SECONDS_PER_SCORE))
     return SCORING_BYTES
 
 
@@ -166,33 +169,33 @@ def _estimate_queries(
 ) -> int:
     """Add the time of query studies; the bytes that attributing holds."""
     letters, words = bench.letters, bench.words
-    sample: list[Prompt] = [one.prompt for one in _spread(letters, SAMPLE)]
-    choices = [one.prompt for one in _spread(letters, SAMPLE)]
-    each = _seconds(lambda some: list(find_letters(model, some, variant=config.letter)), choices)
-    found.spend("finding letters", len(letters) * each)
-    in_words = [one.prompt for one in _spread(words, SAMPLE_WORDS)]
-    each = _seconds(lambda some: list(find_words(model, some)), in_words)
-    found.spend("asking in words", len(words) * each)
+    sample: list[Prompt] = [one.prompt for one in spread(letters, SAMPLE)]
+    choices = [one.prompt for one in spread(letters, SAMPLE)]
+    each = rate_of(lambda some: list(find_letters(model, some, variant=config.letter)), choices)
+    found.spend("finding letters", len(letters), each)
+    in_words = [one.prompt for one in spread(words, SAMPLE)]
+    each = rate_of(lambda some: list(find_words(model, some)), in_words)
+    found.spend("asking in words", len(words), each)
     asked = [one for one in (*letters, *words) if one.prompt.id in bench.asked]
     for kind, listed in _by_kind(asked):
         evaluations = bench.evaluations * len(listed) // len(asked)
-        n_edits = max(1, evaluations // len(listed))
-        found.spend(f"measuring {kind}", evaluations * _editing(model, listed, n_edits, config))
+        n_edits = min(MOST_EDITS, max(1, evaluations // len(listed)))
+        found.spend(f"measuring {kind}", evaluations, _editing(model, listed, n_edits, config))
     _estimate_recording(found, model, bench, [*sample, *in_words])
     attributing = Attributing(model)
     proxy = [one for part in bench.portions for listed in part.queries.values() for one in listed]
     free = [prompt for part in bench.portions for prompt in part.free.values()]
     for kind, listed in _by_kind(proxy):
-        each = _seconds(
+        each = rate_of(
             lambda some: attributing(Portion({"sample": some}, {}, config)),
-            _spread(listed, SAMPLE_ATTRIBUTED if kind == "letters" else SAMPLE_WORDS_ATTRIBUTED),
+            listed,
         )
-        found.spend(f"attributing {kind}", len(listed) * each)
-    each = _seconds(
+        found.spend(f"attributing {kind}", len(listed), each)
+    each = rate_of(
         lambda some: attributing(Portion({}, {one.id: one for one in some}, config)),
-        _spread(free, SAMPLE_ATTRIBUTED),
+        free,
     )
-    found.spend("attributing answers to compare with", len(free) * each)
+    found.spend("attributing answers to compare with", len(free), each)
     n_queries = sum(len(part.queries) + len(part.free) for part in bench.portions)
     found.disk_bytes += n_queries * QUERY_BYTES
     longest = max((len(one.tokens) for one in (*letters, *words)), default=1)
@@ -206,22 +209,22 @@ def _estimate_recording(
     recorded = sum(study.recorded for study in bench.studies)
     if recorded:
         sites = tuple(bench.sites)
-        each = _seconds(lambda some: record_responses(model, some, sites), sample)
-        found.spend("recording", recorded * each)
+        each = rate_of(lambda some: record_responses(model, some, sites), sample)
+        found.spend("recording", recorded, each)
 
 
-def _answering(model: LanguageModel, sample: Sequence[Prompt]) -> float:
+def _answering(model: LanguageModel, sample: Sequence[Prompt]) -> Rate:
     """Seconds per prompt and intervention."""
     sites = tuple(site for site in ("gate", "up", "down") if site in model.sites)
     neurons = uniform_random(NeuronIndex(model.identity, sites), 8, 0)
     changes = {str(n): Deactivate(neurons) for n in range(4)}
-    each = _seconds(lambda some: list(answer_prompts(model, some, changes, border=" ")), sample)
+    each = rate_of(lambda some: list(answer_prompts(model, some, changes, border=" ")), sample)
     return each / len(changes)
 
 
 def _editing(
     model: LanguageModel, asked: Sequence[Asked], n_edits: int, config: QueriesConfig
-) -> float:
+) -> Rate:
     """Seconds per prompt and edit, with so many edits of a prompt side by side."""
     index = NeuronIndex(model.identity, (config.site,))
     neurons = uniform_random(index, min(config.v, len(index)), 0)
@@ -235,7 +238,7 @@ def _editing(
         list(measure_choices(model, letters, batch_size=config.batch_size))
         list(measure_words(model, words, batch_size=config.batch_size))
 
-    return _seconds(measure, _spread(asked, SAMPLE_EDITED)) / n_edits
+    return rate_of(measure, asked) / n_edits
 
 
 def _by_kind(asked: Sequence[Asked]) -> list[tuple[str, list[Asked]]]:
@@ -245,18 +248,3 @@ def _by_kind(asked: Sequence[Asked]) -> list[tuple[str, list[Asked]]]:
         "answers in words": [one for one in asked if isinstance(one, Words)],
     }
     return [(kind, list[Asked](listed)) for kind, listed in kinds.items() if listed]
-
-
-def _spread(items: Sequence[Item], n: int) -> list[Item]:
-    """At most n items, evenly spread."""
-    return list(items[:: max(1, -(-len(items) // n))])
-
-
-def _seconds(work: Callable[[Sequence[Item]], object], items: Sequence[Item]) -> float:
-    """Seconds per item, once one item has warmed up."""
-    if not items:
-        return 0.0
-    work(items[:1])
-    start = time.perf_counter()
-    work(items)
-    return (time.perf_counter() - start) / len(items)
