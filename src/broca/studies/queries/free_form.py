@@ -65,7 +65,7 @@ class ProxyAgainstFreeForm:
         return Findings(
             figures,
             {"overlaps": records, "totals": totals},
-            [*(_words(total) for total in totals), *(caution if near and totals else [])]
+            [*(_words(total, material.config.alpha) for total in totals), *(caution if near and totals else [])]
             or ["Too few queries to compare with free form."],
         )
 
@@ -149,11 +149,11 @@ def _total(kind: str, records: Sequence[Mapping[str, Any]], material: Material) 
     }
 
 
-def _words(total: Mapping[str, Any]) -> str:
+def _words(total: Mapping[str, Any], alpha: float) -> str:
     what = "coarse clusters" if total["kind"] == "cluster" else "NA-ICA neurons"
     verdict = (
         "more than with other queries' answers"
-        if total["gap_low"] > 0
+        if total["gap_low"] > 0 and total["p"] < alpha
         else "which cannot be told from what they share with other queries' answers"
     )
     return (
