@@ -155,7 +155,8 @@ def model_that_repeats(token: int, bias: float) -> LanguageModel:
     """Says one token, after anything, with a probability near 1."""
     module = tiny_module("llama")
     head = torch.nn.Linear(32, 320)
-    torch.nn.init.zeros_(head.weight)
+    # next to nothing, yet something: a head of zeros reads no neuron, and such a model is refused
+    torch.nn.init.normal_(head.weight, std=1e-4)
     with torch.no_grad():
         head.bias.zero_()
         head.bias[token] = bias

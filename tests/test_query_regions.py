@@ -18,7 +18,7 @@ from broca.report.runs import write_report
 from broca.run import execute, read_job
 from broca.scores import QuerySets
 from broca.store import RunFolder
-from broca.studies.queries import QueriesConfig, common_neurons
+from broca.studies.queries import QueriesConfig, common
 from broca.studies.queries.common import letter_record, letter_words
 from broca.studies.queries.embedding import (
     Embedding,
@@ -304,10 +304,10 @@ def test_a_layer_without_random_neurons_tells_nothing_and_does_not_fail() -> Non
 
 def test_layers_that_cannot_be_told_from_an_even_spread_are_not_called_even() -> None:
     records = neurons_with(3, 0, 2)
-    text = common_neurons._layer_words(1, records, 4, 0.4, 0.05)
+    text = common._layer_words(1, records, 4, 0.4, 0.05)
     assert "cannot be told from" in text
     assert "no more than" not in text
-    assert "more than an even spread" in common_neurons._layer_words(2, records, 4, 0.01, 0.05)
+    assert "more than an even spread" in common._layer_words(2, records, 4, 0.01, 0.05)
 
 
 def test_few_queries_stay_in_a_line_and_pictures_repeat() -> None:
