@@ -117,7 +117,7 @@ class Case:
 
     def minimal_work(self) -> float:
         """Floating point operations without which the integral cannot be had."""
-        d_ff = self.model.widths["hidden"]
+        d_ff = self.model.identity.width("hidden")
         row_layer = 2 * (4 * self.width**2 + 3 * self.width * d_ff)
         rows = self.n_tokens * self.n_layers
         rows += 2 * self.n_steps * self.n_layers * (self.n_layers - 1) / 2

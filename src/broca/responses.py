@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -65,7 +66,8 @@ class Responses:
             (site, layer, where.stop - where.start) for site, layer, where in self.index.blocks()
         ]
         names = ("site", "layer", "neurons")
-        columns = dict(zip(names, map(list, zip(*blocks[:SHOWN], strict=True)), strict=True))
+        listed = map(list, zip(*blocks[:SHOWN], strict=True))
+        columns: dict[str, list[Any]] = dict(zip(names, listed, strict=True))
         return html_table(repr(self), columns)
 
     def block(self, site: str, layer: int) -> np.ndarray:

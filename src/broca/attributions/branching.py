@@ -156,7 +156,7 @@ class Branches:
             hidden = self.base.hidden[layer].unsqueeze(1).repeat(1, sums.shape[1], 1)
             with torch.enable_grad():
                 hidden.requires_grad_()
-                product = self.model.block(layer).down(hidden)
+                product = self.model.block(layer).source("hidden")(hidden)
                 return torch.autograd.grad(product, hidden, sums.to(product.dtype))[0]
         return sums.to(weight) @ weight
 

@@ -89,8 +89,9 @@ class BasePass:
         def pick(tensor: Any) -> Any:
             if isinstance(tensor, tuple):
                 return tuple(pick(part) for part in tensor)
-            shared = tensor is None or len(tensor) == 1 < len(self)
-            return tensor if shared else tensor[prompts.to(tensor.device)]
+            if tensor is None or len(tensor) == 1 < len(self):
+                return tensor
+            return tensor[prompts.to(tensor.device)]
 
         batch = TokenBatch(*(pick(t) for t in vars(self.batch).values()))  # type: ignore[arg-type]
         lists = {
@@ -358,7 +359,9 @@ def _flash_mask(model: LanguageModel, base: BasePass, layer: int) -> Tensor:
         positions = base.batch.position_ids
         near = positions[:, :-1] > positions[:, -1:] - window
         seen = seen & near[:, None, None]
-    return _additive(seen, base.logits.dtype).to(base.keys[layer].device)
+    keys = base.keys[layer]
+    device = base.logits.device if keys is None else keys.device
+    return _additive(seen, base.logits.dtype).to(device)
 
 
 # ---- 2. packed

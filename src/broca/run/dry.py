@@ -150,9 +150,8 @@ def _estimate_locators(
     """Add the time of locator studies: that of one prompt, really judged."""
     located = sum(study.located for study in bench.studies)
     if located:
-        start = time.perf_counter()
-        judge(model, material, 0)
-        found.spend("judging locators", located * (time.perf_counter() - start))
+        each = rate_of(lambda _: judge(model, material, 0), [0])
+        found.spend("judging locators", located, each)
 
 
 def _estimate_relations(found: DryRun, model: LanguageModel, bench: DryBench) -> int:

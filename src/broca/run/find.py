@@ -90,9 +90,10 @@ def find_relations(
         material = prepare(config, bench)
         chosen = list(material.names) if wanted is None else [_known(n, material) for n in wanted]
         sets = {n: _located(bench.model, material, n, method) for n in chosen}
-    for found in FAMILY.introduce(material).values() if tell else ():
-        for words in found.words:
-            tell(words)
+    if tell is not None:
+        for found in FAMILY.introduce(material).values():
+            for words in found.words:
+                tell(words)
     written = {}
     for name, neurons in sets.items():
         written[neurons.save(out / file_name(name, ".json"))] = neurons

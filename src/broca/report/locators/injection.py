@@ -83,10 +83,11 @@ def injection_answers(run: StoredRun, study: str) -> list[Answer]:
         return []
     best = max(masks, key=lambda r: r["global_0_gap"])
     low, high = best["global_0_gap_low"], best["global_0_gap_high"]
-    told = low is not None and high is not None
-    answer = "yes" if told and low > 0 else "no" if told and high < 0 else "cannot be told"
+    answer = "cannot be told"
+    if low is not None and high is not None:
+        answer = "yes" if low > 0 else "no" if high < 0 else answer
     detail = f"{best['title']}: {best['global_0']:.0%} against {reference['global_0']:.0%}"
-    if told:
+    if low is not None and high is not None:
         detail += f", paired difference {best['global_0_gap']:+.2f} [{low:+.2f}, {high:+.2f}]"
     tone = {"yes": "yes", "no": "no"}.get(answer, "mixed")
     return [

@@ -309,7 +309,8 @@ def _effect_answer(run: StoredRun, study: str) -> Answer:
     n = record["n"]
     if record.get("beyond") is None:
         return answer(question, "cannot tell", f"{detail} Matched random neurons were not tried.")
-    beyond = Estimate(*(_finite(record[f"beyond{end}"]) for end in ("", "_low", "_high")), n)
+    value, low, high = (_finite(record[f"beyond{end}"]) for end in ("", "_low", "_high"))
+    beyond = Estimate(value, low, high, n)
     smallest, alpha = (run.setting("queries", name, 0.05) for name in ("smallest_share", "alpha"))
     reachable = record.get("groups", n) >= fewest_to_flip(alpha)
     verdict = judge(beyond, smallest, p=record["p_matched"], alpha=alpha, reachable=reachable)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from broca.errors import RecipeError
 from broca.locators import LOCATORS
@@ -89,7 +90,7 @@ class LocatorsConfig:
         if self.reference not in self.locators:
             raise RecipeError(f"the reference {self.reference!r} is not among the locators")
 
-    def settings_of(self, locator: str, n_neurons: int) -> dict[str, object]:
+    def settings_of(self, locator: str, n_neurons: int) -> dict[str, Any]:
         """A locator's own settings in these studies."""
         if locator in ("slimming", "hard-concrete"):
             return {

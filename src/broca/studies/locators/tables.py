@@ -41,9 +41,9 @@ def compared(
         for figure, read in figures.items():
             own = column(units, name, read)
             against = column(units, config.reference, read)
-            options = {"seed": config.seed, "n_resamples": config.n_resamples}
-            mean = bootstrap_mean(own, **options)
-            gap = bootstrap_paired(own, against, **options)
+            n = config.n_resamples
+            mean = bootstrap_mean(own, seed=config.seed, n_resamples=n)
+            gap = bootstrap_paired(own, against, seed=config.seed, n_resamples=n)
             record |= {
                 figure: mean.value,
                 f"{figure}_low": mean.low,
@@ -65,12 +65,14 @@ def winners(
     sign = -1.0 if lowest else 1.0
     columns = {name: sign * column(units, name, read) for name in names}
     best = max(names, key=lambda name: float(columns[name].mean()))
-    options = {"seed": config.seed, "n_resamples": config.n_resamples}
-    return [
-        name
-        for name in names
-        if name == best or not bootstrap_paired(columns[best], columns[name], **options).low > 0
-    ]
+
+    def is_beaten(name: str) -> bool:
+        gap = bootstrap_paired(
+            columns[best], columns[name], seed=config.seed, n_resamples=config.n_resamples
+        )
+        return gap.low > 0
+
+    return [name for name in names if name == best or not is_beaten(name)]
 
 
 def flat_figures(

@@ -28,7 +28,7 @@ def accuracy_words(accuracy: Sequence[Record], by: str, part: Part | None = None
         f"{whole['accuracy']:.0%} [{whole['accuracy_low']:.0%}, {whole['accuracy_high']:.0%}]"
         f" of the prompts of {whole['n']} "
     )
-    if in_words:
+    if part is not None and in_words:
         words = [
             f"Asked in words, the untouched model says a right answer in {share}queries; always "
             f"saying the most frequent answer of the {by} would give {whole['chance']:.0%}."

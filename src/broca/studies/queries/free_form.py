@@ -65,7 +65,10 @@ class ProxyAgainstFreeForm:
         return Findings(
             figures,
             {"overlaps": records, "totals": totals},
-            [*(_words(total, material.config.alpha) for total in totals), *(caution if near and totals else [])]
+            [
+                *(_words(total, material.config.alpha) for total in totals),
+                *(caution if near and totals else []),
+            ]
             or ["Too few queries to compare with free form."],
         )
 

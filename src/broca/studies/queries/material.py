@@ -190,7 +190,7 @@ def _make_part(config: QueriesConfig, by: str, bench: QueryBench, answer: str) -
         questions, asked = _ask_letters(config, by, bench)
     else:
         form, tried = choose_form(config, by, bench)
-        questions, asked = _ask_words(replace(config, form=form), by, bench)
+        questions, asked = _ask_words(replace(config, form=form), form, by, bench)
     screened = screen(questions, asked)
     kept, left_out = keep_known(config, by, answer, questions, screened)
     asked = {query: asked[query] for query in kept}
@@ -219,8 +219,8 @@ def _ask_letters(config: QueriesConfig, by: str, bench: QueryBench) -> Queries:
     return questions, _by_query(bench.find_letters(flat, config.letter))
 
 
-def _ask_words(config: QueriesConfig, by: str, bench: QueryBench) -> Queries:
-    read = read_word_queries(config, by, bench.model, config.form)
+def _ask_words(config: QueriesConfig, form: str, by: str, bench: QueryBench) -> Queries:
+    read = read_word_queries(config, by, bench.model, form)
     check_fields(question.field for question in read.questions.values())
     flat = [prompt for listed in read.prompts.values() for prompt in listed]
     return dict(read.questions), _by_query(bench.find_words(flat))
