@@ -56,7 +56,10 @@ def recorded(model: LanguageModel, sites: Sequence[str]) -> Iterator[dict]:
 
 def sample_ids(model: LanguageModel, n_tokens: int = 5) -> list[int]:
     """Some token ids of the model's vocabulary, none of them special in most vocabularies."""
-    size = model.module.get_input_embeddings().weight.shape[0]
+    embedding = getattr(model.module.get_input_embeddings(), "weight", None)
+    if embedding is None:
+        raise ModelError(f"{model.config.model_type} has no embedding of tokens", model.name)
+    size = embedding.shape[0]
     return [(7 * i + 31) % size for i in range(n_tokens)]
 
 
