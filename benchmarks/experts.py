@@ -62,7 +62,7 @@ def main() -> None:
     width = model.identity.width("hidden")
     chosen = [Neuron("hidden", n, i) for n in range(N_LAYERS) for i in range(0, width, 97)]
     off = Deactivate(NeuronSet.of(chosen, model.identity))
-    prompts = [Prompt(id=str(n), text=TEXTS[n % len(TEXTS)] * 6) for n in range(16)]
+    prompts = [Prompt(id=str(n), text=TEXTS[n % len(TEXTS)] * 6, answers=("A",)) for n in range(16)]
     batch_of_prompts = model.pad(model.encode([prompt.text for prompt in prompts]))
 
     def edited() -> None:

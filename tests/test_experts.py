@@ -8,11 +8,12 @@ import torch
 
 from broca.attributions import attribute_neurons
 from broca.edits.weights import edited
+from broca.errors import NeuronError
 from broca.interventions import Deactivate, Fix, Scale, intervene
 from broca.measurements import answer_prompts
 from broca.model import LanguageModel
 from broca.model.families import build_tiny
-from broca.neurons import Neuron, NeuronSet
+from broca.neurons import Neuron, NeuronIndex, NeuronSet
 from broca.prompts import Prompt
 from broca.responses import record_responses
 from broca.scores import score_expertise
@@ -172,6 +173,21 @@ def test_expert_weights_are_edited_in_a_copy_and_put_back(model):
         by_weights = model.logits(batch)
     assert float((by_hook - by_weights).abs().max()) <= 1e-5 * float(before.abs().max())
     assert torch.equal(model.logits(batch), before)
+
+
+def test_places_in_arrays_are_places_in_layers_of_unequal_width():
+    model = LanguageModel(build_tiny("deepseek_v3"), tiny_tokenizer())
+    widest = model.identity.width("hidden")
+    index = NeuronIndex(model.identity, ("hidden",))
+    assert model.identity.layer_widths("hidden")[0] < widest
+    grid = np.array([5, 2 * widest + 7, 3 * widest + widest - 1])
+    assert list(index.select(index.from_grid(grid))) == [
+        Neuron("hidden", 0, 5),
+        Neuron("hidden", 2, 7),
+        Neuron("hidden", 3, widest - 1),
+    ]
+    with pytest.raises(NeuronError, match="outside of its layer"):
+        index.from_grid(np.array([widest - 1]))
 
 
 # ---- a planted mixture

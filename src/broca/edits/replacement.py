@@ -195,7 +195,8 @@ def select_fact_neurons(
         raise EditError(f"Cannot choose {n_neurons} of {len(index)} neurons")
     found = attribute_answer_tokens(model, prompts, method="gauss-legendre", n_steps=n_nodes)
     total = sum(np.asarray(each.values, dtype=np.float64) for each in found)
-    scores = np.asarray(total).reshape(-1)  # ordered like the index: layer, then neuron
+    # Ordered like the index: layer, then neuron.
+    scores = np.asarray(total).reshape(-1)[model.identity.positions("hidden")]
     best = np.argsort(-scores, kind="stable")[:n_neurons]
     name = prompts[0].fact if prompts else ""
     return index.select(

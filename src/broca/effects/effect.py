@@ -155,7 +155,7 @@ class Effects(Sequence[Effect]):
             )
         index = NeuronIndex(self.identity, (SITE,))
         return index.select(
-            order[:k],
+            index.from_grid(order[:k]),
             item.values.ravel()[order[:k]],
             name=name or item.prompt_id,
             method="exact",

@@ -115,4 +115,6 @@ def unmeasured(model: LanguageModel, base: BasePass) -> np.ndarray:
     """NaN [layer, neuron] where an effect is to be measured; 0 where a neuron cannot have one."""
     nothing = np.zeros((model.n_layers, model.identity.width("hidden")), np.float32)
     nothing[reached(model, base).numpy()] = np.nan
+    for layer, width in enumerate(model.identity.layer_widths("hidden")):
+        nothing[layer, width:] = np.nan
     return nothing

@@ -88,6 +88,22 @@ class NeuronIndex:
         starts = self._ends - np.array([width for _, _, width in self._places], dtype=np.int64)
         return codes[which], layers[which], (flat - starts[which]).astype(np.int32)
 
+    def from_grid(self, positions: np.ndarray) -> np.ndarray:
+        """Flat positions of places in a flattened array [layer, neuron] of the index's one site.
+
+        Such arrays have the width of the widest layer; an index has no gaps.
+
+        Raises:
+            NeuronError: If the index has several sites, or a place is behind its layer's end.
+        """
+        if len(self.sites) != 1:
+            raise NeuronError("Arrays [layer, neuron] are of one site", mend=f"Not {self.sites}.")
+        known, wanted = self.identity.positions(self.sites[0]), np.asarray(positions, np.int64)
+        flat = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+        if (known[flat] != wanted).any():
+            raise NeuronError("A neuron lies outside of its layer", self.identity.id)
+        return flat
+
     def flatten(self, neurons: NeuronSet) -> np.ndarray:
         """Flat positions [neuron] of a set's neurons, in rank order.
 

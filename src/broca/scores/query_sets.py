@@ -60,7 +60,9 @@ class QuerySets(Tabular):
                 zip(ranking.neurons, ranking.scores, strict=True), start=1
             )
         ][:limit]
-        _, layers, indices = index.locate(np.array([one[3] for one in chosen], dtype=np.int64))
+        _, layers, indices = index.locate(
+            index.from_grid(np.array([one[3] for one in chosen], dtype=np.int64))
+        )
         return {
             "query": [one[0] for one in chosen],
             "method": [one[1] for one in chosen],
@@ -102,7 +104,7 @@ class QuerySets(Tabular):
     def _set(self, ranking: Ranking, name: str, method: str) -> NeuronSet:
         index = NeuronIndex(self.identity, (self.site,))
         return index.select(
-            ranking.neurons,
+            index.from_grid(ranking.neurons),
             ranking.scores,
             name=name,
             method=method,
