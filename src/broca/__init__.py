@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     )
     from broca.tabular import table_of
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "answers": ("Alike", "AnswersAlikeWarning", "find_alike", "find_targets", "measure_border"),
