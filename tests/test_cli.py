@@ -13,7 +13,6 @@ import pytest
 from broca.__main__ import main
 from broca.errors import RunError
 from broca.neurons import NeuronSet
-from broca.run import execute as execute_function
 from broca.store import RunFolder, write_toml
 from planted import planted_world
 from planted_files import QUICK, write_planted_facts
@@ -382,11 +381,12 @@ def test_neurons_that_do_not_exist(broca: Broca, place: Path):
 def test_interrupted_run_says_how_to_resume(
     broca: Broca, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    from broca.run import placing
     from test_run import Stopping
 
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(execute_module_of(), "LocalEngine", lambda: Stopping(1))
+        patch.setattr(placing, "SharedEngine", lambda folder: Stopping(1))
         code, _, err = broca("run", place / "recipe.toml", "--out", out)
     assert code == 130
     assert f"resume with: broca run {place / 'recipe.toml'} --out {out}" in err
@@ -394,11 +394,6 @@ def test_interrupted_run_says_how_to_resume(
     assert kept > 0
     refused(broca("report", out), "not finished")
     assert broca("run", place / "recipe.toml", "--out", out)[0] == 0
-
-
-def execute_module_of():
-    """The module behind `broca.run.execute`, whose name the function hides."""
-    return sys.modules[execute_function.__module__]
 
 
 def test_nothing_is_overwritten_that_broca_did_not_write(

@@ -180,6 +180,7 @@ class _Stopped(LocalEngine):
     """Stops after so many items, as Ctrl-C would."""
 
     def __init__(self, n: int) -> None:
+        super().__init__()
         self.left = n
 
     def map(self, function: Callable, items: Any, *options: Any, **more: Any) -> Any:

@@ -30,6 +30,7 @@ class Stopping:
         items: Sequence[Any],
         description: str = "",
         weights: Sequence[int] | None = None,
+        **more: Any,
     ) -> Iterator[tuple[Any, Any]]:
         for pair in LocalEngine().map(function, items, description, weights):
             if self.after == 0:
@@ -42,10 +43,11 @@ class Counting(LocalEngine):
     """Counts prompts × interventions computed."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.rows = 0
 
-    def map(self, function: Any, items: Any, *more: Any) -> Any:
-        for item, result in super().map(function, items, *more):
+    def map(self, function: Any, items: Any, *options: Any, **more: Any) -> Any:
+        for item, result in super().map(function, items, *options, **more):
             self.rows += item.size
             yield item, result
 

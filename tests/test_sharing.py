@@ -38,6 +38,7 @@ class Counting(LocalEngine):
     """Counts the rows computed."""
 
     def __init__(self, stop: int | None = None) -> None:
+        super().__init__()
         self.rows, self.units, self.stop = 0, 0, stop
 
     def map(self, function: Callable, items: Any, *options: Any, **more: Any) -> Any:

@@ -58,6 +58,10 @@ class RecipeError(BrocaError):
     """A recipe or a setting is malformed."""
 
 
+class EngineError(BrocaError):
+    """Work cannot be computed where it was asked to be."""
+
+
 class RunError(BrocaError):
     """A run folder cannot be written, read or resumed."""
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from threading import Event, Thread
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -22,8 +23,82 @@ from rich.progress import (
 T = TypeVar("T")
 
 LOG_SECONDS = 30  # between two lines of a log
+WATCH_SECONDS = 2  # between two calls of a watcher
+
+
+@dataclass(frozen=True)
+class Reached:
+    """How far a piece of work has come.
+
+    Attributes:
+        description: What is being done.
+        done: Work done.
+        total: Work in all, None if unknown.
+        seconds: Since it began.
+        note: Anything else worth telling, such as how many workers are alive.
+    """
+
+    description: str
+    done: int
+    total: int | None
+    seconds: float
+    note: str = ""
+
+    @property
+    def rate(self) -> float:
+        """Work per second, 0 before any is done."""
+        return self.done / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def left(self) -> float | None:
+        """Seconds left at this rate, None while that cannot be told."""
+        return (self.total - self.done) / self.rate if self.total and self.rate else None
+
+
+class Advance(Protocol):
+    """Tells a bar that work is done."""
+
+    def __call__(self, work: int = 1, note: str = "") -> None: ...
+
+
+Watcher = Callable[[Reached], None]
 
 _showing: ContextVar[bool] = ContextVar("showing", default=False)
+_watcher: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
+
+
+@contextmanager
+def watched(watcher: Watcher) -> Iterator[None]:
+    """Let somebody else know how far outermost bars have come, every few seconds."""
+    token = _watcher.set(watcher)
+    try:
+        yield
+    finally:
+        _watcher.reset(token)
+
+
+@contextmanager
+def progress_bar(description: str, total: int | None = None) -> Iterator[Advance]:
+    """Show on standard error how much is done and how long the rest takes.
+
+    Where standard error is not a terminal, as in the log of a batch job, a line is written every
+    half minute instead. Inside another bar nothing is shown: the outer one knows better how long
+    everything takes.
+
+    Args:
+        description: What is being done.
+        total: How much work there is, None if unknown.
+    """
+    if _showing.get():
+        yield _silent
+        return
+    console = Console(stderr=True)
+    _showing.set(True)
+    try:
+        with _drawn(console, description, total) if console.is_terminal else _logged(console) as on:
+            yield _counted(description, total, on)
+    finally:
+        _showing.set(False)
 
 
 def track(
@@ -33,11 +108,7 @@ def track(
     *,
     weights: Sequence[int] | None = None,
 ) -> Iterator[T]:
-    """Yield the items and show on standard error how many are done and how long the rest takes.
-
-    Where standard error is not a terminal, as in the log of a batch job, a line is written every
-    half minute instead. Inside another bar nothing is shown: the outer one knows better how long
-    everything takes.
+    """Yield the items inside a :func:`progress_bar`.
 
     Args:
         items: What to go through.
@@ -49,16 +120,10 @@ def track(
         total = sum(weights)
     elif total is None and hasattr(items, "__len__"):
         total = len(items)  # type: ignore[arg-type]
-    if _showing.get():
-        yield from items
-        return
-    console = Console(stderr=True)
-    _showing.set(True)
-    try:
-        shown = _draw if console.is_terminal else _log
-        yield from shown(console, items, description, total, weights)
-    finally:
-        _showing.set(False)
+    with progress_bar(description, total) as advance:
+        for number, item in enumerate(items):
+            yield item
+            advance(weights[number] if weights is not None else 1)
 
 
 @contextmanager
@@ -101,46 +166,75 @@ def _ticking(console: Console, description: str) -> Iterator[None]:
         thread.join()
 
 
-def _draw(
-    console: Console,
-    items: Iterable[T],
-    description: str,
-    total: int | None,
-    weights: Sequence[int] | None,
-) -> Iterator[T]:
+def tell(text: str) -> None:
+    """A line on standard error about something that happened meanwhile."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print(text, markup=False)
+
+
+def _silent(work: int = 1, note: str = "") -> None:
+    pass
+
+
+def _counted(description: str, total: int | None, show: Watcher) -> Advance:
+    """Counts work, shows it, and tells the watcher now and then."""
+    start = time.monotonic()
+    done, told = 0, start
+    watcher = _watcher.get()
+
+    def advance(work: int = 1, note: str = "") -> None:
+        nonlocal done, told
+        done += work
+        now = time.monotonic()
+        reached = Reached(description, done, total, now - start, note)
+        show(reached)
+        if watcher is not None and (now - told >= WATCH_SECONDS or done == total):
+            told = now
+            watcher(reached)
+
+    return advance
+
+
+@contextmanager
+def _drawn(console: Console, description: str, total: int | None) -> Iterator[Watcher]:
     """A bar on a terminal."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(description, total=total)
-        for number, item in enumerate(items):
-            yield item
-            progress.advance(task, weights[number] if weights is not None else 1)
+        task = progress.add_task(description, total=total, note="", rate="")
+
+        def show(reached: Reached) -> None:
+            rate = f"{reached.rate:.1f}/s"
+            progress.update(task, completed=reached.done, note=reached.note, rate=rate)
+
+        yield show
 
 
-def _log(
-    console: Console,
-    items: Iterable[T],
-    description: str,
-    total: int | None,
-    weights: Sequence[int] | None,
-) -> Iterator[T]:
+@contextmanager
+def _logged(console: Console) -> Iterator[Watcher]:
     """A line now and then in a log."""
-    start = written = time.monotonic()
-    done = 0
-    for number, item in enumerate(items):
-        yield item
-        done += weights[number] if weights is not None else 1
+    written = time.monotonic()
+
+    def show(reached: Reached) -> None:
+        nonlocal written
         now = time.monotonic()
         if now - written >= LOG_SECONDS:
             written = now
-            rate = done / (now - start)
-            left = f", {(total - done) / rate:.0f} s left" if total and rate else ""
-            of = "" if not total else f" of {total}"
-            console.print(f"{description}: {done}{of}{left}", highlight=False)
+            console.print(in_words(reached), highlight=False, markup=False, soft_wrap=True)
+
+    yield show
+
+
+def in_words(reached: Reached) -> str:
+    """How far work has come, as a line."""
+    of = "" if not reached.total else f" of {reached.total}"
+    left = "" if reached.left is None else f", {reached.rate:.1f}/s, {reached.left:.0f} s left"
+    note = f", {reached.note}" if reached.note else ""
+    return f"{reached.description}: {reached.done}{of}{left}{note}"

@@ -40,6 +40,8 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, An
         raise _missing(path)
     values = parse_toml(read_text(path, RecipeError), str(path), RecipeError)
     values.pop("format", None)  # a run's config.toml names the format of its folder
+    if isinstance(values.get("engine"), str):  # short for a table with nothing else
+        values["engine"] = {"kind": values["engine"]}
     return apply_overrides(values, overrides)
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from broca.attributions.branching import FORMS, Branches, Path
-from broca.attributions.memory import is_out_of_memory
+from broca.engines.memory import is_out_of_memory
 from broca.errors import AttributionError
 from broca.model import LanguageModel
 from broca.model.branches import base_pass, routing_held

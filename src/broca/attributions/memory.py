@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
 
+from broca.engines.memory import free_memory, is_out_of_memory
 from broca.errors import AttributionError
 from broca.model import LanguageModel
 
@@ -46,19 +46,7 @@ class RowBudget:
                     ) from error
             # Outside of the handler, where the error no longer holds the tensors of its frames.
             self.rows = max(1, self.rows // 2)
-            if torch.cuda.is_available():
-                gc.collect()
-                torch.cuda.empty_cache()
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on any device."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and (
-        "out of memory" in text or "can't allocate memory" in text
-    )
+            free_memory()
 
 
 def default_rows(model: LanguageModel, n_tokens: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -35,6 +36,17 @@ Shots = Annotated[
     int | None, typer.Option("--shots", help="Demonstrations of the few-shot forms.", min=1)
 ]
 Out = Annotated[Path | None, typer.Option(help="Run folder; a new one in runs/ if left out.")]
+EngineKind = Annotated[
+    str | None, typer.Option("--engine", help="Where to compute: local (default) or ray.")
+]
+Workers = Annotated[int | None, typer.Option(help="Workers of --engine ray.")]
+GpusPerWorker = Annotated[float | None, typer.Option(help="GPUs of each worker of --engine ray.")]
+Address = Annotated[
+    str | None, typer.Option(help="Of a Ray cluster: auto, host:port or ray://host:port.")
+]
+MaxMemory = Annotated[
+    str | None, typer.Option(help="Most memory to take, such as 8G; batches shrink to fit.")
+]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="key=value laid over the recipe; repeatable.")
 ]
@@ -63,8 +75,18 @@ def run(
             "at its end how far off that was.",
         ),
     ] = False,
+    engine: EngineKind = None,
+    workers: Workers = None,
+    gpus_per_worker: GpusPerWorker = None,
+    address: Address = None,
+    max_memory: MaxMemory = None,
+    join: Annotated[
+        bool,
+        typer.Option("--join", help="Take part in the run that another process began in --out."),
+    ] = False,
 ) -> None:
     """Run a recipe: find neurons, switch them, measure, report. Resumes an unfinished run."""
+    from broca.errors import EngineError
     from broca.recipes import load_recipe
     from broca.run import default_folder, execute, read_job
     from broca.store.files import write_json
@@ -74,6 +96,7 @@ def run(
         *([f"facts={facts}"] if facts else []),
         *asking_overrides(form, shots),
         *(settings or []),
+        *engine_settings(engine, workers, gpus_per_worker, address, max_memory),
     ]
     job = read_job(load_recipe(recipe, overrides), where=str(recipe))
     if dry_run:
@@ -83,6 +106,8 @@ def run(
             write_json(estimate_file(out), {"seconds": round(seconds, 1)})
             say(f"The run in {out} will say how far off this was.")
         return
+    if join and out is None:
+        raise EngineError("--join needs the run folder that is shared", mend="Give it with --out")
     out = out or default_folder(recipe.stem)
     say(f"Run folder: {out}")
     again = [
@@ -93,9 +118,28 @@ def run(
         "--out",
         str(out),
     ]
-    folder = resumable(lambda: execute(job, out, tell=say, accept_versions=accept), again)
+    work = partial(execute, job, out, tell=say, accept_versions=accept, join=join)
+    folder = resumable(work, again)
     finish(folder)
     tell_how_far_off(folder)
+
+
+def engine_settings(
+    engine: str | None,
+    workers: int | None,
+    gpus_per_worker: float | None,
+    address: str | None,
+    max_memory: str | None,
+) -> list[str]:
+    """The options about the engine as overrides of a recipe."""
+    given = {
+        "kind": engine,
+        "workers": workers,
+        "gpus_per_worker": gpus_per_worker,
+        "address": address,
+        "max_memory": max_memory,
+    }
+    return [f"engine.{name}={value}" for name, value in given.items() if value is not None]
 
 
 def estimate_file(out: Path) -> Path:

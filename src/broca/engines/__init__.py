@@ -2,5 +2,16 @@
 
 from broca.engines.engine import Engine
 from broca.engines.local import LocalEngine
+from broca.engines.memory import limit_memory
+from broca.engines.ray import RayEngine
+from broca.engines.settings import EngineSettings
+from broca.engines.shared import SharedEngine
 
-__all__ = ["Engine", "LocalEngine"]
+__all__ = [
+    "Engine",
+    "EngineSettings",
+    "LocalEngine",
+    "RayEngine",
+    "SharedEngine",
+    "limit_memory",
+]

@@ -7,6 +7,7 @@ from typing import Protocol, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Stored = Callable[[str], bool]
 
 
 class Engine(Protocol):
@@ -22,14 +23,24 @@ class Engine(Protocol):
         items: Sequence[Item],
         description: str = "",
         weights: Sequence[int] | None = None,
+        *,
+        names: Sequence[str] | None = None,
+        stored: Stored | None = None,
     ) -> Iterator[tuple[Item, Result]]:
-        """Yield every item with its result, as soon as it is there.
+        """Yield items with their results, as soon as they are there.
 
         Args:
-            function: What to do with an item. It may hold a model: an engine whose workers run
-                elsewhere sends it there once.
+            function: What to do with an item. It may hold a model, in an attribute of that name:
+                an engine whose workers run elsewhere lets them use their own.
             items: The work.
             description: What the progress bar says.
             weights: How much work each item is, for the time left; equal if left out.
+            names: A name for every item, the same in every process that computes it.
+            stored: Whether the result of the item of this name is kept already. An engine that
+                shares its work with other processes leaves out what they have stored, and ends
+                when all of it is.
+
+        Raises:
+            EngineError: If an item cannot be computed where the engine computes.
         """
         ...

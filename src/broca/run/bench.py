@@ -23,13 +23,14 @@ from broca.errors import StudyError
 from broca.interventions import Intervention
 from broca.measurements import AnswerRow, answer_prompts
 from broca.model import LanguageModel
-from broca.neurons import NeuronSet, digest_of
+from broca.neurons import NeuronSet, digest_of, ordered_sites
 from broca.prompts import Prompt
-from broca.responses import Responses, record_responses
+from broca.responses import Responses, record_responses, response_key
 from broca.run.sharing import UNTOUCHED, Share, Sharing, change_of
 from broca.run.stored_rows import StoredRows
 from broca.scores import Labelling, NeuronScores, score_expertise_many
 from broca.store import RunFolder, condition_key
+from broca.store.blocks import damaged_blocks
 from broca.studies.study import Condition, Plan, Results, key_of, make_intervention, prompts_digest
 
 Writing = Callable[[Any, list[Any]], Iterable[Mapping[str, Any]]]
@@ -91,6 +92,34 @@ class Asking:
         )
 
 
+@dataclass(frozen=True)
+class Recording:
+    """Records responses to prompts in a folder that all processes see: all it needs is the model.
+
+    Recorded whole by one worker; where they are recorded already, nothing is computed.
+    """
+
+    model: LanguageModel
+    sites: tuple[str, ...]
+    pooling: str
+    folder: str
+    batch_size: int
+
+    def __call__(self, prompts: Sequence[Prompt]) -> None:
+        self.read(prompts)
+
+    def read(self, prompts: Sequence[Prompt]) -> Responses:
+        """The responses, from disk where they are finished there."""
+        return record_responses(
+            self.model,
+            prompts,
+            self.sites,
+            pooling=self.pooling,
+            folder=self.folder,
+            batch_size=self.batch_size,
+        )
+
+
 class RunBench:
     """See the module; the protocol is `broca.studies.study.Bench`.
 
@@ -126,14 +155,29 @@ class RunBench:
         self, prompts: Sequence[Prompt], sites: Sequence[str], pooling: str = "mean"
     ) -> Responses:
         """Responses of neurons to prompts, on disk in the run folder."""
-        return record_responses(
+        recording = Recording(
             self.model,
-            prompts,
-            sites,
-            pooling=pooling,
-            folder=self.folder.responses_path,
-            batch_size=self.batch_size,
+            tuple(sites),
+            pooling,
+            str(self.folder.responses_path.absolute()),
+            self._recorded_at_once,
         )
+        key = response_key(self.model, prompts, ordered_sites(sites), pooling)
+        for _ in self.engine.map(
+            recording,
+            [tuple(prompts)],
+            "Recording responses",
+            [len(prompts)],
+            names=[key],
+            stored=lambda name: not damaged_blocks(self.folder.responses_path / name, quick=True),
+        ):
+            pass
+        return recording.read(prompts)
+
+    @property
+    def _recorded_at_once(self) -> int:
+        """Prompts recorded in one pass."""
+        return self.batch_size
 
     def score(
         self, responses: Responses, labellings: Mapping[str, Labelling]
@@ -219,8 +263,15 @@ class RunBench:
         finished = self.folder.rows.finished()
         units = [unit for unit in self._units(plan, shares) if not unit.keys <= finished]
         asking, writing = self._asking(), self._writing(study, plan, units)
-        sizes = [unit.size for unit in units]
-        for unit, answers in self.engine.map(asking, units, f"Measuring {study}", sizes):
+        named = {condition_key({"unit": sorted(unit.keys)}): unit for unit in units}
+        for unit, answers in self.engine.map(
+            asking,
+            units,
+            f"Measuring {study}",
+            [unit.size for unit in units],
+            names=list(named),
+            stored=lambda name: named[name].keys <= self.folder.rows.finished(),
+        ):
             self.folder.rows.append(writing(unit, answers), unit.keys)
 
     def _asking(self) -> Callable[[Any], list[Any]]:

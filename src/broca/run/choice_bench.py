@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import PurePath
 from typing import Any, TypeVar
 
 from broca.choices import (
@@ -29,7 +30,6 @@ from broca.interventions import Scale
 from broca.model import LanguageModel
 from broca.progress import track
 from broca.prompts import ChoicePrompt, Prompt
-from broca.responses import Responses, record_responses
 from broca.run.bench import RunBench, Writing
 from broca.run.choice_rows import stored_row
 from broca.run.sharing import SamePrompts, Share
@@ -90,18 +90,10 @@ class ChoiceBench(RunBench):
     _known: dict[str, Asked]
     _same_asked: SamePrompts
 
-    def record(
-        self, prompts: Sequence[Prompt], sites: Sequence[str], pooling: str = "mean"
-    ) -> Responses:
-        """Responses to whole prompts, so in smaller batches than copies of the last token."""
-        return record_responses(
-            self.model,
-            prompts,
-            sites,
-            pooling=pooling,
-            folder=self.folder.responses_path,
-            batch_size=min(self.batch_size, WHOLE_PROMPTS),
-        )
+    @property
+    def _recorded_at_once(self) -> int:
+        """Whole prompts are recorded, so fewer at once than copies of the last token."""
+        return min(self.batch_size, WHOLE_PROMPTS)
 
     # -- what query studies ask besides ------------------------------------------------------
 
@@ -151,15 +143,21 @@ class ChoiceBench(RunBench):
             for name, part in zip(names, parts, strict=True)
             if not (self.folder.path / name).exists()
         ]
-        sizes = [part.size for part in missing]
         for part, found in self.engine.map(
-            Attributing(self.model), missing, "Attributing answers", sizes
+            Attributing(self.model),
+            missing,
+            "Attributing answers",
+            [part.size for part in missing],
+            names=[PurePath(self._portion_name(part)).stem for part in missing],
+            stored=lambda name: (self.folder.path / ATTRIBUTIONS / f"{name}.json").exists(),
         ):
             self.folder.write_json(self._portion_name(part), found)
         return [self.folder.read_json(name) for name in names]
 
     def keep_query_sets(self, sets: QuerySets, name: str) -> None:
         """Store `<name>.parquet` in the run's folder of neuron sets."""
+        if self.folder.joined:
+            return
         with replacing(self.folder.path / "sets" / f"{name}.parquet") as beside:
             sets.save(beside)
 

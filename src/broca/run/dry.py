@@ -11,7 +11,6 @@ What is not in the estimate: loading the model, statistics and the page.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from broca.engines import Engine, LocalEngine
+from broca.engines import Engine
 from broca.model import LanguageModel
 from broca.progress import step
 from broca.report.runs import write_report
@@ -17,6 +17,7 @@ from broca.run.bench import RunBench
 from broca.run.choice_bench import ChoiceBench
 from broca.run.environment import environment_of
 from broca.run.job import Job
+from broca.run.placing import engine_for, progress_stored, wait_until_finished
 from broca.store import RunFolder
 from broca.studies import load_family
 from broca.studies.study import Findings
@@ -41,6 +42,7 @@ def execute(
     report: bool = True,
     tell: Callable[[str], None] | None = None,
     accept_versions: bool = False,
+    join: bool = False,
 ) -> RunFolder:
     """Run a job in a folder.
 
@@ -53,53 +55,76 @@ def execute(
         job: What to run.
         path: The run folder.
         model: A loaded model in place of the one the job names.
-        engine: Where to compute; this process by default.
+        engine: Where to compute; as the job says by default.
         report: Whether to write the page.
         tell: Told, in sentences, what the preparation decided: the form of asking, with a prompt.
         accept_versions: Go on with rows that other versions of broca, torch or transformers have
             computed.
+        join: Take part in the run if another process is writing it: compute what nobody has
+            claimed, and return when all is measured and written.
 
     Raises:
         BrocaError: Whatever is wrong with folder, model, facts or settings.
     """
     job.check(embedded=None if model is None else model.is_embedded)
-    folder = RunFolder.begin(path, job.as_config())
+    begun = RunFolder.join if join else RunFolder.begin
+    folder = begun(path, job.as_config())
+    if folder.finished:
+        return folder
     clock = _Clock(folder)
-    with folder, clock:
+    with folder, clock, progress_stored(folder):
         model = model or job.model.load()
         folder.write_environment(environment_of(model), accept_versions=accept_versions)
-        findings: dict[str, Findings] = {}
-        benches = []
-        for name, settings in job.settings.items():
-            family = load_family(name)
-            bench = BENCHES.get(name, RunBench)(
-                model,
-                folder,
-                engine or LocalEngine(),
-                getattr(settings, "batch_size", 64),
-                getattr(settings, "match", "auto"),
-            )
-            benches.append(bench)
-            material = family.prepare(settings, bench)
-            introduced = family.introduce(material)
-            findings |= introduced
-            for words in (text for found in introduced.values() for text in found.words):
-                if tell is not None:
-                    tell(words)
-            for study in job.studies_of(name):
-                results = bench.measure(study.name, study.plan(material, bench))
+        with engine_for(job, folder, model, engine) as chosen:
+            findings, benches = _measured(job, model, folder, chosen, tell)
+        if not folder.joined:
+            folder.write_json(CONDITIONS, _conditions(benches))
+            folder.add_prompts(prompt for bench in benches for prompt in bench.asked.values())
+            folder.write_json(FINDINGS, {name: _plain(found) for name, found in findings.items()})
+            folder.write_summary(_summary(folder, findings, benches, clock.seconds))
+            if report:
+                with step("Writing the page"):
+                    write_report([folder])
+            clock.store()
+            folder.finish()
+    if folder.joined and not wait_until_finished(folder):
+        # whoever began it is gone: all is measured, what is left is to write it
+        return execute(job, path, model=model, engine=engine, report=report, join=True)
+    return folder
+
+
+def _measured(
+    job: Job,
+    model: LanguageModel,
+    folder: RunFolder,
+    engine: Engine,
+    tell: Callable[[str], None] | None,
+) -> tuple[dict[str, Findings], list[RunBench]]:
+    """Prepare, measure and summarise; a process that joined leaves the summary to another."""
+    findings: dict[str, Findings] = {}
+    benches = []
+    for name, settings in job.settings.items():
+        family = load_family(name)
+        bench = BENCHES.get(name, RunBench)(
+            model,
+            folder,
+            engine,
+            getattr(settings, "batch_size", 64),
+            getattr(settings, "match", "auto"),
+        )
+        benches.append(bench)
+        material = family.prepare(settings, bench)
+        introduced = family.introduce(material)
+        findings |= introduced
+        for words in (text for found in introduced.values() for text in found.words):
+            if tell is not None:
+                tell(words)
+        for study in job.studies_of(name):
+            results = bench.measure(study.name, study.plan(material, bench))
+            if not folder.joined:
                 with step(f"Summarising {study.name}"):
                     findings[study.name] = study.summarise(material, results)
-        folder.write_json(CONDITIONS, _conditions(benches))
-        folder.add_prompts(prompt for bench in benches for prompt in bench.asked.values())
-        folder.write_json(FINDINGS, {name: _plain(found) for name, found in findings.items()})
-        folder.write_summary(_summary(folder, findings, benches, clock.seconds))
-        if report:
-            with step("Writing the page"):
-                write_report([folder])
-        clock.store()
-        folder.finish()
-    return folder
+    return findings, benches
 
 
 class _Clock:
@@ -122,7 +147,7 @@ class _Clock:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        if kind is not None:
+        if kind is not None and not self._folder.joined:
             self.store()
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from broca.engines import EngineSettings
 from broca.errors import RecipeError
 from broca.facts.shipped import SHIPPED
 from broca.recipes import build_config, config_values
@@ -64,12 +65,14 @@ class Job:
         model: The model under study.
         settings: Family -> its settings.
         title: What the report is called.
+        engine: Where it is computed. No part of `as_config`: it changes no result.
     """
 
     studies: tuple[str, ...]
     model: ModelSettings
     settings: Mapping[str, Any] = field(default_factory=dict)
     title: str = ""
+    engine: EngineSettings = field(default_factory=EngineSettings)
 
     def studies_of(self, family: str) -> list[Study]:
         """The studies of one family, in order."""
@@ -127,7 +130,7 @@ def _is_there(value: str) -> bool:
         return False
 
 
-_OWN = {"studies", "title", *(f.name for f in dataclasses.fields(ModelSettings))}
+_OWN = {"studies", "title", "engine", *(f.name for f in dataclasses.fields(ModelSettings))}
 
 
 def read_job(values: Mapping[str, Any], where: str = "recipe") -> Job:
@@ -137,7 +140,9 @@ def read_job(values: Mapping[str, Any], where: str = "recipe") -> Job:
         RecipeError: No studies, an unknown study, an unknown or malformed setting.
     """
 
-    head = build_config(_Head, {k: v for k, v in values.items() if k in _OWN}, where)
+    own = {key: value for key, value in values.items() if key in _OWN}
+    engine = _engine(own.pop("engine", {}), where)
+    head = build_config(_Head, own, where)
     if not head.studies:
         raise RecipeError(
             "no studies are named", where, 'Write for example studies = ["relations.intra"]'
@@ -164,4 +169,10 @@ def read_job(values: Mapping[str, Any], where: str = "recipe") -> Job:
         name: _anchored(build_config(load_family(name).config, table, where))
         for name, table in tables.items()
     }
-    return Job(head.studies, _anchored(ModelSettings(**model)), settings, head.title)
+    return Job(head.studies, _anchored(ModelSettings(**model)), settings, head.title, engine)
+
+
+def _engine(given: Any, where: str) -> EngineSettings:
+    """The table `[engine]`, or `engine = "ray"` for short."""
+    table = given if isinstance(given, Mapping) else {"kind": given}
+    return build_config(EngineSettings, table, f"{where}, engine")

@@ -9,6 +9,7 @@ from broca.store.config import is_run
 from broca.store.damage import Damage, find_damage
 from broca.store.files import canonical_json, condition_key, replacing, sha256_of
 from broca.store.folder import RunFolder
+from broca.store.joining import PROGRESS
 from broca.store.listing import RunEntry, list_runs
 from broca.store.names import file_name, name_of
 from broca.store.ours import PAGE_MARK, refuse_overwriting
@@ -18,6 +19,7 @@ from broca.store.toml import write_toml
 
 __all__ = [
     "PAGE_MARK",
+    "PROGRESS",
     "ROW_SCHEMA",
     "Damage",
     "RowFolder",

@@ -82,6 +82,21 @@ def refuse_other(path: Path) -> None:
         )
 
 
+def refuse_differing(path: Path, stored: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Refuse to go on with a run under other settings.
+
+    Raises:
+        RunError: With the first five that differ.
+    """
+    differing = differences(stored, given)
+    if differing:
+        raise RunError(
+            f"the run in this folder has other settings: {'; '.join(differing[:5])}",
+            where=str(path),
+            mend="Repeat the command it was begun with, or choose another folder with --out",
+        )
+
+
 def differences(stored: Mapping[str, Any], given: Mapping[str, Any], at: str = "") -> list[str]:
     """What differs between two nested settings, one text per setting."""
     found = []

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import time
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 from broca.errors import RunError
-from broca.store.config import begun_with, differences, is_run, read_config, refuse_other
+from broca.store.config import begun_with, is_run, read_config, refuse_differing, refuse_other
 from broca.store.damage import (
     CONFIG,
     FORMAT,
@@ -31,7 +33,8 @@ from broca.store.files import (
     write_json,
     write_text,
 )
-from broca.store.lock import FolderLock
+from broca.store.joining import CLAIMS, LOGS, PASSING, PROGRESS, merge_joined, note_joined
+from broca.store.lock import FolderBusyError, FolderLock
 from broca.store.names import file_name, name_of
 from broca.store.rows import RowFolder
 from broca.store.summary import flat_summary
@@ -40,6 +43,7 @@ from broca.store.toml import write_toml
 ENVIRONMENT, PROMPTS = "environment.json", "prompts.json"
 SETS = "sets"
 SUMMARY = "summary.json"
+JOIN_SECONDS = 30.0  # that a joining process waits for the settings of the run
 DETERMINING = ("broca", "torch", "transformers")
 """Packages whose version may change rows."""
 
@@ -61,7 +65,10 @@ class RunFolder:
         config: The settings it was begun with, as plain values.
         rows: Its rows.
         mended: What was damaged and is computed again.
+        joined: Whether another process began it and writes all but rows and attributions.
     """
+
+    joined = False
 
     def __init__(
         self,
@@ -118,14 +125,10 @@ class RunFolder:
         stored = begun_with(path)
         if not find_damage(path):
             cls._refuse_finished(path)
-        differing = differences(stored, given)
-        if differing:
-            raise RunError(
-                f"the run in this folder has other settings: {'; '.join(differing[:5])}",
-                where=str(path),
-                mend="Repeat the command it was begun with, or choose another folder with --out",
-            )
+        refuse_differing(path, stored, given)
         lock = FolderLock.acquire(path)
+        if any((path / CLAIMS).glob("*")):  # processes that joined may be writing
+            return cls(path, stored, lock)
         sweep(path)
         mended = mend(path)
         write_text(path / CONFIG, write_toml({"format": FORMAT, **stored}))
@@ -136,6 +139,29 @@ class RunFolder:
         """Resume the run in `path` if there is one, else create it; see both for the errors."""
         begun = is_run(Path(path)) and not is_untouched(Path(path))
         return cls.resume(path, config) if begun else cls.create(path, config)
+
+    @classmethod
+    def join(cls, path: str | Path, config: Mapping[str, Any]) -> Self:
+        """Take part in a run that another process has begun; begin or resume it if none has.
+
+        A finished run is given as one that has been joined: there is nothing left to do.
+
+        Raises:
+            RunError: The settings differ, or the folder cannot be used.
+        """
+        path = Path(path)
+        if not (path / MANIFEST).exists():
+            try:
+                return cls.begin(path, config)
+            except FolderBusyError:
+                deadline = time.monotonic() + JOIN_SECONDS
+                while not is_run(path) and time.monotonic() < deadline:
+                    time.sleep(0.1)  # its first file is being written
+        stored = read_config(path)
+        refuse_differing(path, stored, tomllib.loads(write_toml(config)))
+        folder = cls(path, stored, None)
+        folder.joined = True
+        return folder
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
@@ -174,21 +200,30 @@ class RunFolder:
                 were computed by other versions and this is not accepted.
         """
         now = dict(environment)
+        if self.joined:
+            known = self.environment if (self.path / ENVIRONMENT).exists() else now
+            self._refuse_weights(known, now)
+            self._refuse_versions(known.get("versions", {}), now.get("versions", {}))
+            note_joined(self.path, now)
+            return
         earlier: list[dict[str, Any]] = []
         if (self.path / ENVIRONMENT).exists():
             before = self.environment
             earlier = before.pop("earlier", [])
-            if before.get("fingerprint") != now.get("fingerprint"):
-                raise RunError(
-                    "this run was begun with other weights",
-                    where=str(self.path),
-                    mend="Use the model it was begun with, or choose another folder with --out",
-                )
+            self._refuse_weights(before, now)
             if not accept_versions and not is_untouched(self.path):
                 self._refuse_versions(before.get("versions", {}), now.get("versions", {}))
             if before != now and before not in earlier:
                 earlier = [*earlier, before]
         self.write_json(ENVIRONMENT, {**now, "earlier": earlier} if earlier else now)
+
+    def _refuse_weights(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+        if before.get("fingerprint") != now.get("fingerprint"):
+            raise RunError(
+                "this run was begun with other weights",
+                where=str(self.path),
+                mend="Use the model it was begun with, or choose another folder with --out",
+            )
 
     def _refuse_versions(self, before: Mapping[str, str], now: Mapping[str, str]) -> None:
         other = [
@@ -210,6 +245,8 @@ class RunFolder:
             RunError: The name is empty, or the set cannot be written.
         """
         path = self.set_path(neuron_set.name if name is None else name)
+        if self.joined:  # the process that began the run writes it
+            return path
         with replacing(path) as beside:
             neuron_set.save(beside)
         return path
@@ -246,6 +283,9 @@ class RunFolder:
         gigabytes and can be recorded again, with their size only.
         """
         self.rows.compact()
+        others = merge_joined(self.path, self.environment)
+        if others:
+            self.write_json(ENVIRONMENT, {**self.environment, "joined": others})
         sweep(self.path)
         files = {}
         for file in sorted(self._files()):
@@ -263,6 +303,9 @@ class RunFolder:
             "config": (self.path / CONFIG).read_text("utf-8"),
         }
         write_json(self.path / MANIFEST, manifest)
+        (self.path / PROGRESS).unlink(missing_ok=True)
+        with suppress(OSError):  # others may still hold claims there
+            (self.path / CLAIMS).rmdir()
         self.close()
 
     # -- reading ----------------------------------------------------------------------------
@@ -295,6 +338,16 @@ class RunFolder:
         folder = self.path / SETS
         found = (file for file in folder.rglob("*.json") if TEMPORARY_MARK not in file.name)
         return sorted(name_of(file.relative_to(folder), ".json") for file in found)
+
+    @property
+    def claims_path(self) -> Path:
+        """Where processes that share the run claim their work."""
+        return self.path / CLAIMS
+
+    @property
+    def logs_path(self) -> Path:
+        """Logs of workers; no part of the manifest."""
+        return self.path / LOGS
 
     @property
     def responses_path(self) -> Path:
@@ -332,8 +385,9 @@ class RunFolder:
 
     def _files(self) -> Iterable[Path]:
         for file in self.path.rglob("*"):
-            hidden = file.relative_to(self.path).parts[-1].startswith(".")
-            if file.is_file() and not hidden and file.name != MANIFEST:
+            parts = file.relative_to(self.path).parts
+            passing = parts[0] in PASSING or parts[-1].startswith(".")
+            if file.is_file() and not passing and file.name != MANIFEST:
                 yield file
 
     def remove(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,10 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from broca.errors import RunError
+from broca.progress import Reached, in_words
 from broca.store.config import is_run
 from broca.store.damage import CONFIG, MANIFEST, find_damage, read_manifest
 from broca.store.files import read_json
 from broca.store.folder import ENVIRONMENT, SUMMARY
+from broca.store.joining import PROGRESS
+
+SILENT_SECONDS = 60.0  # after which it is said how old a word about progress is
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,7 @@ class RunEntry:
         rows: Number of rows, None while unfinished.
         seconds: How long it took, None if not stored.
         changed: When it was last written, seconds since 1970.
+        reached: How far it is, in words; "" unless a process writes it.
     """
 
     path: Path
@@ -36,6 +42,7 @@ class RunEntry:
     rows: int | None
     seconds: float | None
     changed: float
+    reached: str = ""
 
 
 def list_runs(root: str | Path, depth: int = 4) -> list[RunEntry]:
@@ -68,8 +75,20 @@ def _entry(path: Path) -> RunEntry:
         state="damaged" if damaged else "finished" if finished else "unfinished",
         rows=None if manifest is None else manifest["rows"],
         seconds=seconds if isinstance(seconds, int | float) else None,
+        reached="" if finished else _reached(path),
         changed=max((file.stat().st_mtime for file in path.iterdir()), default=0.0),
     )
+
+
+def _reached(path: Path) -> str:
+    """What the process that writes a run last told of it."""
+    told = _json(path / PROGRESS)
+    try:
+        age = max(0.0, time.time() - told.pop("at"))
+        words = in_words(Reached(**told))
+    except (TypeError, KeyError):
+        return ""
+    return words if age < SILENT_SECONDS else f"{words} ({age / 60:.0f} minutes ago)"
 
 
 def _config(path: Path) -> dict[str, Any]:

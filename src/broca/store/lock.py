@@ -16,6 +16,10 @@ except ImportError:  # not on Windows: there runs are not guarded against a seco
     fcntl = None
 
 
+class FolderBusyError(RunError):
+    """Another process is writing the run."""
+
+
 @dataclass
 class FolderLock:
     """A lock the operating system drops when its process ends, however it ends.
@@ -50,14 +54,19 @@ class FolderLock:
             try:
                 fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                # Some network file systems know no locks: there we go on without.
+                os.close(handle)
                 if error.errno in (errno.EACCES, errno.EAGAIN):
-                    os.close(handle)
-                    raise RunError(
+                    raise FolderBusyError(
                         "another process is writing this run",
                         where=str(folder),
-                        mend="Wait until it ends, or choose another folder with --out",
+                        mend="Wait until it ends, take part with --join, or choose another folder "
+                        "with --out",
                     ) from error
+                raise RunError(
+                    f"the file system of this folder knows no locks: {error.strerror}",
+                    where=str(folder),
+                    mend="Choose a folder on another file system with --out",
+                ) from error
         return cls(path, handle)
 
     def release(self) -> None:

@@ -1,0 +1,81 @@
+"""Share the items of a run with other processes, by claims in its folder.
+
+Every process makes the same items in the same order and takes those that nobody has claimed or
+stored. Slurm arrays, torchrun or two terminals need nothing else than the folder.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from broca.engines.claims import EXPIRY_SECONDS, Claims
+from broca.engines.engine import Item, Result, Stored
+from broca.engines.local import LocalEngine
+from broca.engines.memory import BatchLimit
+from broca.progress import Advance, progress_bar
+
+POLL_SECONDS = 1.0
+
+
+class SharedEngine:
+    """Computes in this process what no other process computes.
+
+    Args:
+        folder: Where the claims lie, on a file system that all processes see.
+        expiry: Seconds after which the claim of a silent process is anybody's again.
+    """
+
+    def __init__(self, folder: Path, expiry: float = EXPIRY_SECONDS) -> None:
+        self._claims = Claims(folder, expiry)
+        self._limit = BatchLimit()
+        self._local = LocalEngine()
+
+    def map(
+        self,
+        function: Callable[[Item], Result],
+        items: Sequence[Item],
+        description: str = "",
+        weights: Sequence[int] | None = None,
+        *,
+        names: Sequence[str] | None = None,
+        stored: Stored | None = None,
+    ) -> Iterator[tuple[Item, Result]]:
+        """See :meth:`broca.engines.Engine.map`; yields what this process has computed."""
+        if names is None or stored is None:
+            yield from self._local.map(function, items, description, weights)
+            return
+        work = weights or [1] * len(items)
+        left = dict(zip(names, zip(items, work, strict=True), strict=True))
+        with progress_bar(description, sum(work)) as advance:
+            while left:
+                before = len(left)
+                yield from self._round(function, left, stored, advance)
+                if len(left) == before:
+                    time.sleep(POLL_SECONDS)
+
+    def _round(
+        self,
+        function: Callable[[Item], Result],
+        left: dict[str, tuple[Item, int]],
+        stored: Stored,
+        advance: Advance,
+    ) -> Iterator[tuple[Item, Result]]:
+        """Go through what is left once; leave there what others are computing."""
+        for name, (item, weight) in list(left.items()):
+            done = stored(name)
+            if not done:
+                with self._claims.hold(name) as held:
+                    # Another process may have stored it between the look and the claim.
+                    done = stored(name)
+                    if held and not done:
+                        yield item, self._limit.compute(function, item)
+                        done = True
+            if done:
+                del left[name]
+                advance(weight, self._note())
+
+    def _note(self) -> str:
+        others = self._claims.living()
+        return f"{others} other process{'es' if others > 1 else ''}" if others else ""

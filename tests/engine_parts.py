@@ -1,0 +1,97 @@
+"""Parts of the tests of engines; run as a script, it takes part in a run."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from broca.run import execute, read_job
+from broca.store import sha256_of
+
+SMALL = {
+    "effect": {
+        "studies": ["relations.intra", "relations.controls"],
+        "relations": ["company_ceo", "company_hq", "person_father"],
+        "n_evaluation": 12,
+        "n_detection": 24,
+        "k": 200,
+        "n_uniform": 2,
+        "n_matched": 2,
+        "n_shuffled": 1,
+    },
+    "queries": {
+        "studies": ["queries.effect"],
+        "per_field": 3,
+        "n_unrelated": 1,
+        "n_matched": 1,
+        "n_free_form": 0,
+    },
+}
+CHANGING = {"environment.json", "elapsed.json", "summary.json", "report.html", "manifest.json"}
+"""Files that hold seconds or names of machines; figures are compared in findings.json."""
+
+
+def small_job(kind: str, **more: Any):
+    """A run of seconds on the embedded model."""
+    return read_job({"model": "atlas", "n_permutations": 200, **SMALL[kind], **more})
+
+
+def identical(one: Path, other: Path) -> bool:
+    """Whether two runs hold the same files, byte by byte."""
+    found = [
+        {
+            str(file.relative_to(run)): sha256_of(file)
+            for file in sorted(run.rglob("*"))
+            if file.is_file() and file.name not in CHANGING and "logs" not in file.parts
+        }
+        for run in (one, other)
+    ]
+    assert found[0], "an empty run"
+    assert found[0] == found[1]
+    return True
+
+
+@dataclass(frozen=True)
+class Squaring:
+    """Squares numbers; also stands for a model."""
+
+    device: str = "cpu"
+
+    def __call__(self, item: int) -> int:
+        return item * item
+
+
+@dataclass(frozen=True)
+class Thirsty:
+    """Runs out of memory above so many rows."""
+
+    batch_size: int
+    most: int
+
+    def __call__(self, item: int) -> int:
+        if self.batch_size > self.most:
+            raise RuntimeError("CUDA out of memory")
+        return self.batch_size
+
+
+@dataclass(frozen=True)
+class Dying:
+    """Its process dies under item 0, so many times."""
+
+    marks: str
+    deaths: int
+
+    def __call__(self, item: int) -> int:
+        folder = Path(self.marks)
+        folder.mkdir(exist_ok=True)
+        if item == 0 and len(list(folder.iterdir())) < self.deaths:
+            (folder / str(os.getpid())).touch()
+            os.kill(os.getpid(), 9)
+        return item
+
+
+if __name__ == "__main__":
+    execute(small_job(sys.argv[1]), sys.argv[2], join=True)
