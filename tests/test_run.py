@@ -48,7 +48,7 @@ class Counting(LocalEngine):
 
     def map(self, function: Any, items: Any, *options: Any, **more: Any) -> Any:
         for item, result in super().map(function, items, *options, **more):
-            self.rows += item.size
+            self.rows += getattr(item, "size", 0)  # recordings have no rows
             yield item, result
 
 
