@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-real real-models check format bench docs atlas card clean
+.PHONY: help demo test test-slow test-ray test-real real-models check format bench docs atlas card clean
 
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,16 +24,20 @@ demo: $(READY)  ## both papers on the embedded model: runs/demo/report.html
 	$(BIN)/broca demo
 
 test: $(READY)  ## the tests
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow and not gpu and not real"
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow and not gpu and not real and not ray"
 
 test-slow: $(READY)  ## the slow tests as well
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not gpu and not real"
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not gpu and not real and not ray"
 
 test-real: $(READY) real-models  ## the tests on real models
 	$(BIN)/python -m pytest -q -m real
 
 real-models: $(READY)  ## fetch two real models into models/
 	$(BIN)/python tools/real_models.py
+
+test-ray: $(READY)  ## the tests that start Ray on this machine
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray]'
+	$(BIN)/python -m pytest -q -m ray
 
 check: $(READY)  ## style, types, layers
 	$(BIN)/ruff check .

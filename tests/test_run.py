@@ -190,8 +190,8 @@ def test_python_in_two_lines(model):
         ({"studies": ["cats.intra"]}, "no studies of 'cats'"),
         ({"n_mached": 3}, "Did you mean 'n_matched'"),
         ({"k": "many"}, "'k' cannot be"),
-        ({"k": -1}, "greater than"),
-        ({"n_matched": 0}, "greater than"),
+        ({"k": -1}, "above 0"),
+        ({"n_matched": 0}, "at least 1"),
         ({"detection_filter": "all"}, "detection_filter"),
     ],
 )

@@ -121,7 +121,7 @@ def asked_alone(bench: RunBench, prompt: Prompt, change: Any) -> tuple[float, bo
         (letters,) = bench.find_letters([prompt], "auto")
         (row,) = measure_choices(MODEL, [ChoiceTask(letters, [("alone", change)])])
         return row.log_p, row.chosen == prompt.answer
-    border = bench._borders[prompt.language]
+    border = bench._borders[prompt.language, prompt.form]
     (row,) = answer_prompts(MODEL, [prompt], {"alone": change}, border=border)
     return row.log_p, row.correct
 

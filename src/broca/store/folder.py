@@ -33,7 +33,7 @@ from broca.store.files import (
     write_json,
     write_text,
 )
-from broca.store.joining import CLAIMS, LOGS, PASSING, PROGRESS, merge_joined, note_joined
+from broca.store.joining import CLAIMS, JOINED, LOGS, PASSING, PROGRESS, merge_joined, note_joined
 from broca.store.lock import FolderBusyError, FolderLock
 from broca.store.names import file_name, name_of
 from broca.store.rows import RowFolder
@@ -283,9 +283,10 @@ class RunFolder:
         gigabytes and can be recorded again, with their size only.
         """
         self.rows.compact()
-        others = merge_joined(self.path, self.environment)
-        if others:
-            self.write_json(ENVIRONMENT, {**self.environment, "joined": others})
+        if (self.path / JOINED).exists():
+            others = merge_joined(self.path, self.environment)
+            if others:
+                self.write_json(ENVIRONMENT, {**self.environment, "joined": others})
         sweep(self.path)
         files = {}
         for file in sorted(self._files()):
