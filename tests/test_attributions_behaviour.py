@@ -18,7 +18,7 @@ from broca.attributions import (
 from broca.attributions import branching as branching_module
 from broca.attributions.memory import RowBudget, blocks
 from broca.attributions.rules import METHODS
-from broca.errors import AttributionError, PromptError
+from broca.errors import AttributionError, ModelError, PromptError
 from broca.model import LanguageModel
 from broca.prompts import Prompt
 from tiny import TEXTS, tiny_model
@@ -325,7 +325,7 @@ def test_probabilities_that_are_not_finite(tokens):
     attribute_neurons(model, tokens, target=5, **QUICK)
     with torch.no_grad():
         model.module.get_input_embeddings().weight[tokens[1][3]] = float("nan")
-    with pytest.raises(AttributionError, match="prompt 1"):
+    with pytest.raises(ModelError, match="not finite"):
         attribute_neurons(model, tokens, target=5, **QUICK)
 
 

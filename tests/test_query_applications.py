@@ -61,18 +61,32 @@ def tables(run: RunFolder, study: str) -> dict[str, list[dict[str, Any]]]:
 # ---- flips
 
 
+def own_rows(run: RunFolder, method: str, factor: float) -> list[dict[str, Any]]:
+    """Rows of every query's own prompts with its own neurons by a method scaled.
+
+    Methods that choose the same neurons share their rows, so these are looked up by what was asked.
+    """
+    asked = run.read_json("conditions.json")
+    stored = {(r["condition"], r["prompt"]): r for r in run.rows.read().to_pylist()}
+    found = []
+    for one in asked["conditions"]:
+        query = one["prompts"].removeprefix("query/")
+        own = one["study"] == "queries.flips" and one["set"] == f"{query}/{method}"
+        if own and one["factor"] == factor and not one["control"]:
+            prompts = asked["groups"]["queries.flips"][one["prompts"]]
+            pairs = [(key, prompt) for key in one["keys"] for prompt in prompts]
+            found += [stored[pair] for pair in pairs if pair in stored]
+    return found
+
+
 def test_flips_equal_a_plain_count_over_rows(run: RunFolder) -> None:
-    stored = run.rows.read().to_pylist()
-    own = [
-        row for row in stored if row["set"].startswith(f"{row['query']}/") and not row["control"]
-    ]
     found = [r for r in tables(run, "queries.flips")["flips"] if r["field"] == "all"]
     assert {(r["method"], r["action"]) for r in found} == {
         (method, action) for method in SETTINGS["methods"] for action in ("boost", "suppress")
     }
     for record in found:
         factor, before = {"boost": (2.0, False), "suppress": (0.0, True)}[record["action"]]
-        here = [r for r in own if r["method"] == record["method"] and r["factor"] == factor]
+        here = own_rows(run, record["method"], factor)
         could = [r for r in here if r["correct_before"] == before]
         flipped = [r for r in could if r["correct"] != before]
         assert len(here) == record["prompts"]
@@ -165,7 +179,7 @@ def made_part(n: int = 10, n_fields: int = 2) -> Any:
     return SimpleNamespace(
         questions=listed,
         fields=tuple(f"f{i}" for i in range(n_fields)),
-        accuracy=lambda seed: SimpleNamespace(low=0.8),
+        accuracy=lambda seed=0: SimpleNamespace(low=0.8),
         chance=lambda: 0.25,
     )
 
@@ -202,7 +216,7 @@ def test_neurons_of_held_out_queries_are_not_used(run: RunFolder) -> None:
     for record in stored["fields"][1:]:
         name = record["field"]
         assert record["n"] + record["detection"] == sum(f == name for f in fields.values())
-        union = NeuronSet.load(run.path / "sets" / f"prediction.{name}.json")
+        union = NeuronSet.load(run.set_path(f"prediction.{name}"))
         assert len(union) == record["n_neurons"]
         assert set(planted_world().fields[name]) <= set(union)
     assert held_out < set(sets.queries)
@@ -344,7 +358,7 @@ def test_a_neuron_is_told_what_it_serves(
     served = said[said.index("Sets of") :]
     found = {line.split()[0]: line.split()[1:] for line in served.splitlines() if line.split()}
     assert found["prediction.place"][2] == str(
-        len(NeuronSet.load(run.path / "sets" / "prediction.place.json"))
+        len(NeuronSet.load(run.set_path("prediction.place")))
     )
     assert found["place"] == ["6", "6"]  # all of its field's queries
     assert found["country"] == ["4", "4"]

@@ -27,6 +27,7 @@ from broca.studies.queries.asking import read_questions
 from broca.studies.queries.config import QueriesConfig
 
 ASKED_PER_KEPT = 3  # queries asked for every one that may be kept
+SPARE_ROUNDS = 2  # drawings of demonstrations beyond those that are needed
 KEPT_FOR_SHOWING = 24  # facts of a relation that demonstrations are drawn from, at most
 LARGEST_SHARE_SHOWN = 1 / 3  # of a relation's facts
 MOST_OPTIONS = 24  # answers that a query's answer is told from
@@ -194,6 +195,8 @@ class Asking:
         config = self.config
         suited = self.form.candidates(relation.wordings())
         rounds = -(-config.n_prompts // len(suited)) if self.form.has_shots else 1
+        if rounds > 1:  # of few facts the same demonstrations may be drawn twice
+            rounds += SPARE_ROUNDS
         by_place: dict[tuple[str, int, int], Prompt] = {}
         for turn in range(rounds):
             rendered = render_fact_prompts(
@@ -212,12 +215,12 @@ class Asking:
         found = {}
         for fact in relation.facts:
             first = stable_number(config.seed, "wording", fact.id)
-            places = [(i % len(suited), i // len(suited)) for i in range(config.n_prompts)]
-            found[fact.id] = [
-                by_place[fact.id, suited[(first + place) % len(suited)], turn]
-                for place, turn in places
-                if turn < rounds
-            ]
+            listed: dict[str, Prompt] = {}
+            for turn in range(rounds):
+                for place in range(len(suited)):
+                    prompt = by_place[fact.id, suited[(first + place) % len(suited)], turn]
+                    listed.setdefault(prompt.text, prompt)
+            found[fact.id] = list(listed.values())[: config.n_prompts]
         return found
 
 
