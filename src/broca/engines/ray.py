@@ -345,7 +345,7 @@ def _connect(settings: EngineSettings) -> bool:
         return True
     try:
         ray.init(address=settings.address, **options)
-    except (ConnectionError, ValueError, RuntimeError, TimeoutError, OSError) as error:
+    except (ValueError, RuntimeError, OSError, SystemExit) as error:  # Ray leaves where it waits
         raise EngineError(
             "This Ray cluster cannot be reached",
             settings.address,
