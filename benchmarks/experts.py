@@ -44,10 +44,10 @@ def make_model() -> LanguageModel:
         num_hidden_layers=N_LAYERS,
         num_attention_heads=8,
         num_key_value_heads=4,
-        head_dim=32,
         max_position_embeddings=256,
-        experts_implementation="grouped_mm",
     )
+    config.head_dim = 32
+    config._experts_implementation = "grouped_mm"
     torch.manual_seed(0)
     module = transformers.Qwen3MoeForCausalLM(config)
     return LanguageModel(module, tiny_tokenizer(), name="qwen3_moe")

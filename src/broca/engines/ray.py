@@ -11,6 +11,7 @@ Ray Core, not Ray Data: items are few, heavy, named and stored by the run itself
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import logging
 import os
@@ -31,6 +32,11 @@ from broca.progress import progress_bar, tell
 IN_FLIGHT = 2  # items that a worker has, the one it computes and the next
 MAX_DEATHS = 3  # workers that may die under an item
 PATIENCE_SECONDS = 300.0  # without a single living worker
+
+
+def _ray() -> Any:
+    """Ray itself, an extra that need not be there."""
+    return importlib.import_module("ray")
 
 
 @dataclass
@@ -102,7 +108,7 @@ class RayEngine:
 
     def close(self) -> None:
         """Let the workers go, and the cluster if it was started here."""
-        import ray
+        ray = _ray()
 
         for hired in [*self._workers, *self._starting.values()]:
             ray.kill(hired.actor)
@@ -129,7 +135,7 @@ class RayEngine:
         Raises:
             EngineError: The cluster has less than one worker, or all of them, need.
         """
-        import ray
+        ray = _ray()
 
         there = ray.cluster_resources()
         gpus = there.get("GPU", 0.0)
@@ -155,7 +161,7 @@ class RayEngine:
 
     def _hire(self, n: int) -> None:
         """Start workers until n are alive or starting."""
-        import ray
+        ray = _ray()
 
         made = ray.remote(Worker)
         while len(self._workers) + len(self._starting) < n:
@@ -176,7 +182,7 @@ class RayEngine:
     def _schedule(
         self, function: Any, items: Sequence[Any], names: Sequence[str], work: Sequence[int]
     ) -> Iterator[tuple[int, Any]]:
-        import ray
+        ray = _ray()
 
         shared = ray.put(without_model(function))
         waiting = deque(sorted(range(len(items)), key=lambda place: -work[place]))
@@ -248,17 +254,15 @@ class RayEngine:
         Raises:
             EngineError: It failed in a way that another one would fail as well.
         """
-        import ray
-        from ray.exceptions import RayError, RayTaskError
-
+        ray, errors = _ray(), importlib.import_module("ray.exceptions")
         try:
             return ray.get(reference)
-        except RayTaskError as error:
+        except errors.RayTaskError as error:
             raise EngineError(
                 f"A worker failed: {str(error.cause).strip().splitlines()[-1]}",
                 mend="The whole error is in Ray's logs; finished work is kept",
             ) from error
-        except RayError as error:
+        except errors.RayError as error:
             self._last_loss = str(error).strip().splitlines()[-1]
             return None
 
@@ -302,12 +306,12 @@ class _FromStore:
 
     @classmethod
     def put(cls, model: Any) -> _FromStore:
-        import ray
+        ray = _ray()
 
         return cls((ray.put(model),))
 
     def __call__(self) -> Any:
-        import ray
+        ray = _ray()
 
         return ray.get(self.references[0])
 
@@ -332,7 +336,7 @@ def _connect(settings: EngineSettings) -> bool:
     Raises:
         EngineError: The cluster cannot be reached.
     """
-    import ray
+    ray = _ray()
 
     if ray.is_initialized():
         return False

@@ -164,9 +164,11 @@ class ExpertPart:
         Of experts that compute every token these are the router's own outputs, [token, expert].
         """
         if self.router is not None:
-            handle = self.router.register_forward_hook(
-                lambda module, args, output: function(output)
-            )
+
+            def after(module: nn.Module, args: Any, output: Any) -> Any:
+                return function(output)
+
+            handle = self.router.register_forward_hook(after)
             try:
                 yield
             finally:
