@@ -15,6 +15,7 @@ from broca.errors import BrocaError
 
 Source = Path | Traversable
 
+DEEPEST = 32  # tables within tables
 TOO_DEEP = "it is nested too deeply"
 NO_UTF8 = "Save it as UTF-8"
 
@@ -67,6 +68,22 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def load_toml(text: str) -> dict[str, Any]:
+    """The values of a TOML text; dotted keys are read at any depth, and what reads on is not.
+
+    Raises:
+        RecursionError: Tables are nested deeper than any file of ours.
+        ValueError: It is malformed.
+    """
+    values = tomllib.loads(text)
+    level: list[Any] = [values]
+    for _ in range(DEEPEST):
+        level = [part for table in level if isinstance(table, dict) for part in table.values()]
+    if any(isinstance(part, dict) for part in level):
+        raise RecursionError
+    return values
+
+
 def parse_toml(text: str, where: str, error: type[BrocaError]) -> dict[str, Any]:
     """The values of a TOML text.
 
@@ -74,7 +91,7 @@ def parse_toml(text: str, where: str, error: type[BrocaError]) -> dict[str, Any]
         BrocaError: Of the given class: it is malformed or nested too deeply.
     """
     try:
-        return tomllib.loads(text)
+        return load_toml(text)
     except RecursionError:
         raise error(f"malformed TOML: {TOO_DEEP}", where, "Mend that line") from None
     except ValueError as cause:  # TOMLDecodeError names line and column; numbers may be too long

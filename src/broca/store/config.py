@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from broca.errors import RunError
+from broca.reading import load_toml
 from broca.store.damage import CONFIG, FORMAT, read_manifest
 from broca.store.files import TEMPORARY_MARK
 from broca.store.lock import FolderLock
@@ -21,7 +21,7 @@ def is_run(path: Path) -> bool:
 def _stored_config(path: Path) -> dict[str, Any] | None:
     """The configuration in a folder, None where there is none of a run or it cannot be read."""
     try:
-        config = tomllib.loads((path / CONFIG).read_text("utf-8"))
+        config = load_toml((path / CONFIG).read_text("utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
     return config if config.get("format") == FORMAT else None
@@ -34,7 +34,7 @@ def begun_with(path: Path) -> dict[str, Any]:
     if not isinstance(text, str):
         return read_config(path)
     try:
-        config = tomllib.loads(text)
+        config = load_toml(text)
     except (ValueError, RecursionError):
         return read_config(path)
     return {key: value for key, value in config.items() if key != "format"}

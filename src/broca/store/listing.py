@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from broca.errors import RunError
 from broca.progress import Reached, in_words
+from broca.reading import load_toml
 from broca.store.config import is_run
 from broca.store.damage import CONFIG, MANIFEST, find_damage, read_manifest
 from broca.store.files import read_json
@@ -93,7 +93,7 @@ def _reached(path: Path) -> str:
 
 def _config(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads((path / CONFIG).read_text("utf-8"))
+        return load_toml((path / CONFIG).read_text("utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
 
