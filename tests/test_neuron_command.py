@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from broca.cli import run_cli
-from broca.cli.neuron import _served_queries
 from broca.errors import NeuronError, ScoreError
 from broca.neurons import Neuron, NeuronSet, WeightsDifferWarning
 from broca.prompts import Prompt
+from broca.run.served import served_queries
 from broca.scores import QuerySets, Ranking
 from broca.scores.clusters import QueryScoreConfig
 from broca.store import RunFolder
@@ -45,7 +45,7 @@ def run(tmp_path: Path) -> Path:
 def served(run: Path, **changes: Any) -> dict[str, dict[str, tuple[int, int]]]:
     """What is told of hidden:0:7, with another model's identity."""
     model: Any = SimpleNamespace(identity=replace(MODEL.identity, **changes))
-    return _served_queries(model, Neuron("hidden", 0, 7), run)
+    return served_queries(model, Neuron("hidden", 0, 7), run)
 
 
 def test_sets_are_checked_against_the_model(run: Path) -> None:

@@ -40,15 +40,14 @@ def _table(source: Path, what: str) -> pa.Table:
     Raises:
         BrocaError: The source is nothing that can be exported, or damaged.
     """
-    from broca.cli.neuron import is_run
     from broca.scores import QuerySets
-    from broca.store import RunFolder
+    from broca.store import RunFolder, reads_as_run
 
     if not source.exists():
         raise ExportError("there is no such file or folder", str(source))
     if source.is_file() and source.suffix == ".parquet":
         return QuerySets.load(source).to_arrow()
-    if what != "sets" and source.is_dir() and is_run(source):
+    if what != "sets" and source.is_dir() and reads_as_run(source):
         table = RunFolder.open(source).rows.read()
         if not table.num_rows:
             raise ExportError("this run has no rows yet", str(source), "--what sets, or go on")
@@ -61,8 +60,8 @@ def _table(source: Path, what: str) -> pa.Table:
 def _sets(source: Path) -> pa.Table:
     import pyarrow as pa
 
-    from broca.cli.neuron import set_files
     from broca.neurons import NeuronSet
+    from broca.store import set_files
 
     tables = []
     for name, path in set_files(source).items():

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,14 +10,12 @@ import typer
 
 from broca.cli.output import say, show
 from broca.cli.run import FormOption, Shots
-from broca.errors import BrocaError
 
 if TYPE_CHECKING:
     from broca.model import LanguageModel
-    from broca.neurons import ModelIdentity, Neuron
+    from broca.neurons import Neuron
     from broca.prompts import Prompt
     from broca.readout import Firing
-    from broca.scores import QuerySets
 
 
 _EFFECTS = 5  # prompts on which the exact effect is shown
@@ -80,6 +75,8 @@ def _material(
     from broca.facts.shipped import facts_for
     from broca.prompts import render_fact_prompts, render_question_prompts
     from broca.questions import load_questions
+    from broca.run.served import run_prompts
+    from broca.store import reads_as_run
 
     found: list[Prompt] = []
     if facts is None and questions is None and run is None and model.is_embedded:
@@ -89,43 +86,9 @@ def _material(
         found += render_fact_prompts(load_relations(source), **asking)
     if questions is not None:
         found += render_question_prompts(load_questions(questions), n_prompts=1, **asking)
-    if not found and run is not None and is_run(run):
-        found = _prompts_of(run)
+    if not found and run is not None and reads_as_run(run):
+        found = run_prompts(run)
     return stable_random(0, "neuron").sample(found, min(limit, len(found)))
-
-
-def is_run(path: Path) -> bool:
-    """Whether a path is to be read as a run folder; else it holds neuron sets alone."""
-    from broca.store.folder import CONFIG
-
-    if (path / CONFIG).exists():
-        return True
-    return not (path.is_file() or any(path.glob("**/*.json")))
-
-
-def set_files(run: Path) -> dict[str, Path]:
-    """Neuron sets by name: of a run, of a folder that `find relations` wrote, or one file."""
-    from broca.store import RunFolder
-    from broca.store.names import name_of
-
-    if is_run(run):
-        folder = RunFolder.open(run)
-        return {name: folder.set_path(name) for name in folder.set_names()}
-    if run.is_file():
-        return {name_of(Path(run.name), ".json"): run}
-    found = (path for path in run.rglob("*.json") if not path.name.startswith("."))
-    return {name_of(path.relative_to(run), ".json"): path for path in sorted(found)}
-
-
-def _prompts_of(run: Path) -> list[Prompt]:
-    from broca.prompts import Prompt
-    from broca.store import RunFolder
-
-    kept = ("text", "subject", "relation", "language", "template", "fact", "field", "role")
-    return [
-        Prompt(id=key, answers=tuple(plain["answers"]), **{k: plain[k] for k in kept})
-        for key, plain in RunFolder.open(run).prompts().items()
-    ]
 
 
 # ---- tables
@@ -179,17 +142,15 @@ def _draw_firings(firings: Sequence[Firing], top: int) -> None:
 
 def _draw_means(firings: Sequence[Firing], top: int) -> None:
     """Which relations and fields make it fire most, by the mean magnitude over their prompts."""
+    from broca.run.served import mean_values
+
     for kind in ("relation", "field"):
-        groups: dict[str, list[float]] = defaultdict(list)
-        for firing in firings:
-            if getattr(firing.prompt, kind):
-                groups[getattr(firing.prompt, kind)].append(firing.value)
-        if len(groups) < 2:
+        rows = mean_values(firings, kind)
+        if len(rows) < 2:
             continue
         table = _table(kind, "mean |value|", "mean", "prompts", numbers=("mean |value|", "mean"))
-        rows = [(sum(map(abs, v)) / len(v), sum(v) / len(v), len(v), g) for g, v in groups.items()]
-        for size, mean, count, group in sorted(rows, reverse=True)[:top]:
-            table.add_row(group, f"{size:.3g}", f"{mean:.3g}", str(count))
+        for row in rows[:top]:
+            table.add_row(row.group, f"{row.size:.3g}", f"{row.mean:.3g}", str(row.count))
         show(table)
 
 
@@ -225,20 +186,12 @@ def _draw_effects(model: LanguageModel, wanted: Neuron, firings: Sequence[Firing
         show(table)
 
 
-@dataclass(frozen=True)
-class _Served:
-    """One set of a run that holds the neuron, or another site of its unit."""
-
-    name: str
-    site: str
-    rank: int
-    size: int
-    score: float
-
-
 def _draw_served(model: LanguageModel, wanted: Neuron, run: Path) -> None:
-    served = sorted(_served_sets(model, wanted, run), key=lambda s: (s.rank / s.size, s.name))
-    queries = _served_queries(model, wanted, run) if is_run(run) else {}
+    from broca.run.served import served_queries, served_sets
+    from broca.store import reads_as_run
+
+    served = served_sets(model, wanted, run)
+    queries = served_queries(model, wanted, run) if reads_as_run(run) else {}
     if not served and not queries:
         show(f"None of the sets of {run} holds it.")
         return
@@ -254,109 +207,3 @@ def _draw_served(model: LanguageModel, wanted: Neuron, run: Path) -> None:
         for group, (holding, total) in sorted(groups.items(), key=lambda item: -item[1][0]):
             table.add_row(group, str(holding), str(total))
         show(table)
-
-
-_UNIT = ("gate", "up", "hidden")
-
-
-def _same_unit(wanted: Neuron, other: Neuron) -> bool:
-    if wanted.site in _UNIT and other.site in _UNIT:
-        return (wanted.layer, wanted.index) == (other.layer, other.index)
-    return wanted == other
-
-
-def _served_sets(model: LanguageModel, wanted: Neuron, run: Path) -> list[_Served]:
-    from broca.neurons import NeuronSet
-
-    found = []
-    for name, path in set_files(run).items():
-        neurons = NeuronSet.load(path)
-        _check_model(neurons.identity, model, path)
-        if "random" in neurons.method:
-            continue
-        for rank, each in enumerate(neurons):
-            if _same_unit(wanted, each):
-                score = float(neurons.scores[rank])
-                found.append(_Served(name, each.site, rank + 1, len(neurons), score))
-    return found
-
-
-def _query_sets(model: LanguageModel, path: Path) -> QuerySets | None:
-    """The query sets of a file, None where it is another table.
-
-    Raises:
-        NeuronError: They were found in a model of another shape.
-        ScoreError: The file is damaged.
-
-    Warns:
-        WeightsDifferWarning: They were found in other weights of the same shape.
-    """
-    from broca.errors import ScoreError
-    from broca.scores import QuerySets
-
-    if not _may_hold_query_sets(path):
-        return None
-    try:
-        sets = QuerySets.load(path)
-    except BrocaError as error:
-        raise ScoreError("Damaged query sets", str(path), "Run the study again.") from error
-    _check_model(sets.identity, model, path)
-    return sets
-
-
-def _may_hold_query_sets(path: Path) -> bool:
-    """Whether a table says that it holds query sets, or cannot be read at all."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        return b"broca.query-sets" in (pq.read_schema(path).metadata or {}).get(b"broca", b"")
-    except (OSError, pa.ArrowException):
-        return True
-
-
-def _check_model(identity: ModelIdentity, model: LanguageModel, path: Path) -> None:
-    """Refuse sets of a model of another shape, warn of those of other weights."""
-    from broca.errors import NeuronError
-    from broca.neurons import WeightsDifferWarning
-
-    if identity.shape != model.identity.shape:
-        raise NeuronError(
-            f"The run studied {identity.id}, a model of another shape than {model.identity.id}",
-            str(path),
-            f"Pass --model {identity.id}.",
-        )
-    if identity.fingerprint != model.identity.fingerprint:
-        warnings.warn(
-            f"what {path} holds was found in other weights ({identity.id}) than those that are "
-            f"shown ({model.identity.id})",
-            WeightsDifferWarning,
-            stacklevel=2,
-        )
-
-
-def _served_queries(
-    model: LanguageModel, wanted: Neuron, run: Path
-) -> dict[str, dict[str, tuple[int, int]]]:
-    """Queries whose NA-ICA neurons hold it, and queries in all: by field, relation, language."""
-    from broca.store import RunFolder
-
-    folder = RunFolder.open(run)
-    asked = {prompt["fact"]: prompt for prompt in folder.prompts().values()}
-    counts: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0, 0]))
-    for path in sorted([*folder.path.glob("*.parquet"), *folder.path.glob("sets/*.parquet")]):
-        sets = _query_sets(model, path)
-        if sets is None or "na-ica" not in sets.methods:
-            continue
-        kinds = ("language",) if path.stem == "languages" else ("field", "relation")
-        for query in sets.queries:
-            held = any(_same_unit(wanted, each) for each in sets.neurons(query))
-            for kind in kinds:
-                group = asked.get(query, {}).get(kind) or "?"
-                count = counts[f"queries by {kind}"][group]
-                count[0], count[1] = count[0] + held, count[1] + 1
-    held_by = {
-        kind: {group: (held, total) for group, (held, total) in groups.items() if held}
-        for kind, groups in counts.items()
-    }
-    return {kind: groups for kind, groups in held_by.items() if groups and list(groups) != ["?"]}

@@ -14,6 +14,7 @@ from broca.store.listing import RunEntry, list_runs
 from broca.store.names import file_name, name_of
 from broca.store.ours import PAGE_MARK, refuse_overwriting
 from broca.store.rows import ROW_SCHEMA, RowFolder, rows_table
+from broca.store.set_files import reads_as_run, set_files
 from broca.store.summary import flat_summary, summary_key
 from broca.store.toml import write_toml
 
@@ -33,9 +34,11 @@ __all__ = [
     "is_run",
     "list_runs",
     "name_of",
+    "reads_as_run",
     "refuse_overwriting",
     "replacing",
     "rows_table",
+    "set_files",
     "sha256_of",
     "summary_key",
     "write_toml",
