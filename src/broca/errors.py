@@ -66,6 +66,10 @@ class RunError(BrocaError):
     """A run folder cannot be written, read or resumed."""
 
 
+class PlayError(BrocaError):
+    """What a page asks for, or a server is to serve, is malformed or beyond its limits."""
+
+
 class EditError(BrocaError):
     """An edit of the weights is impossible or refused."""
 

@@ -78,6 +78,44 @@ def watched(watcher: Watcher) -> Iterator[None]:
 
 
 @contextmanager
+def quiet() -> Iterator[None]:
+    """Draw nothing: somebody else shows how far things have come."""
+    token = _showing.set(True)
+    try:
+        yield
+    finally:
+        _showing.reset(token)
+
+
+Pulse = Callable[[int, int], None]
+"""Told how much of a single long computation is done, and of how much."""
+
+_pulse: ContextVar[Pulse | None] = ContextVar("pulse", default=None)
+
+
+@contextmanager
+def pulsed(told: Pulse) -> Iterator[None]:
+    """Be told how far the inside of single computations has come; raising there ends them."""
+    token = _pulse.set(told)
+    try:
+        yield
+    finally:
+        _pulse.reset(token)
+
+
+def pulse(done: int, total: int) -> None:
+    """Tell who wants to know that a part of a computation is done.
+
+    Args:
+        done: Work done so far.
+        total: Work in all, as far as is known.
+    """
+    told = _pulse.get()
+    if told is not None:
+        told(done, total)
+
+
+@contextmanager
 def progress_bar(description: str, total: int | None = None) -> Iterator[Advance]:
     """Show on standard error how much is done and how long the rest takes.
 

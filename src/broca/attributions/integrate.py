@@ -20,6 +20,7 @@ from broca.attributions.branching import Branches, Samples
 from broca.attributions.memory import RowBudget, blocks
 from broca.attributions.rules import Rule
 from broca.attributions.targets import Item
+from broca.progress import pulse
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,11 @@ def _sample_blocks(branches: Branches, form: str, factors: Tensor, rows: int) ->
     n_prompts, n_layers = len(branches.base), branches.model.n_layers
     objective = factors.new_empty(n_prompts, n_layers, len(factors))
     gradients: list[Tensor] = []
+    total = n_prompts * n_layers * len(factors)
+    done = 0
     for prompts, layers, steps in blocks(n_prompts, n_layers, len(factors), rows):
+        pulse(done, total)
+        done += len(prompts) * len(layers) * len(steps)
         part = branches.select(torch.arange(prompts.start, prompts.stop))
         cut = slice(steps.start, steps.stop)
         sampled = part.sample(form, layers, factors[cut], True)

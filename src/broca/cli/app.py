@@ -21,6 +21,7 @@ from broca.cli import (
     inspect,
     listing,
     neuron,
+    play,
     report,
     run,
 )
@@ -53,6 +54,7 @@ app.add_typer(find.app, name="find")
 app.add_typer(build.app, name="build")
 app.command("ask")(ask.ask)
 app.command("neuron")(neuron.neuron)
+app.command("play")(play.play)
 app.command("edit")(edit.edit)
 app.command("inspect")(inspect.inspect)
 app.command("report")(report.report)

@@ -14,18 +14,23 @@ from broca.cli.output import say, show
 if TYPE_CHECKING:
     from broca.interventions import Intervention
     from broca.model import LanguageModel
+    from broca.neurons import Neuron, NeuronSet
 
 
 def ask(
     prompt: Annotated[str, typer.Argument(help="The text the model goes on with.")],
     model: Annotated[str, typer.Option(help="Hub name, folder, .gguf file, or 'atlas'.")] = "atlas",
     off: Annotated[
-        list[Path] | None, typer.Option(help="Neuron set to switch off; repeatable.")
+        list[str] | None,
+        typer.Option(help="Neuron set to switch off, or hidden:3:17,up:4:2; repeatable."),
     ] = None,
     scale: Annotated[
-        list[Path] | None, typer.Option(help="Neuron set to scale; repeatable.")
+        list[str] | None, typer.Option(help="Neuron set to scale, or neurons; repeatable.")
     ] = None,
     factor: Annotated[float, typer.Option(help="What --scale multiplies by.")] = 2.0,
+    positions: Annotated[
+        str, typer.Option(help="Where: 'all' positions, the prompt's 'last', or 'answer'.")
+    ] = "all",
     form: Annotated[
         str,
         typer.Option(
@@ -44,29 +49,54 @@ def ask(
     """Answer a prompt, untouched and with neurons off or scaled, a line each."""
     from broca.interventions import Deactivate, Scale, intervene
     from broca.neurons import NeuronSet
+    from broca.prompts import put_own
 
     _check_form(form, shot or [])
-    switched = [(path, NeuronSet.load(path)) for path in off or []]
-    scaled = [(path, NeuronSet.load(path)) for path in scale or []]
+    read = {text: _read_set(text) for text in [*(off or []), *(scale or [])]}
     from broca.model import LanguageModel
 
     loaded = LanguageModel.from_pretrained(model, dtype=dtype)
-    changes: list[Intervention] = [Deactivate(neurons) for _, neurons in switched]
-    changes += [Scale(neurons, factor) for _, neurons in scaled]
+    sets = {
+        text: found if isinstance(found, NeuronSet) else NeuronSet.of(found, loaded.identity)
+        for text, found in read.items()
+    }
+    switched = [(_called(text), sets[text]) for text in off or []]
+    scaled = [(_called(text), sets[text]) for text in scale or []]
+    changes: list[Intervention] = [Deactivate(neurons, positions) for _, neurons in switched]
+    changes += [Scale(neurons, factor, positions) for _, neurons in scaled]
     for _, neurons in [*switched, *scaled]:
         neurons.check(loaded.identity)
-    text = _put(loaded, prompt, form, shot or [])
+    text = put_own(prompt, form, shot or [], loaded.chat)
     show(f"Asked: {text}")
     lines = {"untouched": _look(loaded, text, top, tokens)}
     if changes:
-        names = [f"{path.name} off" for path, _ in switched]
-        names += [f"{path.name} × {factor:g}" for path, _ in scaled]
+        names = [f"{name} off" for name, _ in switched]
+        names += [f"{name} × {factor:g}" for name, _ in scaled]
         with intervene(loaded, *changes):
             lines[" and ".join(names)] = _look(loaded, text, top, tokens)
     _draw(lines)
     if changes:
         n_neurons = sum(len(neurons) for _, neurons in [*switched, *scaled])
         say(f"{n_neurons:,} neurons of {loaded.name} changed.")
+
+
+def _read_set(text: str) -> NeuronSet | list[Neuron]:
+    """A neuron set of a file, or neurons named one by one.
+
+    Raises:
+        NeuronError: The file is no neuron set.
+    """
+    from broca.errors import NeuronError
+    from broca.neurons import Neuron, NeuronSet
+
+    try:
+        return [Neuron.parse(part) for part in text.split(",")]
+    except NeuronError:
+        return NeuronSet.load(Path(text))
+
+
+def _called(text: str) -> str:
+    return Path(text).name if Path(text).suffix else text
 
 
 def _check_form(form: str, shots: Sequence[str]) -> None:
@@ -85,16 +115,6 @@ def _check_form(form: str, shots: Sequence[str]) -> None:
             f"--form {form}, {len(shots)} × --shot",
             '--form few-shot --shot "The capital of Italy is Rome" --shot ...',
         )
-
-
-def _put(model: LanguageModel, prompt: str, form: str, shots: Sequence[str]) -> str:
-    """The prompt in a form of asking."""
-    from broca.prompts import Form
-
-    if form == "cloze":
-        return prompt
-    asking = Form(form, max(len(shots), 1), model.chat if form == "chat" else None)
-    return asking.place(asking.cut(prompt, 0), shots).text
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ from broca.effects.rows import Ablation
 from broca.errors import EffectError
 from broca.model import LanguageModel
 from broca.model.branches import base_pass
-from broca.progress import track
+from broca.progress import pulse, track
 from broca.prompts import Prompt
 
 _CPU_ROWS = 512  # more neither speeds products up nor stays in the cache
@@ -193,6 +193,7 @@ def _measure(ablation: Ablation, settings: _Settings, replacement: str) -> Effec
     chosen = choose_neurons(ablation, settings.share, settings.sample, settings.seed)
     values = unmeasured(model, base)
     budget = RowBudget(settings.rows or _rows_at_once(model, len(aim.tokens)))
+    done, total = 0, sum(map(len, chosen.neurons))
     for layer, neurons in enumerate(chosen.neurons):
         start = 0
         while start < len(neurons):
@@ -204,6 +205,8 @@ def _measure(ablation: Ablation, settings: _Settings, replacement: str) -> Effec
             part = neurons[start : start + len(found)]
             values[layer, part.numpy()] = (found - before).float().cpu().numpy()
             start += len(found)
+            done += len(found)
+            pulse(done, total)
     if not np.isfinite(values[:, :][~np.isnan(values)]).all() or _lost(values, chosen.neurons):
         raise EffectError("An effect is not finite", f"prompt {aim.id}", "Use dtype=float32.")
     return Effect(

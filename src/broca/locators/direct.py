@@ -23,6 +23,7 @@ from broca.errors import EffectError
 from broca.locators.locator import Question
 from broca.model import LanguageModel
 from broca.model.branches import BasePass, base_pass
+from broca.progress import pulse
 
 _ROWS = 2048
 
@@ -38,9 +39,13 @@ def direct_increase(question: Question) -> np.ndarray:
     if reader.unembedding is None:
         raise EffectError("The unembedding of this model cannot be read", model.name)
     found = []
-    for aim in question.flat:
+    for number, aim in enumerate(question.flat):
         base = base_pass(model, model.pad([aim.tokens]))
-        layers = [_layer(model, base, aim, reader, layer) for layer in range(model.n_layers)]
+        layers = []
+        for layer in range(model.n_layers):
+            layers.append(_layer(model, base, aim, reader, layer))
+            done = number * model.n_layers + layer + 1
+            pulse(done, len(question.flat) * model.n_layers)
         found.append(np.stack(layers))
     return question.summed(np.stack(found))
 

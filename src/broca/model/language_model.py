@@ -436,6 +436,8 @@ class LanguageModel:
         Raises:
             NeuronError: If it has not.
         """
+        if 0 <= layer < self.n_layers and site in self.blocks[layer].widths():
+            return
         if site not in self.widths:
             raise NeuronError(
                 f"{self.name} has no site {site!r}", mend=f"It has {', '.join(self.sites)}."
@@ -445,8 +447,7 @@ class LanguageModel:
                 f"{self.name} has no layer {layer}",
                 mend=f"Layers go from 0 to {self.n_layers - 1}.",
             )
-        if site not in self.blocks[layer].widths():
-            raise NeuronError(f"Layer {layer} of {self.name} has no site {site!r}")
+        raise NeuronError(f"Layer {layer} of {self.name} has no site {site!r}")
 
     # ---- primitive 2: run layers on rows
 

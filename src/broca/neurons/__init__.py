@@ -1,7 +1,8 @@
 """Neurons and neuron sets: the value that every other part of broca hands on.
 
 `sites` says what a neuron is, `identity` which model it belongs to; `index` puts all neurons of a
-model in one line, `neuron_set` holds some of them, `set_file` writes them, `draw` draws controls.
+model in one line, `neuron_set` holds some of them, `set_file` writes them, `draw` and `together`
+draw controls.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from broca.neurons.index import NeuronIndex
 from broca.neurons.neuron_set import NeuronSet, Overlap, WeightsDifferWarning
 from broca.neurons.set_file import FORMAT_VERSION
 from broca.neurons.sites import SITES, Neuron, check_site, ordered_sites
+from broca.neurons.together import matched_together
 
 __all__ = [
     "FORMAT_VERSION",
@@ -28,6 +30,7 @@ __all__ = [
     "check_site",
     "digest_of",
     "hook_name",
+    "matched_together",
     "ordered_sites",
     "uniform_random",
 ]

@@ -20,13 +20,9 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 
 
-def write_set(neurons: NeuronSet, path: Path) -> Path:
-    """Write beside the target first, then rename.
-
-    Raises:
-        RunError: If the file cannot be written.
-    """
-    content = {
+def content_of(neurons: NeuronSet) -> dict[str, Any]:
+    """What the file of a set holds, plain values."""
+    return {
         "format": "broca.neuron-set",
         "version": FORMAT_VERSION,
         "name": neurons.name,
@@ -39,10 +35,18 @@ def write_set(neurons: NeuronSet, path: Path) -> Path:
         "index": neurons.indices.tolist(),
         "score": [s if np.isfinite(s) else None for s in neurons.scores.tolist()],
     }
+
+
+def write_set(neurons: NeuronSet, path: Path) -> Path:
+    """Write beside the target first, then rename.
+
+    Raises:
+        RunError: If the file cannot be written.
+    """
     beside = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(json.dumps(content), encoding="utf-8")
+        beside.write_text(json.dumps(content_of(neurons)), encoding="utf-8")
         beside.replace(path)
     except OSError as error:
         raise RunError("Cannot write a neuron set", str(path), str(error)) from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from .facts import draw_demonstrations, render_fact_prompts
 from .forms import FORMS, Form, add_ending
+from .own import put_own
 from .prompt import ChoicePrompt, Prompt
 from .questions import render_question_prompts, render_word_prompts
 
@@ -18,6 +19,7 @@ __all__ = [
     "Prompt",
     "add_ending",
     "draw_demonstrations",
+    "put_own",
     "render_fact_prompts",
     "render_question_prompts",
     "render_word_prompts",

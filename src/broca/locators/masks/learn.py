@@ -27,6 +27,7 @@ from broca.errors import EffectError
 from broca.locators.masks.gates import GATES, Gate
 from broca.locators.masks.objective import Group
 from broca.model import LanguageModel
+from broca.progress import pulse
 
 _FIRST, _SECOND = 0.9, 0.99  # decay of the moments
 _ANNEALED = 0.7  # of the steps, the budget falls; then it stays
@@ -178,6 +179,7 @@ class _Learning:
             parameters = steps.after(parameters.detach(), gradient)
             self.gate.clip(parameters)
             spent += 1
+            pulse(spent, config.n_steps)
             if config.budget is not None:
                 parameters = self._projected(parameters, spent)
                 continue

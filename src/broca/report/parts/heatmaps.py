@@ -75,7 +75,7 @@ def annotated_heatmap(
                 }
             )
     low = middle if centre is None else middle - span
-    scale = _scale(low, middle + span, SEQUENTIAL if centre is None else DIVERGING)
+    scale = scale_of(low, middle + span, SEQUENTIAL if centre is None else DIVERGING)
     chart = _cells(data, rows, columns, row_title, column_title, scale)
     return Figure(title, caption, chart, name, heat=True)
 
@@ -94,7 +94,8 @@ def _colour_range(
     return middle, (limit - (middle if centre is None else 0) if limit else largest) or 1.0
 
 
-def _scale(low: float, high: float, tones: Sequence[str]) -> alt.Scale:
+def scale_of(low: float, high: float, tones: Sequence[str]) -> alt.Scale:
+    """Colours at even steps between two values."""
     steps = [low + (high - low) * i / (len(tones) - 1) for i in range(len(tones))]
     return alt.Scale(domain=steps, range=list(tones), clamp=True, interpolate="rgb")
 
@@ -108,11 +109,11 @@ def _cells(
     scale: alt.Scale,
 ) -> Any:
     # Positions are numbers and labels expressions: two rows may carry the same label.
-    y = alt.Y("row:O", title=row_title or None, axis=alt.Axis(labelExpr=_labels(rows)))
+    y = alt.Y("row:O", title=row_title or None, axis=alt.Axis(labelExpr=labels_of(rows)))
     x = alt.X(
         "column:O",
         title=column_title or None,
-        axis=alt.Axis(labelExpr=_labels(columns), orient="top", labelAngle=-40, ticks=False),
+        axis=alt.Axis(labelExpr=labels_of(columns), orient="top", labelAngle=-40, ticks=False),
     )
     base = alt.Chart(alt.InlineData(values=data)).encode(x=x, y=y)
     edge = {"stroke": "#ffffff", "strokeOpacity": 0.35}
@@ -137,7 +138,8 @@ def _cells(
     return alt.layer(*layers).properties(width=width, height=len(rows) * 30)
 
 
-def _labels(names: Sequence[str]) -> str:
+def labels_of(names: Sequence[str]) -> str:
+    """An expression that writes names where an axis counts from 0."""
     quoted = ", ".join('"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"' for name in names)
     return f"[{quoted}][datum.value]".replace("\n", " ")
 
@@ -240,7 +242,7 @@ def layer_index_map(
         scale=alt.Scale(domain=[0, n_layers], nice=False),
         axis=alt.Axis(grid=False, values=list(range(0, n_layers, step))),
     )
-    colour = alt.Color("shade:Q", scale=_scale(0, largest, SEQUENTIAL[1:]), legend=None)
+    colour = alt.Color("shade:Q", scale=scale_of(0, largest, SEQUENTIAL[1:]), legend=None)
     cells = (
         alt.Chart()
         .mark_rect()

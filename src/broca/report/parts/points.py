@@ -14,14 +14,14 @@ def points_with_axes(
     """A panel per method, a point per neuron, coloured by layer.
 
     Args:
-        rows: `x`, `y`, `layer`, and `panel`.
+        rows: `x`, `y`, `layer`, and `panel`; `label` is told of a point that is pointed at.
         title: The figure's title.
         caption: How to read it.
         x_title: What x is.
         y_title: What y is.
         name: File name of the figure.
     """
-    data = plain_rows(rows, "panel", "layer")
+    data = plain_rows(rows, "label", "panel", "layer")
     panels = list(dict.fromkeys(row["panel"] for row in data))
     scale = alt.Scale(type="symlog", constant=1e-3, nice=False)
     plots = []

@@ -1,0 +1,162 @@
+"""The answer without and with the chips' changes, and with those of matched random neurons."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from broca.errors import PlayError
+from broca.interventions import Deactivate, Fix, Intervention, Scale
+from broca.neurons import Neuron, NeuronSet, matched_together
+from broca.play.answering import Row, answer_rows, chosen_answer
+from broca.play.jobs import Job
+from broca.play.material import Material
+from broca.play.state import Chip, State
+from broca.prompts import put_own
+from broca.readout import check_neuron, token_text
+
+COMPARED = 8  # next tokens of clean and of edited that are compared
+
+
+def asked_text(material: Material, state: State) -> str:
+    """The prompt as the model reads it.
+
+    Raises:
+        PromptError: The form cannot be asked in, or the prompt does not fit the model.
+    """
+    text = put_own(state.prompt, state.form, state.shots, material.model.chat)
+    material.model.encode([text])
+    return text
+
+
+def chip_set(material: Material, chip: Chip) -> NeuronSet:
+    """The neurons of a chip.
+
+    Raises:
+        PlayError: The server has no such set.
+        NeuronError: The model has no such neuron.
+    """
+    if chip.set is not None:
+        return material.find_set(chip.set)
+    neurons = [Neuron.parse(name) for name in chip.neurons]
+    for neuron in neurons:
+        check_neuron(material.model, neuron)
+    return NeuronSet.of(neurons, material.model.identity, name=chip.name, method="by hand")
+
+
+def change_of(material: Material, chip: Chip, neurons: NeuronSet, positions: str) -> Intervention:
+    """What a chip does, done with some neurons: its own, or matched random ones."""
+    if chip.change == "off":
+        return Deactivate(neurons, positions)
+    if chip.change == "scale":
+        return Scale(neurons, chip.factor, positions)
+    return Fix(neurons, material.means(neurons), positions)
+
+
+@dataclass(frozen=True)
+class Changed:
+    """Changes of the rows of a batch.
+
+    Attributes:
+        edited: The chips' changes.
+        draws: The same with matched random neurons, one entry per draw.
+        n_neurons: Neurons changed, each counted once.
+    """
+
+    edited: list[Intervention]
+    draws: list[list[Intervention]]
+    n_neurons: int
+
+
+def changes_of(material: Material, state: State) -> Changed:
+    """The changes that a state asks for, none where no chip changes anything.
+
+    The newest ones are kept: a prompt is typed letter by letter, and the draws stay.
+
+    Raises:
+        NeuronError: A layer has too few neurons left for a matched draw.
+    """
+    return material.kept(
+        ("changes", state.active, state.positions, state.draws), lambda: _changes(material, state)
+    )
+
+
+def _changes(material: Material, state: State) -> Changed:
+    chips = [(chip, chip_set(material, chip)) for chip in state.active]
+    chips = [(chip, neurons) for chip, neurons in chips if len(neurons)]
+    if not chips:
+        return Changed([], [], 0)
+    edited = [change_of(material, chip, own, state.positions) for chip, own in chips]
+    draws = []
+    for seed in range(state.draws):
+        drawn = matched_together([own for _, own in chips], seed)
+        pairs = zip(chips, drawn, strict=True)
+        draws.append([change_of(material, c, other, state.positions) for (c, _), other in pairs])
+    return Changed(edited, draws, len({neuron for _, own in chips for neuron in own}))
+
+
+def answer(material: Material, state: State, job: Job) -> dict[str, Any]:
+    """Everything that Ask and Edit show.
+
+    Raises:
+        BrocaError: Prompt, answer or a chip cannot be used.
+        Stopped: Nobody waits for it any more.
+    """
+    if not state.prompt.strip():
+        raise PlayError("there is no prompt", mend="Type one, or choose a fact")
+    model = material.model
+    text = asked_text(material, state)
+    key = ("answer", text, state.answer)
+    target = material.kept(key, lambda: chosen_answer(model, text, state.answer))
+    job.check()
+    made = changes_of(material, state)
+    rows: list[Sequence[Intervention]] = [[], *([made.edited] if made.edited else []), *made.draws]
+    found = answer_rows(
+        model, text, target, rows, n_tokens=state.tokens, between=lambda _: job.check()
+    )
+    tokens = [token_text(model, token) for token in model.encode([text])[0]]
+    clean, *others = found
+    measured = target or (clean.said[0].id,)
+    return {
+        "asked": text,
+        "tokens": tokens,
+        "target": "".join(token_text(model, token) for token in measured),
+        "chosen": bool(target),
+        "clean": _plain(clean),
+        "edited": _plain(others[0]) if others else None,
+        "draws": [_plain(row) for row in others[1:]],
+        "compared": _compared(material, found) if others else [],
+        "neurons": made.n_neurons,
+    }
+
+
+def _plain(row: Row) -> dict[str, Any]:
+    return {
+        "text": row.text,
+        "said": [
+            {"text": one.text, "p": one.p, "instead": [list(pair) for pair in one.instead]}
+            for one in row.said
+        ],
+        "log_p": row.log_p,
+        "rank": row.rank,
+    }
+
+
+def _compared(material: Material, rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Likeliest next tokens, clean or edited: P clean, edited, and of every draw."""
+    clean, edited, draws = rows[0].next, rows[1].next, [row.next for row in rows[2:]]
+    best = torch.maximum(clean, edited)
+    ends = torch.cat([one.topk(min(COMPARED, len(one))).indices for one in (clean, edited)])
+    listed = sorted(set(ends.tolist()), key=lambda token: -float(best[token]))
+    return [
+        {
+            "token": token_text(material.model, token),
+            "clean": float(clean[token]),
+            "edited": float(edited[token]),
+            "draws": [float(draw[token]) for draw in draws],
+        }
+        for token in listed
+    ]

@@ -1,0 +1,180 @@
+"""One model, one lock: what pages ask for waits in a queue, is told about and can be stopped.
+
+A single thread owns the model. Work is a function that is given its :class:`Job`: it tells how far
+it has come, and leaves by :class:`Stopped` where nobody waits for it any more. Whatever goes wrong
+in it is told to who asked, and the thread lives on.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from broca.errors import BrocaError, PlayError
+from broca.play.state import refusal
+from broca.progress import quiet, tell
+
+TOLD_SECONDS = 0.1  # between two reports of one job
+MOST_WAITING = 16
+
+Event = Mapping[str, Any]
+"""`kind` (queued, progress, part, result, error, stopped) and what belongs to it."""
+
+
+class Stopped(Exception):  # noqa: N818  # no error: somebody has left
+    """The job is not wanted any more."""
+
+
+@dataclass(eq=False)
+class Job:
+    """One piece of work.
+
+    Attributes:
+        work: Does it; what it returns is the result.
+        hear: Told every event, from any thread.
+    """
+
+    work: Callable[[Job], Any]
+    hear: Callable[[Event], None]
+    _stopped: threading.Event = field(default_factory=threading.Event)
+    _told: float = 0.0
+
+    def stop(self) -> None:
+        """Nobody waits for it any more."""
+        self._stopped.set()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it is to end."""
+        return self._stopped.is_set()
+
+    def check(self) -> None:
+        """Leave where it is to end.
+
+        Raises:
+            Stopped: It is.
+        """
+        if self.stopped:
+            raise Stopped
+
+    def progress(self, what: str, done: int, total: int, seconds: float) -> None:
+        """Tell how far it has come, with the time left at this rate; at most ten times a second.
+
+        Raises:
+            Stopped: It is to end.
+        """
+        self.check()
+        now = time.monotonic()
+        if now - self._told < TOLD_SECONDS and done < total:
+            return
+        self._told = now
+        left = None if not done else seconds * (total - done) / done
+        self.hear({"kind": "progress", "what": what, "done": done, "total": total, "left": left})
+
+    def part(self, value: Any) -> None:
+        """Hand on a part of the result.
+
+        Raises:
+            Stopped: It is to end.
+        """
+        self.check()
+        self.hear({"kind": "part", "value": value})
+
+
+class Jobs:
+    """The queue, and the thread that works through it.
+
+    Args:
+        most: Jobs that may wait.
+    """
+
+    def __init__(self, most: int = MOST_WAITING) -> None:
+        self.most = most
+        self._waiting: deque[Job] = deque()
+        self._changed = threading.Condition()
+        self._current: Job | None = None
+        self._closed = False
+        self._thread = threading.Thread(target=self._work, name="broca-model", daemon=True)
+        self._thread.start()
+
+    @property
+    def length(self) -> int:
+        """Jobs that wait or run."""
+        with self._changed:
+            return len(self._waiting) + (self._current is not None)
+
+    def submit(self, work: Callable[[Job], Any], hear: Callable[[Event], None]) -> Job:
+        """Put a piece of work into the queue.
+
+        Raises:
+            PlayError: The queue is full.
+        """
+        with self._changed:
+            if len(self._waiting) >= self.most:
+                raise PlayError(
+                    f"{len(self._waiting)} requests wait already", mend="Try again in a moment"
+                )
+            job = Job(work, hear)
+            self._waiting.append(job)
+            self._tell_places()
+            self._changed.notify()
+        return job
+
+    def leave(self, job: Job) -> None:
+        """Stop a job, whether it waits or runs."""
+        job.stop()
+        with self._changed:
+            if job in self._waiting:
+                self._waiting.remove(job)
+                self._tell_places()
+
+    def close(self) -> None:
+        """Stop everything; the thread ends with what it is doing."""
+        with self._changed:
+            self._closed = True
+            for job in (*self._waiting, *((self._current,) if self._current else ())):
+                job.stop()
+            self._waiting.clear()
+            self._changed.notify()
+        self._thread.join()
+
+    def _tell_places(self) -> None:
+        running = self._current is not None
+        for place, job in enumerate(self._waiting):
+            if place or running:
+                job.hear({"kind": "queued", "ahead": place + running})
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._closed)
+                if self._closed:
+                    return
+                self._current = job = self._waiting.popleft()
+            outcome = _outcome(job)
+            with self._changed:
+                self._current = None
+                self._tell_places()
+            job.hear(outcome)
+
+
+def _outcome(job: Job) -> Event:
+    """Do the work; the event with which it ends."""
+    try:
+        job.check()
+        with quiet():
+            return {"kind": "result", "value": job.work(job)}
+    except Stopped:
+        return {"kind": "stopped"}
+    except BrocaError as error:
+        return {"kind": "error", "text": refusal(error)}
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # whatever a model does, the server lives on
+        tell("".join(traceback.format_exception(error)))
+        return {"kind": "error", "text": refusal(error)}

@@ -1,0 +1,243 @@
+"""What a page may use: the model, the sets, facts and prompts that the server was started with."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from broca.errors import PlayError
+from broca.facts import Relations, load_relations
+from broca.facts.seeding import stable_random
+from broca.facts.shipped import facts_for
+from broca.model import LanguageModel
+from broca.neurons import NeuronSet, WeightsDifferWarning
+from broca.prompts import Prompt, render_fact_prompts, render_question_prompts
+from broca.questions import load_questions
+from broca.responses import record_responses
+from broca.run.served import check_model, query_sets, query_tables, run_prompts
+from broca.scores import QuerySets
+from broca.store import file_name, reads_as_run, set_files
+
+T = TypeVar("T")
+
+MADE = "made"
+"""Folder of a run in which sets made on the page are kept, and the beginning of their names."""
+
+_NEWEST = 32  # changes kept
+_REFERENCE = 64  # prompts that means are taken over
+
+
+@dataclass
+class Material:
+    """Everything a page may name.
+
+    Attributes:
+        model: The model under study.
+        sets: Neuron sets by name.
+        queries: Query sets of the run, by the file they stand in.
+        relations: Facts to ask for.
+        prompts: Prompts of the run and of questions.
+        run: The run folder, or folder of sets.
+        out: Where sets made on the page are kept; None where there is no such place.
+        files: Where each set was read from.
+        notices: What a reader must know, a sentence each.
+    """
+
+    model: LanguageModel
+    sets: dict[str, NeuronSet] = field(default_factory=dict)
+    queries: dict[str, QuerySets] = field(default_factory=dict)
+    relations: Relations = field(default_factory=lambda: Relations([]))
+    prompts: list[Prompt] = field(default_factory=list)
+    run: Path | None = None
+    out: Path | None = None
+    files: dict[str, Path] = field(default_factory=dict)
+    notices: list[str] = field(default_factory=list)
+
+    @classmethod
+    def load(
+        cls,
+        model: LanguageModel,
+        *,
+        run: Path | None = None,
+        sets: Sequence[Path] = (),
+        facts: str | None = "auto",
+        questions: str | None = None,
+        out: Path | None = None,
+    ) -> Material:
+        """Read all of it.
+
+        Args:
+            model: The model under study.
+            run: Run folder, or folder of neuron sets.
+            sets: Files of neuron sets.
+            facts: Facts to ask for; `auto` means atlas's for the embedded model, else LRE's.
+            questions: Questions to ask.
+            out: Folder of the sets made on the page; `made` in the run by default.
+
+        Raises:
+            BrocaError: Something cannot be read, or belongs to a model of another shape.
+        """
+        is_run = run is not None and reads_as_run(run)
+        kept = out if out is not None else (run / MADE if run is not None and is_run else None)
+        found = cls(model, run=run, out=kept)
+        with warnings.catch_warnings(record=True) as differing:
+            warnings.simplefilter("always", WeightsDifferWarning)
+            for name, path in _files(run, sets, kept).items():
+                found.add(name, path)
+            if run is not None and is_run:
+                found._read_run(run)
+        told = [w for w in differing if issubclass(w.category, WeightsDifferWarning)]
+        if told:
+            found.notices.append(
+                f"{len(told)} of the sets were found in other weights of the same shape."
+            )
+        if facts is not None:
+            source = facts_for(facts, embedded=model.is_embedded)
+            found.relations = load_relations(source)
+        if questions is not None:
+            found.prompts += render_question_prompts(
+                load_questions(questions), n_prompts=1, chat=model.chat
+            )
+        return found
+
+    def add(self, name: str, path: Path) -> None:
+        """Read one more set.
+
+        Raises:
+            NeuronError: It is malformed, or belongs to a model of another shape.
+        """
+        neurons = NeuronSet.load(path)
+        check_model(neurons.identity, self.model, path)
+        # told once, here: applied to this model it is one of its own
+        self.sets[name] = replace(neurons, identity=self.model.identity)
+        self.files[name] = path
+
+    def _read_run(self, run: Path) -> None:
+        self.prompts += run_prompts(run) if (run / "prompts.json").exists() else []
+        for path in query_tables(run):
+            sets = query_sets(self.model, path)
+            if sets is not None:
+                self.queries[path.stem] = replace(sets, identity=self.model.identity)
+
+    def names(self) -> Iterator[tuple[str, int, str]]:
+        """Every set's name, number of neurons and method."""
+        for name, neurons in self.sets.items():
+            yield name, len(neurons), neurons.method
+        for file, sets in self.queries.items():
+            for query, size in sets.counts(sets.methods[0]).items():
+                if size:
+                    yield f"{file}/{query}", size, sets.methods[0]
+
+    def find_set(self, name: str) -> NeuronSet:
+        """The set of this name.
+
+        Raises:
+            PlayError: There is none.
+        """
+        if name in self.sets:
+            return self.sets[name]
+        file, _, query = name.partition("/")
+        sets = self.queries.get(file)
+        if sets is not None and query in sets.queries:
+            return replace(sets.neurons(query, sets.methods[0]), name=name)
+        raise PlayError("there is no such set here", name, "Choose one of the list")
+
+    def keep(self, neurons: NeuronSet) -> str:
+        """Write a set made on the page as an ordinary neuron set; the name it has from now on.
+
+        Raises:
+            PlayError: There is no folder for it, or a set of this name is there already.
+            RunError: It cannot be written.
+        """
+        if self.out is None:
+            raise PlayError(
+                "the server was started without a run, so there is no place to keep sets",
+                mend="Start it with --run or --out, or download the set",
+            )
+        path = self.out / file_name(neurons.name, ".json")
+        if path.exists():
+            raise PlayError("there is a set of this name already", neurons.name, "Choose another")
+        neurons.save(path)
+        name = f"{MADE}/{neurons.name}"
+        self.add(name, path)
+        return name
+
+    @cached_property
+    def reference(self) -> list[Prompt]:
+        """Prompts that means are taken over and neurons are looked at in: a sample by seed."""
+        found = list(self.prompts)
+        if not found and len(self.relations):
+            found = render_fact_prompts(self.relations)
+        return stable_random(0, "play").sample(found, min(_REFERENCE, len(found)))
+
+    def means(self, neurons: NeuronSet) -> tuple[float, ...]:
+        """Each neuron's mean at the last token of the reference prompts, in the set's order.
+
+        Raises:
+            PlayError: There are no prompts to take them from.
+        """
+        if not self.reference:
+            raise PlayError(
+                "a mean is taken over other prompts and there are none",
+                mend="Start the server with --facts, --questions or a --run",
+            )
+        found = np.zeros(len(neurons))
+        for site, layer in neurons.counts():
+            ranks = neurons.where(site, layer)
+            found[ranks] = self._site_means(site)[layer][neurons.indices[ranks]]
+        return tuple(found.tolist())
+
+    def _site_means(self, site: str) -> Mapping[int, np.ndarray]:
+        if site not in self._means:
+            responses = record_responses(self.model, self.reference, (site,), pooling="last")
+            there = [at for _, at, _ in responses.index.blocks()]
+            self._means[site] = {at: _mean(responses.block(site, at)) for at in there}
+        return self._means[site]
+
+    def kept(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What was made under a key, made if it is not among the newest ones."""
+        if key not in self._newest:
+            if len(self._newest) >= _NEWEST:
+                self._newest.pop(next(iter(self._newest)))
+            self._newest[key] = make()
+        return self._newest[key]
+
+    @cached_property
+    def _newest(self) -> dict[Hashable, Any]:
+        return {}
+
+    @cached_property
+    def _means(self) -> dict[str, Mapping[int, np.ndarray]]:
+        return {}
+
+
+def _files(run: Path | None, sets: Sequence[Path], made: Path | None) -> dict[str, Path]:
+    """Set files by name; those given one by one keep their file's name.
+
+    Raises:
+        PlayError: A file is not there, or two would have one name.
+        RunError: The run is none.
+    """
+    found: dict[str, Path] = {} if run is None else dict(set_files(run))
+    if made is not None and made.is_dir():
+        found |= {f"{MADE}/{name}": path for name, path in set_files(made).items()}
+    for path in sets:
+        if not path.exists():
+            raise PlayError("there is no such neuron set", str(path), "Give a .json file or folder")
+        for name, file in set_files(path).items():
+            if name in found and found[name] != file:
+                raise PlayError("two sets have one name", f"{found[name]}, {file}", "Rename one")
+            found[name] = file
+    return found
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    """Mean over the prompts that reach each neuron, [neuron]; 0 where none does."""
+    there = ~np.isnan(values)
+    return np.where(there, values, 0.0).sum(0) / np.maximum(there.sum(0), 1)

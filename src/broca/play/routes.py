@@ -1,0 +1,177 @@
+"""The routes: a page, what it asks for at once, and what waits in the queue and is streamed.
+
+Streams are server-sent events: `event` is the kind of a :data:`broca.play.jobs.Event`, `data` its
+JSON. A page leaves a job by closing its stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from broca.errors import BrocaError, PlayError
+from broca.neurons.set_file import content_of
+from broca.play.editing import answer
+from broca.play.facts import list_facts
+from broca.play.finding import find
+from broca.play.guard import content_policy
+from broca.play.jobs import Event, Job, Jobs
+from broca.play.keeping import code, joined_set
+from broca.play.looking import look
+from broca.play.material import Material
+from broca.play.page import page_html
+from broca.play.state import FactsAsked, NeuronAsked, SetAsked, State, read_asked, refusal
+from broca.reading import parse_json
+
+Asked = TypeVar("Asked", bound=BaseModel)
+_ENDS = ("result", "error", "stopped")
+_BEAT_SECONDS = 10.0  # between two signs of life of a stream
+
+
+def routes(material: Material, jobs: Jobs, token: str = "") -> list[Route]:
+    """Every route of the server.
+
+    Args:
+        material: What pages may use.
+        jobs: The queue.
+        token: What pages must send with every request; empty where none is needed.
+    """
+
+    async def page(request: Request) -> Response:
+        nonce = secrets.token_urlsafe(16)
+        html = page_html(material, nonce=nonce, token=token)
+        return HTMLResponse(html, headers={"content-security-policy": content_policy(nonce)})
+
+    async def queue(request: Request) -> Response:
+        return JSONResponse({"length": jobs.length, "model": material.model.name})
+
+    work = {
+        "answer": (State, answer),
+        "find": (State, find),
+        "neuron": (NeuronAsked, look),
+    }
+    at_once = {
+        "facts": (FactsAsked, list_facts),
+        "code": (State, code),
+        "set": (SetAsked, _set_content),
+        "save": (SetAsked, _save),
+    }
+    return [
+        Route("/", page, methods=["GET"]),
+        Route("/api/queue", queue, methods=["GET"]),
+        *(
+            Route(f"/api/{name}", _streamed(kind, partial(do, material), jobs), methods=["POST"])
+            for name, (kind, do) in work.items()
+        ),
+        *(
+            Route(f"/api/{name}", _answered(kind, partial(do, material)), methods=["POST"])
+            for name, (kind, do) in at_once.items()
+        ),
+    ]
+
+
+def _set_content(material: Material, asked: SetAsked) -> dict[str, Any]:
+    """The content of the file of a set."""
+    neurons = joined_set(material, asked)
+    return {"name": neurons.name, "size": len(neurons), "file": content_of(neurons)}
+
+
+def _save(material: Material, asked: SetAsked) -> dict[str, Any]:
+    """Keep a set where the server keeps sets; the name it has from now on."""
+    neurons = joined_set(material, asked)
+    name = material.keep(neurons)
+    return {"name": name, "size": len(neurons), "path": str(material.files[name])}
+
+
+async def _read(request: Request, kind: type[Asked]) -> Asked:
+    """What is asked for.
+
+    Raises:
+        PlayError: The body is no JSON, too long, or asks for something else.
+    """
+    try:
+        body = await request.body()
+    except ClientDisconnect:
+        raise PlayError("the request is too long") from None
+    return read_asked(kind, parse_json(body.decode("utf-8", "replace"), "request", PlayError))
+
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def _answered(kind: type[Asked], do: Callable[[Asked], Any]) -> Handler:
+    """A route that answers at once."""
+
+    async def handle(request: Request) -> Response:
+        try:
+            asked = await _read(request, kind)
+            return _json(await run_in_threadpool(do, asked))
+        except BrocaError as error:
+            return _json({"error": refusal(error)}, 400)
+
+    return handle
+
+
+def _streamed(kind: type[Asked], do: Callable[[Asked, Job], Any], jobs: Jobs) -> Handler:
+    """A route whose work waits in the queue."""
+
+    async def handle(request: Request) -> Response:
+        loop = asyncio.get_running_loop()
+        heard: asyncio.Queue[Event] = asyncio.Queue()
+
+        def hear(event: Event) -> None:
+            loop.call_soon_threadsafe(heard.put_nowait, event)
+
+        try:
+            asked = await _read(request, kind)
+            job = jobs.submit(partial(do, asked), hear)
+        except BrocaError as error:
+            return _json({"error": refusal(error)}, 400)
+        return StreamingResponse(_events(jobs, job, heard), media_type="text/event-stream")
+
+    return handle
+
+
+async def _events(jobs: Jobs, job: Job, heard: asyncio.Queue[Event]) -> AsyncIterator[bytes]:
+    """Events of a job as text; the job is left when nobody reads them any more."""
+    try:
+        while True:
+            try:
+                event = await asyncio.wait_for(heard.get(), _BEAT_SECONDS)
+            except TimeoutError:
+                yield b": alive\n\n"
+                continue
+            plain = {key: value for key, value in event.items() if key != "kind"}
+            yield f"event: {event['kind']}\ndata: {_dumped(plain)}\n\n".encode()
+            if event["kind"] in _ENDS:
+                return
+    finally:
+        jobs.leave(job)
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(_dumped(value), status, media_type="application/json")
+
+
+def _dumped(value: Any) -> str:
+    return json.dumps(_finite(value), ensure_ascii=False, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows neither NaN nor infinity."""
+    if isinstance(value, Mapping):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

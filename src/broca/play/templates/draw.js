@@ -1,0 +1,75 @@
+// Elements from plain values. Text goes in as text, never as markup.
+function make(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (name === "style") Object.assign(element.style, value);
+    else if (value === true) element.setAttribute(name, "");
+    else if (value !== false && value !== null && value !== undefined) element.setAttribute(name, value);
+  }
+  element.append(...children.filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+const show = (id, ...children) => byId(id).replaceChildren(...children.filter((child) => child));
+const visible = (token) => token.replaceAll("\n", "↵");
+const percent = (p) => (p === null ? "–" : p >= 0.0995 ? `${(100 * p).toFixed(0)} %` : p >= 0.001 ? `${(100 * p).toFixed(1)} %` : p > 0 ? "< 0.1 %" : "0 %");
+const minus = (text) => text.replace("-", "−");
+const number = (value, digits = 3) => (value === null || value === undefined ? "–" : minus(Math.abs(value) >= 1e-3 || value === 0 ? value.toFixed(digits) : value.toExponential(1)));
+const signed = (value) => (value === null ? "–" : (value > 0 ? "+" : "") + number(value));
+
+// A figure that the server has drawn; its text was escaped there, and it holds no script.
+function figure(one, onNeuron) {
+  const parsed = new DOMParser().parseFromString(one.svg, "image/svg+xml").documentElement;
+  const drawing = make("div", { class: one.heat ? "drawing heat" : "drawing" });
+  drawing.append(document.importNode(parsed, true));
+  if (onNeuron) {
+    for (const title of drawing.querySelectorAll("path > title")) {
+      const found = /^\w+:\d+:\d+/.exec(title.textContent);
+      if (!found) continue;
+      title.parentNode.setAttribute("role", "button");
+      title.parentNode.addEventListener("click", () => onNeuron(found[0]));
+    }
+  }
+  return make("figure", {}, make("h3", {}, one.title), drawing, make("figcaption", {}, make("p", {}, one.caption)));
+}
+
+// Rows of cells under headings that sort them.
+function table(headings, rows, caption) {
+  const head = make("tr");
+  const body = make("tbody", {}, ...rows.map((cells) => make("tr", {}, ...cells)));
+  headings.forEach(([name, numeric], place) => {
+    const sort = () => {
+      const down = heading.getAttribute("aria-sort") === "descending";
+      for (const other of head.cells) other.removeAttribute("aria-sort");
+      heading.setAttribute("aria-sort", down ? "ascending" : "descending");
+      const key = (row) => row.cells[place].dataset.sort ?? row.cells[place].textContent;
+      const order = (a, b) => (numeric ? Number(key(a)) - Number(key(b)) : key(a).localeCompare(key(b)));
+      body.append(...[...body.rows].sort((a, b) => (down ? order(a, b) : order(b, a))));
+    };
+    const heading = make("th", { scope: "col", class: numeric ? "number" : "", tabindex: "0", onclick: sort, onkeydown: (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); sort(); } } }, name);
+    head.append(heading);
+  });
+  return make("div", { class: "table" }, make("div", { class: "scroll" },
+    make("table", { class: "sortable" }, make("caption", { class: "caption" }, caption), make("thead", {}, head), body)));
+}
+
+const numberCell = (value, text = number(value)) => make("td", { class: "number", "data-sort": value ?? "" }, text);
+
+function copy(text, what) {
+  const done = () => { byId("kept").textContent = `${what} copied.`; };
+  const shown = () => { byId("kept").textContent = `${what}: copy it from below.`; };
+  if (!navigator.clipboard) return shown();
+  return navigator.clipboard.writeText(text).then(done, shown);
+}
+
+function download(name, text, kind) {
+  const address = URL.createObjectURL(new Blob([text], { type: kind }));
+  make("a", { href: address, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(address), 1000);
+}
+
+function csv(rows) {
+  const cell = (value) => (/[",\n]/.test(String(value)) ? `"${String(value).replaceAll('"', '""')}"` : String(value));
+  return rows.map((row) => row.map(cell).join(",")).join("\n") + "\n";
+}

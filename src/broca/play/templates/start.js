@@ -1,0 +1,94 @@
+// Fields and state, tied together.
+function fill() {
+  const own = state.form.includes("{wording}");
+  byId("prompt").value = state.prompt;
+  byId("form").value = own ? "own" : state.form;
+  byId("own").value = own ? state.form : "{wording}";
+  byId("answer").value = state.answer;
+  byId("tokens").value = state.tokens;
+  byId("draws").value = state.draws;
+  byId("shots").value = state.shots.join("\n");
+  byId("method").value = state.method;
+  for (const radio of document.getElementsByName("positions")) radio.checked = radio.value === state.positions;
+  formFields();
+}
+
+function formFields() {
+  byId("own-form").hidden = byId("form").value !== "own";
+  byId("shots-field").hidden = state.form !== "few-shot";
+}
+
+function on(id, kind, act) {
+  byId(id).addEventListener(kind, act);
+}
+
+function tie(id, key, read) {
+  on(id, "input", () => {
+    const field = byId(id);
+    if (!field.checkValidity() || (field.type === "number" && field.value === "")) return;
+    change({ [key]: read(field.value) });
+    askSoon();
+  });
+}
+
+tie("prompt", "prompt", String);
+tie("answer", "answer", String);
+tie("tokens", "tokens", Number);
+tie("draws", "draws", Number);
+tie("own", "form", String);
+tie("shots", "shots", (text) => text.split("\n").filter((line) => line.trim()));
+on("method", "input", () => change({ method: byId("method").value }));
+on("form", "input", () => {
+  const chosen = byId("form").value;
+  const form = chosen === "own" ? byId("own").value : chosen;
+  change({ form, shots: form === "few-shot" ? state.shots : [] });
+  fill();
+  if (byId("group").value && byId("facts").children.length) listFacts();
+  if (form !== "few-shot" || state.shots.length) askSoon();
+});
+for (const radio of document.getElementsByName("positions")) {
+  radio.addEventListener("input", () => { change({ positions: radio.value }); askSoon(); });
+}
+
+const entered = (id, act) => on(id, "keydown", (event) => { if (event.key === "Enter") act(); });
+const useSet = () => addSet(byId("set").value.trim());
+const useTyped = () => addNeurons(byId("typed").value);
+const lookTyped = () => lookAt(byId("which").value.trim());
+on("add-set", "click", useSet);
+entered("set", useSet);
+on("add-typed", "click", useTyped);
+entered("typed", useTyped);
+on("set-file", "change", (event) => { if (event.target.files[0]) addFile(event.target.files[0]); event.target.value = ""; });
+on("group", "input", listFacts);
+on("letters", "input", listFacts);
+document.querySelector(".chooser").addEventListener("toggle", (event) => { if (event.target.open && !byId("facts").children.length) listFacts(); });
+on("go-find", "click", findNeurons);
+on("stop-find", "click", () => searching && searching.abort());
+on("look", "click", lookTyped);
+entered("which", lookTyped);
+for (const kind of ["link", "python", "command"]) on(`copy-${kind}`, "click", () => keepAs(kind));
+on("save-state", "click", () => download("broca-play.json", JSON.stringify(state, null, 1), "application/json"));
+on("open-state", "change", (event) => { if (event.target.files[0]) openState(event.target.files[0]); event.target.value = ""; });
+if (byId("keep-set")) on("keep-set", "click", () => keepSet("save"));
+on("download-set", "click", () => keepSet("set"));
+on("csv-edit", "click", () => download("answers.csv", answersCsv(), "text/csv"));
+on("csv-find", "click", () => download("neurons.csv", found.csv, "text/csv"));
+on("graph-find", "click", () => download("graph.json", JSON.stringify(found.graph), "application/json"));
+// A link within the page keeps the state in the address.
+for (const anchor of document.querySelectorAll("a[data-part]")) {
+  anchor.addEventListener("click", (event) => {
+    event.preventDefault();
+    const part = byId(anchor.hash.slice(1));
+    part.scrollIntoView();
+    part.querySelector("input, textarea, select, button").focus({ preventScroll: true });
+  });
+}
+window.addEventListener("hashchange", () => { if (fromLink()) { fill(); drawChips(); askSoon(); } });
+
+byId("sets").append(...boot.sets.map((one) => make("option", { value: one.name }, `${one.size} neurons, ${one.method}`)));
+byId("group").append(...boot.groups.map((one) => make("option", { value: one.name }, `${one.name} (${one.size})`)));
+byId("method").append(...boot.methods.map(([name, title]) => make("option", { value: name }, title)));
+fromLink();
+fill();
+drawChips();
+if (state.prompt) askSoon();

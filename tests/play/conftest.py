@@ -1,0 +1,87 @@
+"""A server on the embedded model, with a run that has one relation's neurons; a browser."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from plain_play import RELATION
+
+import broca
+from broca.neurons import NeuronSet
+from broca.play import Material, Serving
+from broca.store import RunFolder
+
+RELATIONS = (RELATION, "person_father", "company_ceo")
+
+
+@pytest.fixture(scope="session")
+def model() -> broca.LanguageModel:
+    return broca.LanguageModel.from_pretrained("atlas")
+
+
+@pytest.fixture(scope="session")
+def neurons(model: broca.LanguageModel) -> NeuronSet:
+    """The neurons of one relation, by average precision."""
+    relations = broca.load_relations("atlas", relations=list(RELATIONS))
+    prompts = broca.render_fact_prompts(relations.split(n_evaluation=25, seed=0)[0])
+    responses = broca.record_responses(model, prompts, sites=("gate", "up", "down"))
+    labels = [prompt.relation for prompt in prompts]
+    labelling = broca.draw_negatives(labels, RELATION, ratio=4, seed=0)
+    scores = broca.score_expertise(responses, labelling.positive, labelling.included)
+    return scores.top(600, name=RELATION)
+
+
+@pytest.fixture(scope="session")
+def run(model: broca.LanguageModel, neurons: NeuronSet, tmp_path_factory) -> Path:
+    """A run with that set and a few prompts."""
+    relations = broca.load_relations("atlas", relations=[RELATION])
+    prompts = broca.render_fact_prompts(relations.split(n_evaluation=25, seed=0)[1])
+    with RunFolder.begin(tmp_path_factory.mktemp("runs") / "run", {}) as folder:
+        folder.save_set(neurons)
+        folder.add_prompts(prompts)
+        folder.write_environment({"model": "atlas", "fingerprint": model.identity.fingerprint})
+    return folder.path
+
+
+@pytest.fixture(scope="session")
+def material(model: broca.LanguageModel, run: Path) -> Material:
+    return Material.load(model, run=run)
+
+
+@pytest.fixture(scope="session")
+def server(material: Material) -> Iterator[Serving]:
+    with Serving(material) as serving:
+        yield serving
+
+
+@pytest.fixture
+def client(server: Serving) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.url, timeout=300, trust_env=False) as client:
+        yield client
+
+
+def find_browser() -> str | None:
+    """The system's Chromium."""
+    named = os.environ.get("BROCA_BROWSER", "")
+    found = (
+        shutil.which(name) for name in (named, "chromium", "chromium-browser", "google-chrome")
+    )
+    return next((path for path in found if path), None)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[object]:
+    """A headless Chromium of the system; tests that need it are skipped where there is none."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = find_browser()
+    if path is None:
+        pytest.skip("there is no Chromium here; install one, or name it in BROCA_BROWSER")
+    with sync_api.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()

@@ -1,0 +1,147 @@
+"""The answer clean, edited and matched: equal to plain passes, one condition at a time."""
+
+from __future__ import annotations
+
+import math
+
+import httpx
+import pytest
+import torch
+from plain_play import answer_alone, result
+
+import broca
+from broca.neurons import Neuron, NeuronSet, matched_together
+from broca.play import Material
+from broca.play.answering import answer_rows, chosen_answer
+from broca.play.editing import changes_of
+from broca.play.state import Chip, State
+from conftest import RELATION
+from tiny import tiny_model
+
+
+def test_a_set_takes_the_answer_and_matched_ones_do_not(client: httpx.Client):
+    clean = result(client, "answer", ASKED)
+    assert clean["asked"] == f"{PROMPT}? Answer:"
+    assert clean["clean"]["text"] == "Cancer"
+    assert clean["edited"] is None
+    found = result(client, "answer", {**ASKED, "chips": [OFF]})
+    assert found["clean"]["text"] == "Cancer"
+    assert found["edited"]["text"] != "Cancer"
+    assert len(found["draws"]) == 5
+    assert {row["text"] for row in found["draws"]} == {"Cancer"}
+    assert found["edited"]["log_p"] < min(row["log_p"] for row in found["draws"]) - 1
+    assert found["edited"]["rank"] > 1
+    assert found["neurons"] == 600
+
+
+@pytest.mark.parametrize("positions", ["all", "last"])
+def test_rows_equal_plain_passes(model, material: Material, positions: str):
+    """Batch, cache and answer tokens behind the prompt change no number beyond 1e-5."""
+    chips = (
+        Chip(name="a", set=RELATION, change="off"),
+        Chip(name="b", neurons=("hidden:0:7", "up:3:11"), change="scale", factor=3),
+        Chip(name="c", neurons=("hidden:2:40",), change="mean"),
+    )
+    state = State(prompt=PROMPT, form="question", chips=chips, positions=positions)  # type: ignore[arg-type]
+    made = changes_of(material, state)
+    text = f"{PROMPT}? Answer:"
+    answer = chosen_answer(model, text, "Canis Minor")
+    assert len(answer) > 1
+    rows = [[], made.edited, *made.draws[:2]]
+    found = answer_rows(model, text, answer, rows, n_tokens=5)
+    for row, changes in zip(found, rows, strict=True):
+        p, said, log_p = answer_alone(model, text, answer, changes, 5)
+        torch.testing.assert_close(row.next, p, atol=1e-5, rtol=1e-4)
+        assert [one.id for one in row.said] == said[: len(row.said)]
+        assert row.log_p == pytest.approx(log_p, abs=1e-4)
+        assert row.rank == int((p > p[answer[0]]).sum()) + 1
+        assert [one.p for one in row.said] == [
+            row.said[i].instead[0][1] for i in range(len(row.said))
+        ]
+
+
+def test_without_a_cache_it_is_the_same(model, material: Material, monkeypatch):
+    state = State(prompt=PROMPT, chips=(Chip(name="a", set=RELATION),))
+    made = changes_of(material, state)
+    with_cache = answer_rows(model, PROMPT, (), [[], made.edited], n_tokens=6)
+    monkeypatch.setattr(type(model.drive), "caches", property(lambda self: False))
+    without = answer_rows(model, PROMPT, (), [[], made.edited], n_tokens=6)
+    for one, other in zip(with_cache, without, strict=True):
+        assert [said.id for said in one.said] == [said.id for said in other.said]
+        assert one.log_p == pytest.approx(other.log_p, abs=1e-4)
+
+
+def test_the_measurements_say_the_same(model, material: Material):
+    """`answer_prompts`, which every study uses."""
+    neurons = material.find_set(RELATION)
+    prompt = broca.Prompt("p", f"{PROMPT}? Answer:", ("Cancer",))
+    off = broca.Deactivate(neurons)
+    rows = {r.condition: r for r in broca.answer_prompts(model, [prompt], {"a": None, "b": off})}
+    answer = chosen_answer(model, prompt.text, "Cancer")
+    found = answer_rows(model, prompt.text, answer, [[], [off]], n_tokens=3)
+    for name, row in zip("ab", found, strict=True):
+        assert row.log_p == pytest.approx(rows[name].log_p, abs=1e-4)
+        assert row.rank == rows[name].rank
+
+
+def test_an_empty_answer_is_the_models_own_token(client: httpx.Client):
+    found = result(client, "answer", {**ASKED, "answer": ""})
+    assert found["target"] == found["clean"]["said"][0]["text"]
+    assert math.exp(found["clean"]["log_p"]) == pytest.approx(found["clean"]["said"][0]["p"])
+    assert found["clean"]["rank"] == 1
+    assert not found["chosen"]
+
+
+def test_nothing_changes_where_nothing_is_changed(client: httpx.Client):
+    """Times one is the identity, and so is a chip that is left alone."""
+    same = {**OFF, "change": "scale", "factor": 1}
+    found = result(client, "answer", {**ASKED, "chips": [same]})
+    assert found["edited"]["log_p"] == pytest.approx(found["clean"]["log_p"], abs=1e-5)
+    alone = result(client, "answer", {**ASKED, "chips": [{**OFF, "change": "none"}]})
+    assert alone["edited"] is None
+
+
+def test_means_are_those_of_other_prompts(material: Material, model):
+    neurons = NeuronSet.of([Neuron("hidden", 1, 5), Neuron("gate", 3, 9)], model.identity)
+    expected = []
+    for neuron in neurons:
+        seen: list[torch.Tensor] = []
+        for prompt in material.reference:
+            with model.watch(neuron.site, neuron.layer, seen.append):
+                model.logits(model.pad(model.encode([prompt.text])))
+        expected.append(sum(float(v[0, -1, neuron.index]) for v in seen) / len(seen))
+    assert material.means(neurons) == pytest.approx(expected, abs=1e-4)
+
+
+# ---- matched draws of several sets
+
+
+def sets_of(*names: str) -> list[NeuronSet]:
+    identity = tiny_model("llama").identity
+    return [NeuronSet.of(map(Neuron.parse, name.split()), identity, name=name) for name in names]
+
+
+def test_one_set_is_matched_as_ever():
+    (one,) = sets_of("hidden:0:3 up:0:3 gate:1:4 down:2:5")
+    drawn = matched_together([one], 7)[0]
+    assert list(drawn) == list(one.matched_random(7))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_sets_are_matched_outside_of_all_of_them(seed: int):
+    sets = sets_of(
+        "gate:0:3 up:0:3 hidden:1:4 down:2:5", "up:0:9 hidden:1:4 gate:0:9", "up:0:20 q:1:1"
+    )
+    drawn = matched_together(sets, seed)
+    taken = {(n.layer, n.index) for one in sets for n in one if n.site in ("gate", "up", "hidden")}
+    for own, other in zip(sets, drawn, strict=True):
+        assert own.counts() == other.counts()
+        assert own.n_units == other.n_units
+        assert not set(other) & {n for one in sets for n in one}
+        units = {(n.layer, n.index) for n in other if n.site in ("gate", "up", "hidden")}
+        assert not units & taken
+    shared = [
+        list(other)[list(own).index(Neuron("hidden", 1, 4))]
+        for own, other in zip(sets[:2], drawn[:2], strict=True)
+    ]
+    assert shared[0] == shared[1]

@@ -1,0 +1,173 @@
+"""Finding neurons: equal to locators, single ablations and finite differences; stopped."""
+
+from __future__ import annotations
+
+import time
+
+import httpx
+import numpy as np
+import pytest
+from plain_play import ASKED, PROMPT, events, wait_for
+
+import broca
+from broca.effects import ablate_one
+from broca.locators import LOCATORS
+from broca.neurons import Neuron
+from broca.play.answering import chosen_answer
+from broca.play.finding import LISTED, find, gradient_map, methods
+from broca.play.graph import pair
+from broca.play.jobs import Job, Stopped
+from broca.play.material import Material
+from broca.play.state import State
+
+TEXT = f"{PROMPT}? Answer:"
+
+
+def deaf() -> Job:
+    return Job(lambda job: None, lambda event: None)
+
+
+@pytest.fixture(scope="module")
+def found(client_of_module: httpx.Client) -> list:
+    return events(
+        client_of_module.post("/api/find", json={**ASKED, "method": "gradient-activation"})
+    )
+
+
+@pytest.fixture(scope="module")
+def client_of_module(server):
+    with httpx.Client(base_url=server.url, timeout=300, trust_env=False) as client:
+        yield client
+
+
+def test_neurons_and_effects_are_those_of_the_library(found, model):
+    kind, data = found[-1]
+    assert kind == "result"
+    neurons = data["value"]["neurons"]
+    assert len(neurons) == LISTED
+    prompt = broca.Prompt("p", TEXT, ("Cancer",))
+    located = broca.locate(model, [prompt], "gradient-activation")
+    assert [one["neuron"] for one in neurons] == [str(n) for n in located.ranking(0, LISTED)]
+    for one in neurons[:4]:
+        neuron = Neuron.parse(one["neuron"])
+        assert one["value"] == pytest.approx(located.values[0, neuron.layer, neuron.index])
+        loss, _ = ablate_one(model, prompt, neuron.layer, neuron.index)
+        assert one["effect"] == pytest.approx(loss, abs=1e-5)
+
+
+def test_a_search_tells_how_far_it_is(found):
+    kinds = [kind for kind, _ in found]
+    assert kinds[-1] == "result"
+    assert "part" in kinds
+    progress = [data for kind, data in found if kind == "progress"]
+    assert progress
+    assert all(0 <= one["done"] <= one["total"] for one in progress)
+
+
+def test_long_methods_tell_their_progress_and_their_time(material: Material):
+    told: list[dict] = []
+    job = Job(lambda job: None, lambda event: told.append(dict(event)))
+    find(material, State(prompt=TEXT, answer="Cancer", method="exact"), job)
+    steps = [
+        one for one in told if one["kind"] == "progress" and one["what"].startswith("Attributing")
+    ]
+    assert len(steps) > 2
+    assert any(one["left"] is not None for one in steps)
+    assert [one["done"] for one in steps] == sorted(one["done"] for one in steps)
+
+
+@pytest.mark.parametrize("answer", ["Cancer", "Canis Minor"])
+def test_the_map_is_a_finite_difference(model, answer: str):
+    """Zeroing a layer's neurons at a token by a thousandth costs a thousandth of the cell."""
+    target = chosen_answer(model, TEXT, answer)
+    grid = gradient_map(model, TEXT, target, deaf())
+    ids = [*model.encode([TEXT])[0], *target[:-1]]
+    assert grid.shape == (model.n_layers, len(ids))
+
+    def log_p(layer: int, place: int, factor: float) -> float:
+        def scaled(values):
+            new = values.clone()
+            new[:, place] *= factor
+            return new
+
+        with model.touch("hidden", layer, scaled):
+            logits = model.logits(model.pad([ids]), logits_to_keep=len(target))[0].double()
+        at = logits.log_softmax(-1)
+        return float(sum(at[i, token] for i, token in enumerate(target)))
+
+    small = 0.01
+    for layer, place in [(0, 3), (1, len(ids) - 1), (3, 5), (model.n_layers - 1, len(ids) - 1)]:
+        change = (log_p(layer, place, 1 + small) - log_p(layer, place, 1 - small)) / (2 * small)
+        assert grid[layer, place] == pytest.approx(change, abs=2e-3, rel=0.05)
+
+
+def test_every_method_that_is_offered_runs(material: Material):
+    offered = [name for name, _ in methods(material)]
+    assert set(offered) == set(LOCATORS)
+    for name in ("direct", "activation", "expertise", "random"):
+        result = find(material, State(prompt=TEXT, answer="Cancer", method=name), deaf())
+        assert len(result["neurons"]) == LISTED
+        assert np.isfinite([one["effect"] for one in result["neurons"]]).all()
+
+
+@pytest.mark.parametrize("method", ["exact", "ig", "slimming", "direct"])
+def test_a_search_is_stopped_inside(material: Material, model, method: str):
+    """At its first sign of progress nobody waits any more; the model is as before."""
+    before = model.probabilities([TEXT])
+
+    def hear(event):
+        if event["kind"] == "progress":
+            job.stop()
+
+    job = Job(lambda job: None, hear)
+    with pytest.raises(Stopped):
+        find(material, State(prompt=TEXT, answer="Cancer", method=method), job)
+    assert (model.probabilities([TEXT]) == before).all()
+
+
+def test_a_closed_stream_stops_a_search(client_of_module: httpx.Client, server):
+    start = time.monotonic()
+    asked = {**ASKED, "method": "hard-concrete"}
+    with client_of_module.stream("POST", "/api/find", json=asked) as response:
+        for line in response.iter_lines():
+            if line == "event: progress":
+                break
+    wait_for(lambda: server.jobs.length == 0)
+    assert time.monotonic() - start < 120
+
+
+def test_the_graph_has_the_viewers_fields(found, model):
+    """The required fields of the viewer's public schema, and links between nodes that exist."""
+    graph = found[-1][1]["value"]["graph"]
+    assert set(graph) == {"metadata", "qParams", "nodes", "links"}
+    assert {"slug", "scan", "prompt_tokens", "prompt"} <= set(graph["metadata"])
+    needed = {"node_id", "feature", "layer", "ctx_idx", "feature_type", "jsNodeId", "clerp"}
+    names = {node["node_id"] for node in graph["nodes"]}
+    assert len(names) == len(graph["nodes"])
+    for node in graph["nodes"]:
+        assert needed <= set(node)
+        assert isinstance(node["feature"], int)
+        assert 0 <= node["ctx_idx"] < len(graph["metadata"]["prompt_tokens"])
+    assert len(graph["links"]) == LISTED
+    for link in graph["links"]:
+        assert {link["source"], link["target"]} <= names
+    first = next(n for n in graph["nodes"] if n["feature_type"] == "cross layer transcoder")
+    layer, index = map(int, first["node_id"].split("_")[:2])
+    assert first["feature"] == pair(layer, index)
+    (logit,) = [node for node in graph["nodes"] if node["is_target_logit"]]
+    assert 0 < logit["token_prob"] <= 1
+
+
+def test_pairs_are_distinct():
+    assert len({pair(a, b) for a in range(40) for b in range(40)}) == 1600
+
+
+def test_what_cannot_be_found(client_of_module: httpx.Client):
+    for content, words in (
+        ({"prompt": ""}, "there is no prompt"),
+        ({**ASKED, "method": "magic"}, "no locator 'magic'"),
+        ({**ASKED, "answer": "word " * 190, "prompt": "word " * 1550}, "A prompt has"),
+    ):
+        kind, data = events(client_of_module.post("/api/find", json=content))[-1]
+        assert kind == "error"
+        assert words in data["text"]
