@@ -9,12 +9,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-from plain_play import RELATION
 
 import broca
 from broca.neurons import NeuronSet
 from broca.play import Material, Serving
 from broca.store import RunFolder
+from play.plain_play import RELATION
 
 RELATIONS = (RELATION, "person_father", "company_ceo")
 

@@ -7,7 +7,6 @@ import math
 import httpx
 import pytest
 import torch
-from plain_play import answer_alone, result
 
 import broca
 from broca.neurons import Neuron, NeuronSet, matched_together
@@ -15,7 +14,7 @@ from broca.play import Material
 from broca.play.answering import answer_rows, chosen_answer
 from broca.play.editing import changes_of
 from broca.play.state import Chip, State
-from conftest import RELATION
+from play.plain_play import ASKED, OFF, PROMPT, RELATION, answer_alone, result
 from tiny import tiny_model
 
 

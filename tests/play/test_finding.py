@@ -7,7 +7,6 @@ import time
 import httpx
 import numpy as np
 import pytest
-from plain_play import ASKED, PROMPT, events, wait_for
 
 import broca
 from broca.effects import ablate_one
@@ -19,6 +18,7 @@ from broca.play.graph import pair
 from broca.play.jobs import Job, Stopped
 from broca.play.material import Material
 from broca.play.state import State
+from play.plain_play import ASKED, PROMPT, events, wait_for
 
 TEXT = f"{PROMPT}? Answer:"
 

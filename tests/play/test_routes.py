@@ -9,7 +9,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-from plain_play import ASKED, OFF, RELATION, events, result, wait_for
 
 from broca.errors import NeuronError, PlayError
 from broca.neurons import NeuronSet
@@ -18,6 +17,7 @@ from broca.play.guard import MOST_BYTES, TOKEN_HEADER
 from broca.play.server import bind
 from broca.play.state import LONGEST_TEXT
 from broca.store import find_damage
+from play.plain_play import ASKED, OFF, RELATION, events, result, wait_for
 from tiny import tiny_model
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import stats
 from torch import Tensor
 
 from broca.attributions.precision import computed_in
@@ -193,8 +194,7 @@ def _agreement(rows: Sequence[dict[str, Any]]) -> float | None:
     values, effects = (np.array([row[key] for row in rows]) for key in ("value", "effect"))
     if len(rows) < 3 or np.ptp(values) == 0 or np.ptp(effects) == 0:
         return None
-    ranks = [np.argsort(np.argsort(one)) for one in (values, effects)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(stats.spearmanr(values, effects).statistic)  # pyright: ignore
 
 
 def _map(grid: np.ndarray, tokens: Sequence[str]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from broca.errors import BrocaError, NeuronError, PlayError
 from broca.neurons import Neuron
@@ -30,8 +30,10 @@ def _neuron(text: str) -> str:
         raise ValueError(str(error)) from None
 
 
-class _Plain(BaseModel, extra="forbid", strict=True, frozen=True):
+class _Plain(BaseModel):
     """Values as they come, nothing converted, nothing unknown."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class Chip(_Plain):
