@@ -279,18 +279,11 @@ def _subject_token(model: LanguageModel, prompt: Prompt) -> int:
 
 
 def _asked_tokens(model: LanguageModel, prompt: Prompt) -> list[int]:
-    """Positions of the asked wording's tokens, counted from the prompt's end.
-
-    A token that reaches into the wording counts, such as one that begins with the space before
-    it. Special tokens stand for no characters and never count.
-    """
-    start, end = prompt.asked_span or (0, len(prompt.text))
-    spans = model.token_spans(prompt.text)
-    inside = [i for i, (left, right) in enumerate(spans) if left < end and right > start]
-    inside = [i for i in inside if spans[i][1] > spans[i][0]]
-    if not inside:
+    """Positions of the asked wording's tokens, counted from the prompt's end."""
+    where = model.positions_of(prompt.text, prompt.asked_span or (0, len(prompt.text)))
+    if not where:
         raise ScoreError("No token of a prompt is asked", repr(prompt.text))
-    return [i - len(spans) for i in inside]
+    return list(where)
 
 
 def _finish(

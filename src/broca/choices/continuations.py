@@ -1,7 +1,7 @@
 """Answers behind a prompt, many rows beside each other: the prompt but its last token runs once.
 
 Each row is the prompt's last token and an answer's tokens but the last, on the same keys and
-values; neurons are scaled at all of these positions, which are those that an answer token is read
+values; neurons are changed at all of these positions, which are those that an answer token is read
 from. Whether a model can be driven this way is measured once; else whole prompts run as rows.
 
 Source: the probability of a whole answer under edits is ours (METHODS §3, §9).
@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from broca.choices.edits import scaled_neurons
-from broca.interventions import Scale, intervene
+from broca.choices.edits import changed_neurons
+from broca.interventions import Intervention, Scale, intervene
 from broca.model import LanguageModel, TokenBatch
 from broca.model.resume import KeysValues
 from broca.neurons import NeuronIndex, uniform_random
@@ -65,7 +65,7 @@ def continue_prompt(
     model: LanguageModel,
     prefix: Prefix,
     answers: Sequence[Answer],
-    scales: Sequence[Scale | None],
+    edits: Sequence[Intervention | None],
 ) -> Tensor:
     """Logits at the positions that each answer's tokens are read from, one row per answer.
 
@@ -73,7 +73,8 @@ def continue_prompt(
         model: The model.
         prefix: The prompt.
         answers: One per row; shorter ones are filled up with what is never read.
-        scales: The neurons scaled in each row, at all of these positions.
+        edits: What is done in each row; on a prefix's keys and values at all of these positions,
+            where whole prompts run at their own.
 
     Returns:
         float32 [row, position, vocab].
@@ -82,7 +83,7 @@ def continue_prompt(
     tails = [[*answer[:-1], *[answer[-1]] * (width - len(answer))] for answer in answers]
     if prefix.past is None:
         batch = model.pad([[*prefix.tokens, *tail] for tail in tails])
-        with intervene(model, rows=scales, after_prompt=width - 1):
+        with intervene(model, rows=edits, after_prompt=width - 1):
             return model.run(batch, logits_to_keep=width).logits
     ids = torch.tensor([[prefix.tokens[-1], *tail] for tail in tails], device=model.device)
     steps = torch.arange(width, device=model.device) + len(prefix.tokens) - 1
@@ -94,7 +95,7 @@ def continue_prompt(
     ]
     seen = torch.ones(rows, len(prefix.tokens) - 1, dtype=torch.long, device=model.device)
     with ExitStack() as stack:
-        for (site, layer), change in scaled_neurons(scales, model.device).items():
+        for (site, layer), change in changed_neurons(edits, model.device).items():
             stack.enter_context(model.touch(site, layer, change))
         return model.run(batch, past=past, past_mask=seen, logits_to_keep=width).logits
 

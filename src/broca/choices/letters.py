@@ -47,10 +47,9 @@ class Letters:
     p: float
     correct: bool
 
-    def chosen(self, logits: Tensor) -> list[int]:
-        """Position of the label the model prefers, per row of logits [row, vocab]."""
-        best = torch.stack([logits[:, list(tokens)].amax(-1) for tokens in self.candidates], dim=-1)
-        return best.argmax(-1).tolist()
+    def best_logits(self, logits: Tensor) -> Tensor:
+        """Logit of every label's most probable token [row, label], of logits [row, vocab]."""
+        return torch.stack([logits[:, list(tokens)].amax(-1) for tokens in self.candidates], dim=-1)
 
 
 @torch.no_grad()

@@ -1,12 +1,14 @@
-"""P of the right letter with neurons of the last token scaled, beside the untouched P.
+"""P of the right letter with neurons scaled or fixed, beside the untouched P.
 
-1. A prompt runs once; its prefix is never touched, since only the last position is edited.
+1. A prompt runs once; where only the last position is edited, its prefix is never touched.
 2. Copies of the last token run beside each other, one untouched and one per edit: clean and
    edited rows share every batch.
-3. P = softmax over the whole vocabulary at the last position, float32.
+3. P = softmax over the whole vocabulary at the last position, float32. Beside it P within the
+   labels (softmax over each label's most probable token) and the margin (logit of the right
+   label's over the best wrong one's).
 
-Whether a model can be driven this way is measured once; else whole prompts run as rows of a batch,
-one intervention each.
+Edits at other positions, and models that cannot be driven this way (measured once), run whole
+prompts as rows of a batch, one intervention each.
 
 Source: arXiv 2406.10868, section 5 (boost and suppress); METHODS §3.
 """
@@ -22,10 +24,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from broca.choices.edits import Change, scaled_neurons
+from broca.choices.edits import Change, changed_neurons
 from broca.choices.letters import Letters
-from broca.errors import InterventionError, ModelError
-from broca.interventions import Scale, intervene
+from broca.errors import ModelError
+from broca.interventions import Intervention, Scale, intervene
 from broca.model import LanguageModel
 from broca.model.branches import BasePass, base_pass
 from broca.model.last_tokens import run_last_tokens
@@ -34,7 +36,7 @@ from broca.neurons import NeuronIndex, uniform_random
 WHOLE_PROMPTS = 32  # rows per pass where whole prompts have to run
 _CHECK_TOKENS = 12
 
-Edit = tuple[str, Scale | None]
+Edit = tuple[str, Intervention | None]
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class ChoiceTask:
 
     Attributes:
         letters: The prompt with its letter tokens.
-        edits: Names of edits with their interventions at the last position; None for none.
+        edits: Names of edits with their interventions; None for none.
     """
 
     letters: Letters
@@ -64,6 +66,10 @@ class ChoiceRow:
         chosen: Position of the label the model prefers.
         chosen_before: The same untouched.
         token: The most probable token.
+        p_within: P of the right label among the labels.
+        p_within_before: The same untouched.
+        margin: Logit of the right label over the best wrong one.
+        margin_before: The same untouched.
     """
 
     edit: str
@@ -75,6 +81,10 @@ class ChoiceRow:
     chosen: int
     chosen_before: int
     token: int
+    p_within: float
+    p_within_before: float
+    margin: float
+    margin_before: float
 
 
 def measure_choices(
@@ -94,24 +104,56 @@ def measure_choices(
             if None.
 
     Raises:
-        InterventionError: An edit is no scaling at the last position.
         NeuronError: A set belongs to a model of another shape.
         ModelError: A probability is not finite.
     """
     if side_by_side is None:
         side_by_side = check_last_tokens(model)
-    step = max(1, (batch_size if side_by_side else min(batch_size, WHOLE_PROMPTS)) - 1)
     for task in tasks:
-        _check(model, task)
-        base = _base(model, task.letters.tokens) if side_by_side else None
-        for start in range(0, len(task.edits), step):
-            edits = task.edits[start : start + step]
-            scales = [None, *(scale for _, scale in edits)]
-            if base is None:
-                logits = _whole_prompts(model, task.letters.tokens, scales)
-            else:
-                logits = _last_tokens(model, base, scales)
-            yield from _rows(task.letters, edits, logits)
+        check_edits(model, task.edits)
+        for listed, beside in by_place(task.edits, "last", side_by_side):
+            base = _base(model, task.letters.tokens) if beside else None
+            step = max(1, (batch_size if beside else min(batch_size, WHOLE_PROMPTS)) - 1)
+            for start in range(0, len(listed), step):
+                edits = listed[start : start + step]
+                changes = [None, *(edit for _, edit in edits)]
+                if base is None:
+                    logits = _whole_prompts(model, task.letters.tokens, changes)
+                else:
+                    logits = _last_tokens(model, base, changes)
+                yield from _rows(task.letters, edits, logits)
+
+
+def by_place(
+    edits: Sequence[Edit], place: str, beside: bool
+) -> Iterator[tuple[Sequence[Edit], bool]]:
+    """Edits that copies of what stands at a place can take beside each other, and the others.
+
+    Args:
+        edits: Named edits.
+        place: Name of the positions at which copies stand.
+        beside: Whether the model can be driven this way at all.
+
+    Yields:
+        Edits, none empty, with whether they run beside each other.
+    """
+    apart: dict[bool, list[Edit]] = {True: [], False: []}
+    for name, edit in edits:
+        apart[beside and (edit is None or edit.positions == place)].append((name, edit))
+    for near, listed in apart.items():
+        if listed:
+            yield listed, near
+
+
+def check_edits(model: LanguageModel, edits: Sequence[Edit]) -> None:
+    """Refuse sets of a model of another shape.
+
+    Raises:
+        NeuronError: A set is.
+    """
+    for _, edit in edits:
+        if edit is not None:
+            edit.neurons.check(model.identity)
 
 
 def check_last_tokens(model: LanguageModel) -> bool:
@@ -147,36 +189,27 @@ def _compare(model: LanguageModel) -> bool:
     return bool((beside.gather(-1, likely) - whole.gather(-1, likely)).abs().max() <= tolerance)
 
 
-def _check(model: LanguageModel, task: ChoiceTask) -> None:
-    for name, scale in task.edits:
-        if scale is None:
-            continue
-        if not isinstance(scale, Scale) or scale.positions != "last":
-            raise InterventionError(
-                "Only scaling at the last position can be measured on letters", name
-            )
-        scale.neurons.check(model.identity)
-
-
 def _base(model: LanguageModel, tokens: Sequence[int]) -> BasePass:
     return base_pass(model, model.pad([tokens]))
 
 
 @torch.no_grad()
 def _whole_prompts(
-    model: LanguageModel, tokens: Sequence[int], scales: Sequence[Scale | None]
+    model: LanguageModel, tokens: Sequence[int], edits: Sequence[Intervention | None]
 ) -> Tensor:
     """Logits [row, vocab], one whole prompt per row."""
-    with intervene(model, rows=scales):
-        return model.logits(model.pad([tokens] * len(scales)))[:, -1]
+    with intervene(model, rows=edits):
+        return model.logits(model.pad([tokens] * len(edits)))[:, -1]
 
 
-def _last_tokens(model: LanguageModel, base: BasePass, scales: Sequence[Scale | None]) -> Tensor:
+def _last_tokens(
+    model: LanguageModel, base: BasePass, edits: Sequence[Intervention | None]
+) -> Tensor:
     """Logits [row, vocab], one copy of the last token per row."""
     with ExitStack() as stack:
-        for (site, layer), change in scaled_neurons(scales, model.device).items():
+        for (site, layer), change in changed_neurons(edits, model.device).items():
             stack.enter_context(model.touch(site, layer, _on_copies(change)))
-        return run_last_tokens(model, base, len(scales))[0]
+        return run_last_tokens(model, base, len(edits))[0]
 
 
 def _on_copies(change: Change) -> Change:
@@ -194,7 +227,12 @@ def _rows(letters: Letters, edits: Sequence[Edit], logits: Tensor) -> Iterator[C
             "The model overflows on this prompt; load it in float32 or bfloat16.",
         )
     rank = ((logits > target[:, None]).sum(-1) + 1).tolist()
-    chosen, token = letters.chosen(logits), logits.argmax(-1).tolist()
+    labels = letters.best_logits(logits)
+    chosen, token = labels.argmax(-1).tolist(), logits.argmax(-1).tolist()
+    right = letters.prompt.answer
+    within = labels.double().softmax(-1)[:, right].tolist()
+    wrong = [label for label in range(labels.shape[1]) if label != right]
+    margin = (labels[:, right] - labels[:, wrong].amax(-1)).tolist()
     for row, (name, _) in enumerate(edits, start=1):
         yield ChoiceRow(
             edit=name,
@@ -206,4 +244,8 @@ def _rows(letters: Letters, edits: Sequence[Edit], logits: Tensor) -> Iterator[C
             chosen=chosen[row],
             chosen_before=chosen[0],
             token=token[row],
+            p_within=within[row],
+            p_within_before=within[0],
+            margin=margin[row],
+            margin_before=margin[0],
         )

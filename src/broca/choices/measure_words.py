@@ -1,10 +1,12 @@
-"""P of a whole answer with neurons scaled wherever its tokens are read, beside the untouched P.
+"""P of a whole answer with neurons scaled or fixed, beside the untouched P.
 
 1. The prompt but its last token runs once; rows of its last token and the answer's tokens go on
    from there, one untouched and one per edit in every batch (`broca.choices.continuations`).
 2. P(answer) is the product of its tokens' probabilities, float32 over the whole vocabulary.
 3. Right or wrong: greedy decoding says all tokens of a right answer. Where it leaves the measured
    answer, other right answers that begin with what it said are looked at as well.
+
+Edits elsewhere than wherever the answer's tokens are read run whole prompts.
 
 Source: METHODS §3 and §9; ours.
 """
@@ -17,12 +19,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from broca.choices.continuations import WHOLE_PROMPTS, Prefix, continue_prompt, run_prefix
+from broca.choices.measure import Edit, by_place, check_edits
 from broca.choices.words import Words, says, spoken, token_log_p
-from broca.errors import InterventionError, ModelError
-from broca.interventions import Scale
+from broca.errors import ModelError
+from broca.interventions import Intervention
 from broca.model import LanguageModel
 
-Edit = tuple[str, Scale | None]
 ROWS = 64  # at once; every row holds keys and values of the whole prompt
 
 
@@ -32,7 +34,7 @@ class WordTask:
 
     Attributes:
         words: The prompt with its answer.
-        edits: Names of edits with their interventions at the answer's positions; None for none.
+        edits: Names of edits with their interventions; None for none.
     """
 
     words: Words
@@ -86,36 +88,26 @@ def measure_words(
         beside: Whether rows go on from the prompt's keys and values; measured if None.
 
     Raises:
-        InterventionError: An edit is no scaling at the answer's positions.
         NeuronError: A set belongs to a model of another shape.
         ModelError: A probability is not finite.
     """
     for task in tasks:
-        _check(model, task)
-        prefix = run_prefix(model, task.words.tokens, beside)
-        most = ROWS if prefix.past is not None else WHOLE_PROMPTS
-        step = max(1, min(batch_size, most) - 1)
-        for start in range(0, len(task.edits), step):
-            yield from _rows(model, task.words, prefix, task.edits[start : start + step])
-
-
-def _check(model: LanguageModel, task: WordTask) -> None:
-    for name, scale in task.edits:
-        if scale is None:
-            continue
-        if not isinstance(scale, Scale) or scale.positions != "answer":
-            raise InterventionError(
-                "Only scaling at the answer's positions can be measured on answers in words", name
-            )
-        scale.neurons.check(model.identity)
+        check_edits(model, task.edits)
+        tokens = task.words.tokens
+        prefix = run_prefix(model, tokens, beside)
+        for listed, near in by_place(task.edits, "answer", prefix.past is not None):
+            step = max(1, min(batch_size, ROWS if near else WHOLE_PROMPTS) - 1)
+            place = prefix if near else Prefix(tokens, None)
+            for start in range(0, len(listed), step):
+                yield from _rows(model, task.words, place, listed[start : start + step])
 
 
 def _rows(
     model: LanguageModel, words: Words, prefix: Prefix, edits: Sequence[Edit]
 ) -> Iterator[WordRow]:
-    scales = [None, *(scale for _, scale in edits)]
-    answers = [words.target] * len(scales)
-    logits = continue_prompt(model, prefix, answers, scales)
+    changes = [None, *(edit for _, edit in edits)]
+    answers = [words.target] * len(changes)
+    logits = continue_prompt(model, prefix, answers, changes)
     log_p = [float(one.sum()) for one in token_log_p(logits, answers)]
     if not np.isfinite(log_p).all():
         raise ModelError(
@@ -126,7 +118,7 @@ def _rows(
     first = logits[:, 0]
     rank = ((first > first[:, words.target[0], None]).sum(-1) + 1).tolist()
     greedy = logits.argmax(-1).tolist()
-    right = _right(model, words, prefix, scales, greedy)
+    right = _right(model, words, prefix, changes, greedy)
     said = [spoken(model, row, words.target) for row in greedy]
     for row, (name, _) in enumerate(edits, start=1):
         yield WordRow(
@@ -148,7 +140,7 @@ def _right(
     model: LanguageModel,
     words: Words,
     prefix: Prefix,
-    scales: Sequence[Scale | None],
+    changes: Sequence[Intervention | None],
     greedy: Sequence[Sequence[int]],
 ) -> list[bool]:
     """Which rows say a right answer (step 3)."""
@@ -160,7 +152,7 @@ def _right(
             if not right[row] and other != words.target and said[0] == other[0]
         ]
         if open_rows:
-            chosen = [scales[row] for row in open_rows]
+            chosen = [changes[row] for row in open_rows]
             logits = continue_prompt(model, prefix, [other] * len(chosen), chosen)
             for row, said in zip(open_rows, logits.argmax(-1).tolist(), strict=True):
                 right[row] = says(said, other)

@@ -298,6 +298,23 @@ class LanguageModel:
         kept = self.special_tokens.kept(encoding.input_ids)
         return [(start, stop) for start, stop in encoding["offset_mapping"][kept]]
 
+    def positions_of(self, text: str, span: tuple[int, int]) -> tuple[int, ...]:
+        """Positions of the tokens of a part of a text, counted from its end.
+
+        A token that reaches into the part counts, such as one that begins with the space before
+        it. Special tokens stand for no characters and never count.
+
+        Args:
+            text: The text.
+            span: The part, (start, end) in characters.
+        """
+        spans = self.token_spans(text)
+        return tuple(
+            number - len(spans)
+            for number, (left, right) in enumerate(spans)
+            if left < span[1] and right > span[0] and right > left
+        )
+
     @cached_property
     def end_tokens(self) -> frozenset[int]:
         """Tokens that end a text or turn, by the tokenizer and the generation config."""

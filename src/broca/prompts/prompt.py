@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from broca.errors import PromptError
 
 
 @dataclass(frozen=True)
@@ -65,3 +68,57 @@ class ChoicePrompt(Prompt):
     def right(self) -> str:
         """The text of the right option."""
         return self.options[self.answer]
+
+    def option_spans(self) -> list[tuple[int, int]]:
+        """Where every option stands in the text, as (start, end) in characters.
+
+        Options are looked for from the end: those of demonstrations stand before.
+
+        Raises:
+            PromptError: The text does not hold them in their order.
+        """
+        spans, end = [], len(self.text)
+        for option in reversed(self.options):
+            start = self.text.rfind(option, 0, end)
+            if start < 0:
+                raise PromptError(
+                    "the options cannot be found in the prompt's text",
+                    f"prompt {self.id}: {option!r}",
+                    "Give the options as the text writes them, in their order",
+                )
+            spans.append((start, start + len(option)))
+            end = start
+        return spans[::-1]
+
+    def option_lines(self) -> tuple[int, int]:
+        """Where the lines of the options stand in the text, as (start, end) in characters.
+
+        Raises:
+            PromptError: The text does not hold the options in their order.
+        """
+        spans = self.option_spans()
+        return self.text.rfind("\n", 0, spans[0][0]) + 1, spans[-1][1]
+
+    def rearranged(self, order: Sequence[int], name: str) -> ChoicePrompt:
+        """The same prompt with its options in another order, all else as it stands.
+
+        Args:
+            order: Position that each option comes from.
+            name: Put behind the prompt's id.
+
+        Raises:
+            PromptError: The text does not hold the options in their order.
+        """
+        text, at = "", 0
+        for (start, end), source in zip(self.option_spans(), order, strict=True):
+            text += self.text[at:start] + self.options[source]
+            at = end
+        answer = list(order).index(self.answer)
+        return dataclasses.replace(
+            self,
+            id=f"{self.id}/{name}",
+            text=text + self.text[at:],
+            options=tuple(self.options[source] for source in order),
+            answers=(self.labels[answer],),
+            answer=answer,
+        )

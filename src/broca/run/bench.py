@@ -27,7 +27,7 @@ from broca.neurons import NeuronSet, digest_of, ordered_sites
 from broca.prompts import Prompt
 from broca.responses import Responses, record_responses, response_key
 from broca.run.sharing import UNTOUCHED, Share, Sharing, change_of
-from broca.run.stored_rows import StoredRows
+from broca.run.stored_rows import StoredRows, condition_columns, prompt_columns
 from broca.scores import Labelling, NeuronScores, score_expertise_many
 from broca.store import RunFolder, condition_key
 from broca.store.blocks import damaged_blocks
@@ -412,27 +412,12 @@ class _RowWriter:
         """The answer as a row of the condition that asked first."""
         share = self.unit.shares[answer.condition, answer.prompt]
         prompt, condition = self._prompts[answer.prompt], share.condition
-        neurons = self.plan.sets.get(condition.set)
         now = {name: getattr(answer, name) for name in BEFORE}
         before = now if condition.intervention == "none" else self.before[prompt.id]
         describe = self.plan.describe
         return {
-            "study": self.study,
-            "condition": share.key,
-            "intervention": condition.intervention,
-            "factor": condition.factor,
-            "set": condition.set,
-            "method": neurons.method if neurons is not None else "",
-            "control": condition.control,
-            "seed": condition.seed,
-            "k": condition.k,
-            "prompt": prompt.id,
-            "query": prompt.fact,
-            "relation": prompt.relation,
-            "field": prompt.field,
-            "language": prompt.language,
-            "template": prompt.template,
-            "role": prompt.role,
+            **condition_columns(self.study, share.key, condition, self.plan.sets),
+            **prompt_columns(prompt),
             **now,
             "ids": list(answer.ids),
             "said": describe(prompt, answer.text, answer.correct) if describe else "",

@@ -26,7 +26,7 @@ from broca.choices import (
     measure_words,
 )
 from broca.choices.measure import WHOLE_PROMPTS
-from broca.interventions import Scale
+from broca.interventions import Intervention, Positions
 from broca.model import LanguageModel
 from broca.progress import track
 from broca.prompts import ChoicePrompt, Prompt
@@ -89,6 +89,7 @@ class ChoiceBench(RunBench):
 
     _known: dict[str, Asked]
     _same_asked: SamePrompts
+    _option_positions: dict[str, Positions]
 
     @property
     def _recorded_at_once(self) -> int:
@@ -169,6 +170,7 @@ class ChoiceBench(RunBench):
         if not hasattr(self, "_known"):
             self._known = {}
             self._same_asked = SamePrompts()
+            self._option_positions = {}
         return self._known
 
     def _model_settings(self) -> dict[str, str]:
@@ -212,22 +214,37 @@ class ChoiceBench(RunBench):
 
     def _choice_unit(self, plan: Plan, shares: Sequence[Share]) -> ChoiceUnit:
         known = self._known_prompts()
-        edits: dict[str, list[tuple[str, Scale | None]]] = {}
+        edits: dict[str, list[tuple[str, Intervention | None]]] = {}
         prompts: dict[str, Prompt] = {}
         for share in shares:
-            scale = make_intervention(share.condition, plan.sets.get(share.condition.set))
-            assert scale is None or isinstance(scale, Scale)
+            condition = share.condition
+            neurons = plan.sets.get(condition.set)
+            values = plan.values.get((condition.set, condition.replacement))
             for prompt in share.prompts:
+                there = replace(condition, positions=self._places(condition.positions, prompt))
                 prompts[prompt.id] = prompt
-                edits.setdefault(prompt.id, []).append((share.key, scale))
+                edits.setdefault(prompt.id, []).append(
+                    (share.key, make_intervention(there, neurons, values))
+                )
         tasks = [
             _task(_with_prompt(known[prompt], prompts[prompt]), listed)
             for prompt, listed in edits.items()
         ]
         return ChoiceUnit(tasks, {share.key: share for share in shares})
 
+    def _places(self, positions: Positions, prompt: Prompt) -> Positions:
+        """Positions as an intervention takes them: "options" are those of a prompt's lines."""
+        if positions != "options":
+            return positions
+        assert isinstance(prompt, ChoicePrompt)
+        known = self._option_positions.get(prompt.id)
+        if known is None:
+            known = self.model.positions_of(prompt.text, prompt.option_lines())
+            self._option_positions[prompt.id] = known
+        return known
 
-def _task(one: Asked, edits: Sequence[tuple[str, Scale | None]]) -> ChoiceTask | WordTask:
+
+def _task(one: Asked, edits: Sequence[tuple[str, Intervention | None]]) -> ChoiceTask | WordTask:
     return ChoiceTask(one, edits) if isinstance(one, Letters) else WordTask(one, edits)
 
 

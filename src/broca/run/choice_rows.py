@@ -8,7 +8,7 @@ from typing import Any
 
 from broca.choices import ChoiceRow, WordRow
 from broca.neurons import NeuronSet
-from broca.prompts import Prompt
+from broca.run.stored_rows import condition_columns, prompt_columns
 from broca.studies.study import Condition
 
 
@@ -23,19 +23,10 @@ def stored_row(
         condition: Its condition.
         sets: Neuron sets by name.
     """
-    neurons = sets.get(condition.set)
     prompt = row.letters.prompt if isinstance(row, ChoiceRow) else row.words.prompt
     return {
-        "study": study,
-        "condition": row.edit,
-        "intervention": condition.intervention,
-        "factor": condition.factor,
-        "set": condition.set,
-        "method": neurons.method if neurons is not None else "",
-        "control": condition.control,
-        "seed": condition.seed,
-        "k": condition.k,
-        **_about(prompt),
+        **condition_columns(study, row.edit, condition, sets),
+        **prompt_columns(prompt),
         "ids": [row.token],
         "log_p": row.log_p,
         "rank": row.rank,
@@ -44,18 +35,6 @@ def stored_row(
         "rank_before": row.rank_before,
         "p_before": math.exp(row.log_p_before),
         **(_letter(row) if isinstance(row, ChoiceRow) else _words(row)),
-    }
-
-
-def _about(prompt: Prompt) -> dict[str, str]:
-    return {
-        "prompt": prompt.id,
-        "query": prompt.fact,
-        "relation": prompt.relation,
-        "field": prompt.field,
-        "language": prompt.language,
-        "template": prompt.template,
-        "role": prompt.role,
     }
 
 
@@ -68,6 +47,10 @@ def _letter(row: ChoiceRow) -> dict[str, Any]:
         "n_answer_tokens": 1,
         "text_before": prompt.labels[row.chosen_before],
         "correct_before": row.chosen_before == prompt.answer,
+        "p_within": row.p_within,
+        "p_within_before": row.p_within_before,
+        "margin": row.margin,
+        "margin_before": row.margin_before,
     }
 
 

@@ -1,12 +1,56 @@
-"""Stored rows as columns, and where each stands."""
+"""Stored rows: what each tells of its condition and prompt; as columns, and where each stands."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+
+from broca.neurons import NeuronSet
+from broca.prompts import Prompt
+from broca.studies.study import Condition
+
+
+def condition_columns(
+    study: str, key: str, condition: Condition, sets: Mapping[str, NeuronSet]
+) -> dict[str, Any]:
+    """What a row tells of its condition.
+
+    Args:
+        study: The study that asked first.
+        key: Under which the row is kept.
+        condition: The condition.
+        sets: Neuron sets by name.
+    """
+    neurons = sets.get(condition.set)
+    return {
+        "study": study,
+        "condition": key,
+        "intervention": condition.intervention,
+        "factor": condition.factor,
+        "positions": "" if condition.intervention == "none" else str(condition.positions),
+        "replacement": condition.replacement,
+        "set": condition.set,
+        "method": neurons.method if neurons is not None else "",
+        "control": condition.control,
+        "seed": condition.seed,
+        "k": condition.k,
+    }
+
+
+def prompt_columns(prompt: Prompt) -> dict[str, str]:
+    """What a row tells of its prompt."""
+    return {
+        "prompt": prompt.id,
+        "query": prompt.fact,
+        "relation": prompt.relation,
+        "field": prompt.field,
+        "language": prompt.language,
+        "template": prompt.template,
+        "role": prompt.role,
+    }
 
 
 class StoredRows:

@@ -33,6 +33,8 @@ ROW_SCHEMA = pa.schema(
         _text("condition"),
         _text("intervention"),
         pa.field("factor", pa.float64()),
+        _text("positions"),
+        _text("replacement"),
         _text("set"),
         _text("method"),
         _text("control"),
@@ -51,6 +53,8 @@ ROW_SCHEMA = pa.schema(
         pa.field("log_p", pa.float64()),
         pa.field("rank", pa.int64()),
         pa.field("p_after", pa.float64()),
+        pa.field("p_within", pa.float64()),
+        pa.field("margin", pa.float64()),
         _text("said"),
         pa.field("n_answer_tokens", pa.int32()),
         _text("text_before"),
@@ -58,6 +62,8 @@ ROW_SCHEMA = pa.schema(
         pa.field("log_p_before", pa.float64()),
         pa.field("rank_before", pa.int64()),
         pa.field("p_before", pa.float64()),
+        pa.field("p_within_before", pa.float64()),
+        pa.field("margin_before", pa.float64()),
     ]
 )
 """Columns of a row; docs/files.md says what each holds. Texts are never null but may be empty."""
@@ -213,9 +219,13 @@ def _metadata(part: Path) -> pq.FileMetaData:
 
 def _read(part: Path) -> pa.Table:
     try:
-        return pq.read_table(part, schema=ROW_SCHEMA).replace_schema_metadata(None)
+        table = pq.read_table(part, schema=ROW_SCHEMA).replace_schema_metadata(None)
     except (OSError, pa.ArrowInvalid) as error:
         raise _unreadable(part, str(error)) from error
+    for place, column in enumerate(ROW_SCHEMA):
+        if not column.nullable and table.column(place).null_count:  # older than the column
+            table = table.set_column(place, column, table.column(place).fill_null(""))
+    return table
 
 
 def is_whole(part: Path) -> bool:

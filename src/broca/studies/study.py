@@ -41,7 +41,8 @@ class Condition:
         intervention: What is done.
         set: Name of the neuron set it is done to.
         factor: Factor of "scale", value of "fix".
-        positions: Where in the prompt; see `broca.interventions`.
+        positions: Where in the prompt; see `broca.interventions`. "options", the lines of a
+            prompt's options, are found when it is asked.
         replacement: Of "replace": what the values are that are put in the neurons' place.
         control: Which control it is ("uniform", "matched", "shuffled", ...), "" for none.
         seed: Seed of a control.
@@ -226,6 +227,10 @@ class Outcomes:
         log_p_before: Log P without intervention.
         text_before: What the untouched model answers.
         n_answer_tokens: Tokens of the right answer whose log P was measured.
+        p_within: P of the right label among the labels; NaN where there are none.
+        p_within_before: The same untouched.
+        margin: Logit of the right label over the best wrong one, NaN where there are none.
+        margin_before: The same untouched.
     """
 
     prompt: np.ndarray
@@ -239,6 +244,10 @@ class Outcomes:
     log_p_before: np.ndarray
     text_before: np.ndarray
     n_answer_tokens: np.ndarray
+    p_within: np.ndarray
+    p_within_before: np.ndarray
+    margin: np.ndarray
+    margin_before: np.ndarray
 
     def __len__(self) -> int:
         return len(self.prompt)

@@ -58,6 +58,13 @@ def points_of(value: float, low: float | None, high: float | None) -> str:
     return f"{_points(value)} [{_points(low)}, {_points(high)}] points"
 
 
+def interval_of(record: Mapping[str, Any], name: str) -> str:
+    """A change in percent with its interval, where there is one."""
+    low, high = record.get(f"{name}_low"), record.get(f"{name}_high")
+    ends = f" [{low:+z.1%}, {high:+z.1%}]" if low is not None and high is not None else ""
+    return f"{record[name]:+z.1%}{ends}"
+
+
 def _points(share: float) -> str:
     text = f"{100 * share:.1f}"
     return ("0.0" if text == "-0.0" else text).replace("-", "−")

@@ -21,7 +21,7 @@ from broca.report.parts.outcomes import (
 from broca.report.parts.study import StudyReport
 from broca.report.parts.tables import Column, Table, cells
 from broca.report.parts.theme import NARROW, WIDTH
-from broca.report.parts.verdicts import answer
+from broca.report.parts.verdicts import answer, interval_of
 from broca.report.queries.find import (
     accuracy_table,
     near_chance,
@@ -297,12 +297,12 @@ def _effect_answer(run: StoredRun, study: str) -> Answer:
     question = f"Do query neurons carry their {what}, by {by}?"
     record = _own(run, study, "suppress")
     accuracy = run.table(study, "accuracy")[0]
-    others = [f"own answer {_interval(record, 'related')}"]
+    others = [f"own answer {interval_of(record, 'related')}"]
     if record.get("same") is not None:
-        others.append(f"others of the same {by} {_interval(record, 'same')}")
-    others.append(f"those of other {by}s {_interval(record, 'unrelated')}")
+        others.append(f"others of the same {by} {interval_of(record, 'same')}")
+    others.append(f"those of other {by}s {interval_of(record, 'unrelated')}")
     if record.get("matched") is not None:
-        others.append(f"random neurons, own answer {_interval(record, 'matched')}")
+        others.append(f"random neurons, own answer {interval_of(record, 'matched')}")
     detail = f"Suppressed, they change P: {', '.join(others)} (n = {record['n']} queries)."
     if accuracy["near_chance"]:
         return answer(question, "cannot tell", f"The model answers near chance. {detail}")
@@ -320,18 +320,12 @@ def _effect_answer(run: StoredRun, study: str) -> Answer:
 def _ceiling(run: StoredRun, study: str) -> str:
     whole = run.table(study, "ceilings")[:1]
     return "".join(
-        f" All neurons of all layers there, {_interval(record, 'change')}." for record in whole
+        f" All neurons of all layers there, {interval_of(record, 'change')}." for record in whole
     )
 
 
 def _finite(value: float | None) -> float:
     return float("nan") if value is None else value
-
-
-def _interval(record: Mapping[str, Any], name: str) -> str:
-    low, high = record.get(f"{name}_low"), record.get(f"{name}_high")
-    ends = f" [{low:+z.1%}, {high:+z.1%}]" if low is not None and high is not None else ""
-    return f"{record[name]:+z.1%}{ends}"
 
 
 def _own(run: StoredRun, study: str, action: str) -> Mapping[str, Any]:

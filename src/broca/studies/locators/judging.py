@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import stats
 
 from broca.effects import ablate_each, ablate_sets
+from broca.effects.agreement import agreement, ranked
 from broca.effects.aims import Aim, make_aims
 from broca.interventions import Deactivate, intervene
 from broca.locators import Located
@@ -27,7 +27,7 @@ from broca.model import LanguageModel
 from broca.neurons import NeuronIndex, NeuronSet
 from broca.prompts import Prompt
 from broca.studies.locators.config import LocatorsConfig
-from broca.studies.locators.material import Material, locate_all, ranked
+from broca.studies.locators.material import Material, locate_all
 
 TEXTS = (
     "The train was late again, so we sat in the small cafe by the station and drank tea.",
@@ -75,31 +75,6 @@ def _as_located(
     filled = np.nan_to_num(loss, nan=float(np.nanmin(loss)) - 1.0)
     settings = {"replacement": "zero", "prefilter": config.prefilter}
     return Located(filled[None], model.identity, "exact", settings, seconds)
-
-
-def agreement(values: np.ndarray, loss: np.ndarray, top: int) -> dict[str, Any]:
-    """Agreement of a locator's numbers with exact losses, each [layer, neuron].
-
-    Correlations are those of the neurons that were measured (loss not NaN).
-    """
-    first = set(ranked(np.nan_to_num(loss, nan=-np.inf))[:top].tolist())
-    return {
-        "spearman": _correlation(stats.spearmanr, values, loss),
-        "pearson": _correlation(stats.pearsonr, values, loss),
-        "recall": len(first & set(ranked(values)[:top].tolist())) / top,
-        "spearman_by_layer": [
-            _correlation(stats.spearmanr, a, b) for a, b in zip(values, loss, strict=True)
-        ],
-    }
-
-
-def _correlation(function: Any, a: np.ndarray, b: np.ndarray) -> float:
-    """A correlation over the neurons measured, 0 where one side is constant."""
-    measured = ~np.isnan(b)
-    a, b = a[measured].astype(np.float64), b[measured].astype(np.float64)
-    if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
-        return 0.0
-    return float(function(a, b)[0])
 
 
 def _joint(

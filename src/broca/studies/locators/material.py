@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from broca.answers import BORDERS, answer_tokens
+from broca.effects.agreement import ranked
 from broca.errors import StudyError
 from broca.facts import load_relations
 from broca.facts.seeding import stable_random
@@ -150,11 +151,6 @@ def locate_all(
             **config.settings_of(name, n_neurons),
         )
     return found
-
-
-def ranked(values: np.ndarray) -> np.ndarray:
-    """Flat positions, highest first, ties in index order."""
-    return np.argsort(-values.ravel().astype(np.float64), kind="stable")
 
 
 def recalls(

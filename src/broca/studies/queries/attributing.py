@@ -67,10 +67,13 @@ class Attributed:
     Attributes:
         summary: The neurons a method may choose.
         prompts: Figures of its prompts.
+        tops: Each prompt's own neurons: the v of the largest attribution above t times the
+            largest, before any are removed.
     """
 
     summary: QuerySummary
     prompts: tuple[PromptFigures, ...]
+    tops: tuple[Ranking, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,7 @@ class Portion:
         names = ("site", "method", "n_steps", "path", "branches", "attribution_dtype")
         return {
             "attributed": asked,
+            "kept": "clusters, and each prompt's own neurons",
             "scores": asdict(config.scores),
             **{name: getattr(config, name) for name in names},
         }
@@ -130,43 +134,46 @@ class Attributing:
 
     def __call__(self, portion: Portion) -> dict[str, Any]:
         config = portion.config
-        options: dict[str, Any] = {
-            "site": config.site,
-            "n_steps": config.n_steps,
-            "method": config.method,
-            "path": config.path,
-            "form": config.branches,
-            "internal_batch_size": config.internal_batch_size,
-            "dtype": config.attribution_dtype,
-        }
         if portion.free:
             prompts = list(portion.free.values())
-            each = attribute_answer_tokens(self.model, prompts, **options)
+            each = attribute_answer_tokens(self.model, prompts, **options_of(config))
             counts = dict.fromkeys(portion.free, 1)
         else:
             asked = [one for listed in portion.queries.values() for one in listed]
-            each = self._attribute(asked, options)
+            each = attribute_asked(self.model, asked, config)
             counts = {query: len(listed) for query, listed in portion.queries.items()}
         return {query: _reduced(query, each, n, config) for query, n in counts.items()}
 
-    def _attribute(self, asked: Sequence[Asked], options: dict[str, Any]) -> Iterator[Attribution]:
-        """Attributions of letters or of whole answers: all queries of a portion are of one kind."""
-        words = [one for one in asked if isinstance(one, Words)]
-        if words:
-            return attribute_whole_answers(
-                self.model,
-                [one.tokens for one in words],
-                [one.target for one in words],
-                ids=[one.prompt.id for one in words],
-                **options,
-            )
-        letters = [one for one in asked if isinstance(one, Letters)]
-        return attribute_each(
-            self.model,
-            [one.prompt for one in letters],
-            target=[one.target for one in letters],
+
+def options_of(config: QueriesConfig) -> dict[str, Any]:
+    """The settings of attribution."""
+    return {
+        "site": config.site,
+        "n_steps": config.n_steps,
+        "method": config.method,
+        "path": config.path,
+        "form": config.branches,
+        "internal_batch_size": config.internal_batch_size,
+        "dtype": config.attribution_dtype,
+    }
+
+
+def attribute_asked(
+    model: LanguageModel, asked: Sequence[Asked], config: QueriesConfig
+) -> Iterator[Attribution]:
+    """Attributions of letters or of whole answers, all of one kind."""
+    options, words = options_of(config), [one for one in asked if isinstance(one, Words)]
+    if words:
+        return attribute_whole_answers(
+            model,
+            [one.tokens for one in words],
+            [one.target for one in words],
+            ids=[one.prompt.id for one in words],
             **options,
         )
+    letters = [one for one in asked if isinstance(one, Letters)]
+    prompts, targets = [one.prompt for one in letters], [one.target for one in letters]
+    return attribute_each(model, prompts, target=targets, **options)
 
 
 def _reduced(
@@ -185,9 +192,21 @@ def _reduced(
         "activation": summary.activation,
     }
     return {
-        **{name: [r.neurons.tolist(), r.scores.tolist()] for name, r in rankings.items()},
+        **{name: _plain(ranking) for name, ranking in rankings.items()},
+        "tops": [_plain(_top(one.values, config)) for one in found],
         "prompts": [asdict(_figures(query, one)) for one in found],
     }
+
+
+def _plain(ranking: Ranking) -> list[list[Any]]:
+    return [ranking.neurons.tolist(), ranking.scores.tolist()]
+
+
+def _top(values: np.ndarray, config: QueriesConfig) -> Ranking:
+    """A prompt's own neurons by its attributions [layer, neuron]."""
+    flat = values.ravel().astype(np.float64)
+    chosen = np.flatnonzero((flat > config.t * flat.max()) & (flat > 0))
+    return Ranking(chosen, flat[chosen]).top(config.v)
 
 
 def _figures(query: str, one: Attribution) -> PromptFigures:
@@ -212,6 +231,7 @@ def read_attributed(plain: Mapping[str, Any]) -> dict[str, Attributed]:
         query: Attributed(
             QuerySummary(*(_ranking(found[n]) for n in ("cluster", "knowledge", "activation"))),
             tuple(PromptFigures(**figures) for figures in found["prompts"]),
+            tuple(map(_ranking, found["tops"])),
         )
         for query, found in plain.items()
     }

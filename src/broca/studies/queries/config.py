@@ -13,6 +13,7 @@ from broca.prompts.forms import check_form
 from broca.questions.which import AnswerKind
 from broca.scores import QUERY_METHODS, QueryScoreConfig
 from broca.settings import Count, CountFrom0, CountFrom2, Draws, Seed, Share, check_settings
+from broca.studies.replacing import Kind
 
 Method = Literal["auto", "riemann-right", "riemann-linspace", "midpoint", "gauss-legendre"]
 NormPath = Literal["frozen-norm", "raw"]
@@ -72,9 +73,16 @@ class QueriesConfig:
         methods: Ways to choose a query's neurons; see `broca.scores.QUERY_METHODS`.
         boost: Factor of the boost.
         suppress: Factor of the suppression.
+        positions: Where neurons are scaled: "answer", wherever a token of the answer is read (with
+            letters the last position, as in the paper); "options", the lines of the options; or
+            "all" positions of the prompt.
+        replacement: What is put in the place of suppressed neurons: "zero" (the paper), the "mean"
+            over all queries' prompts, or a "resample" (`broca.studies.replacing`).
         n_unrelated: Queries of every other field that each set is tried on.
         n_same: Queries of the same field, with other answers, that each set is tried on.
         n_matched: Matched random sets per query and method, tried on the query's own prompts.
+        n_active: Random sets per query matched by activity as well, in "queries.replacement".
+        n_truth: Prompts whose attributions are held against what their neurons do.
         n_free_form: Queries also asked without options, to compare with the proxy; 0 for none.
         match: How many tokens of an answer in words are compared: "auto": enough to tell the
             objects of a relation apart; "prefix": two; "whole".
@@ -127,9 +135,13 @@ class QueriesConfig:
     methods: tuple[str, ...] = QUERY_METHODS
     boost: Annotated[float, Field(gt=1)] = 2.0
     suppress: Annotated[float, Field(lt=1)] = 0.0
+    positions: Literal["answer", "options", "all"] = "answer"
+    replacement: Kind = "zero"
     n_unrelated: Count = 10
     n_same: CountFrom0 = 10
     n_matched: CountFrom0 = 5
+    n_active: CountFrom0 = 5
+    n_truth: Count = 12
     n_free_form: CountFrom0 = 24
     match: Match = "auto"
     map_bins: Count = 64
@@ -152,6 +164,18 @@ class QueriesConfig:
         if self.form not in (None, "auto"):
             check_form(self.form)
         _ = self.scores
+        if self.replacement != "zero" and self.suppress != 0:
+            raise RecipeError(
+                "neurons are either scaled or replaced",
+                f"suppress = {self.suppress:g} with replacement = {self.replacement!r}",
+                'Leave suppress at 0, or replacement at "zero"',
+            )
+        if self.positions == "options" and self.answer == "words":
+            raise RecipeError(
+                "answers in words have no lines of options",
+                'positions = "options"',
+                'Use answer = "letters", or positions "answer" or "all"',
+            )
 
     @property
     def scores(self) -> QueryScoreConfig:

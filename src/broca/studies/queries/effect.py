@@ -26,7 +26,7 @@ Fields are domains ("queries.effect") or languages ("queries.languages"), never 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,7 @@ import numpy as np
 from broca.estimates import bootstrap_mean
 from broca.facts.seeding import stable_random
 from broca.neurons import NeuronIndex, NeuronSet
+from broca.prompts import Prompt
 from broca.questions import require_several_fields
 from broca.studies.queries.config import QueriesConfig
 from broca.studies.queries.effect_findings import effect_findings
@@ -75,21 +76,14 @@ class QueryEffect:
         part = material.part(self.by, bench, self.answer)
         require_several_fields(list(part.questions.values()))
         config = material.config
-        others = {
-            query: unrelated(part, query, config.n_unrelated, config.seed) for query in part.found
-        }
-        alike = {query: same_field(part, query, config.n_same, config.seed) for query in part.found}
-        groups = {own_group(query): part.prompts(query) for query in part.questions}
-        for name, drawn in ((other_group, others), (same_group, alike)):
-            for query, listed in drawn.items():
-                groups[name(query)] = tuple(p for other in listed for p in part.prompts(other))
+        groups, others = effect_groups(part, config)
         plan = Plan(groups)
         plan.ask([own_group(query) for query in part.questions])
         places: dict[Key, list[Condition]] = {}
         for query in part.found:
             for key, condition in set_conditions(plan, part, query, material.config):
                 places.setdefault(key, []).append(condition)
-        ceilings = plan_ceilings(plan, part)
+        ceilings = plan_ceilings(plan, part, config)
         plan.extra = {"places": places, "unrelated": others, "part": part, "ceilings": ceilings}
         return plan
 
@@ -114,20 +108,35 @@ class QueryEffect:
         )
 
 
-def plan_ceilings(plan: Plan, part: Part) -> dict[str, list[Condition]]:
+def effect_groups(
+    part: Part, config: QueriesConfig
+) -> tuple[dict[str, Sequence[Prompt]], dict[str, list[str]]]:
+    """Prompts by group, own, same field and others, and the queries of other fields by query."""
+    others = {q: unrelated(part, q, config.n_unrelated, config.seed) for q in part.found}
+    alike = {q: same_field(part, q, config.n_same, config.seed) for q in part.found}
+    groups: dict[str, Sequence[Prompt]] = {own_group(q): part.prompts(q) for q in part.questions}
+    for name, drawn in ((other_group, others), (same_group, alike)):
+        for query, listed in drawn.items():
+            groups[name(query)] = tuple(p for other in listed for p in part.prompts(other))
+    return groups, others
+
+
+def plan_ceilings(
+    plan: Plan, part: Part, config: QueriesConfig, *, layers: bool = True
+) -> dict[str, list[Condition]]:
     """All neurons of the site off at the same positions, of all layers and of each.
 
     It is what a set can do at most. Name -> its conditions, one per query.
     """
     identity, site = part.sets.identity, part.sets.site
     index = NeuronIndex(identity, (site,))
-    layers = {f"layer {n}": index.block_slice(site, n) for n in range(identity.n_layers)}
+    each = {f"layer {n}": index.block_slice(site, n) for n in range(identity.n_layers)}
+    each = each if layers else {}
     groups = [own_group(query) for query in part.found]
     made: dict[str, list[Condition]] = {}
-    for name, where in {"all layers": slice(0, len(index)), **layers}.items():
+    for name, where in {"all layers": slice(0, len(index)), **each}.items():
         every = index.select(np.arange(where.start, where.stop), name=f"ceiling.{name}")
-        labels: dict[str, Any] = {"factor": 0.0, "positions": part.positions}
-        made[name] = plan.intervene("scale", every, groups, control="ceiling", **labels)
+        made[name] = edit(plan, part, every, groups, "suppress", config, control="ceiling")
     return made
 
 
@@ -185,7 +194,14 @@ def _with_other_answers(part: Part, query: str, field: str) -> list[str]:
 
 
 def set_conditions(
-    plan: Plan, part: Part, query: str, config: QueriesConfig, *, others: bool = True
+    plan: Plan,
+    part: Part,
+    query: str,
+    config: QueriesConfig,
+    *,
+    others: bool = True,
+    actions: Collection[str] = ("boost", "suppress"),
+    activity: Activity | None = None,
 ) -> Iterator[tuple[Key, Condition]]:
     """Every condition of one query's sets, with what it is for; an empty set has none.
 
@@ -196,6 +212,8 @@ def set_conditions(
         query: Which one.
         config: The settings.
         others: Also on other queries of the same field, and of other fields.
+        actions: What is done.
+        activity: Where given, sets as active are drawn beside the matched ones.
     """
     groups = {"related": own_group(query)}
     if others:
@@ -205,28 +223,57 @@ def set_conditions(
         neurons = part.neurons(query, method)
         if not len(neurons):
             continue
-        matched = [] if method == "random" else _matched(neurons, config)
-        for action, factor in config.actions.items():
-            labels: dict[str, Any] = {"factor": factor, "positions": part.positions}
-            made = plan.intervene("scale", neurons, groups.values(), **labels)
+        drawn = [] if method == "random" else draw_controls(neurons, config, activity)
+        for action in actions:
+            made = edit(plan, part, neurons, groups.values(), action, config)
             for kind, condition in zip(groups, made, strict=True):
                 yield Key(method, action, kind, query), condition
-            for seed, drawn in matched:
-                labels |= {"control": "matched", "seed": seed}
-                (condition,) = plan.intervene("scale", drawn, [own_group(query)], **labels)
-                yield Key(method, action, "matched", query), condition
+            for control, seed, random in drawn:
+                labels = {"control": control, "seed": seed}
+                (condition,) = edit(
+                    plan, part, random, [own_group(query)], action, config, **labels
+                )
+                yield Key(method, action, control, query), condition
 
 
-def _matched(neurons: NeuronSet, config: QueriesConfig) -> list[tuple[int, NeuronSet]]:
-    """Seeds with random sets of the same count per layer, outside the set."""
-    seeds = range(config.seed, config.seed + config.n_matched)
-    return [
-        (
-            seed,
-            neurons.matched_random(seed).take(slice(None), name=f"{neurons.name}.matched-{seed}"),
-        )
-        for seed in seeds
+def edit(
+    plan: Plan,
+    part: Part,
+    neurons: NeuronSet,
+    groups: Iterable[str],
+    action: str,
+    config: QueriesConfig,
+    **labels: Any,
+) -> list[Condition]:
+    """Boost or suppress neurons where the part says, suppressed ones replaced as it says."""
+    labels["positions"] = part.positions
+    if action == "suppress" and part.replacement is not None:
+        return plan.replace(neurons, groups, part.replacement, **labels)
+    return plan.intervene("scale", neurons, groups, factor=config.actions[action], **labels)
+
+
+Activity = tuple[NeuronIndex, np.ndarray]
+"""All neurons of a site, and the mean |response| of each."""
+
+
+def draw_controls(
+    neurons: NeuronSet, config: QueriesConfig, activity: Activity | None = None
+) -> list[tuple[str, int, NeuronSet]]:
+    """Kind, seed and neurons of random sets: same count per layer, outside the set."""
+
+    def named(drawn: NeuronSet, kind: str, seed: int) -> tuple[str, int, NeuronSet]:
+        return kind, seed, drawn.take(slice(None), name=f"{neurons.name}.{kind}-{seed}")
+
+    found = [
+        named(neurons.matched_random(seed), "matched", seed)
+        for seed in range(config.seed, config.seed + config.n_matched)
     ]
+    if activity is not None:
+        found += [
+            named(neurons.active_random(*activity, seed), "active", seed)
+            for seed in range(config.seed, config.seed + config.n_active)
+        ]
+    return found
 
 
 STUDIES = (

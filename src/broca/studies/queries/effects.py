@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -14,17 +14,23 @@ from broca.estimates import (
     absolute_gap,
     bootstrap,
     bootstrap_mean,
+    fewest_to_flip,
+    judge,
     ratio,
     sign_flip_test,
 )
+from broca.studies.queries.config import QueriesConfig
 from broca.studies.study import Condition, Outcomes, Results
 
 SIGN = {"boost": 1.0, "suppress": -1.0}
 """Which way an effect counts as wanted."""
 
+CONTROLS = {"matched": "beyond", "active": "beyond_active"}
+"""Kinds of random sets, with what the gap to them is called: own - random, as wanted."""
+
 
 Kind = tuple[str, str, str]
-"""Method, action, and whose prompts: related, same, unrelated or matched."""
+"""Method, action, and whose prompts or sets: see `Key`."""
 
 
 class Key(NamedTuple):
@@ -32,7 +38,7 @@ class Key(NamedTuple):
 
     method: str
     action: str
-    kind: str  # related, same (field), unrelated, matched
+    kind: str  # related, same (field), unrelated; own prompts with random sets: matched, active
     query: str
 
 
@@ -44,6 +50,8 @@ class Effects:
         queries: The queries that have neurons, in order.
         relative: (method, action, kind) -> mean (P' - P) / P, [query].
         absolute: The same of P' - P.
+        within: The same of P within the letters.
+        margin: The same of the right letter's margin, in logits.
         groups: Base ids of the queries: versions of one question are drawn and flipped together;
             None: every query for itself.
 
@@ -55,6 +63,8 @@ class Effects:
     relative: Mapping[Kind, np.ndarray]
     absolute: Mapping[Kind, np.ndarray]
     groups: tuple[str, ...] | None = None
+    within: Mapping[Kind, np.ndarray] = field(default_factory=dict)
+    margin: Mapping[Kind, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -69,30 +79,29 @@ class Effects:
         """Reduce rows to one number per query."""
         number = {query: i for i, query in enumerate(queries)}
         kinds: list[Kind] = list(product(methods, actions, ("related", "unrelated")))
-        relative = {kind: np.zeros(len(queries)) for kind in kinds}
-        absolute = {kind: np.zeros(len(queries)) for kind in kinds}
+        tables = {name: {kind: np.zeros(len(queries)) for kind in kinds} for name in _CHANGES}
         not_alone = {key.query for key in places if key.kind == "same"}
         several = np.array([query in not_alone for query in queries], bool)
         for kind in product(methods, actions, ("same",)):
-            for table in (relative, absolute):
+            for table in tables.values():
                 table[kind] = np.where(several, 0.0, np.nan)
         for key, conditions in places.items():
             rows = results[list(conditions)]
             kind = (key.method, key.action, key.kind)
-            for table, values in ((relative, relative_change(rows)), (absolute, change(rows))):
-                column = table.setdefault(kind, np.full(len(queries), np.nan))
-                column[number[key.query]] = values.mean()
+            for name, of_rows in _CHANGES.items():
+                column = tables[name].setdefault(kind, np.full(len(queries), np.nan))
+                column[number[key.query]] = of_rows(rows).mean()
         labels = None if groups is None else tuple(groups)
-        return cls(tuple(queries), relative, absolute, labels)
+        return cls(tuple(queries), groups=labels, **tables)
 
     def where(self, keep: np.ndarray) -> Effects:
         """The same of some queries, bool [query]."""
-        return Effects(
-            tuple(np.array(self.queries, object)[keep]),
-            {key: values[keep] for key, values in self.relative.items()},
-            {key: values[keep] for key, values in self.absolute.items()},
-            tuple(np.array(self.units, object)[keep]),
-        )
+        tables = {
+            name: {key: values[keep] for key, values in getattr(self, name).items()}
+            for name in _CHANGES
+        }
+        queries, units = (tuple(np.array(n, object)[keep]) for n in (self.queries, self.units))
+        return Effects(queries, groups=units, **tables)
 
     @property
     def units(self) -> tuple[str, ...]:
@@ -124,6 +133,24 @@ def change(rows: Outcomes) -> np.ndarray:
     return np.exp(rows.log_p) - np.exp(rows.log_p_before)
 
 
+def change_within(rows: Outcomes) -> np.ndarray:
+    """(P' - P) / P within the letters per row, NaN in words."""
+    return rows.p_within / rows.p_within_before - 1
+
+
+def change_of_margin(rows: Outcomes) -> np.ndarray:
+    """Change of the right letter's margin per row, in logits, NaN in words."""
+    return rows.margin - rows.margin_before
+
+
+_CHANGES = {
+    "relative": relative_change,
+    "absolute": change,
+    "within": change_within,
+    "margin": change_of_margin,
+}
+
+
 def describe(
     effects: Effects, method: str, action: str, *, seed: int, n_resamples: int, n_permutations: int
 ) -> dict[str, Any]:
@@ -145,17 +172,53 @@ def describe(
         "change": float(effects.absolute[method, action, "related"].mean()),
         "change_unrelated": float(effects.absolute[method, action, "unrelated"].mean()),
     }
-    matched = effects.relative.get((method, action, "matched"))
-    if matched is not None and np.isfinite(matched).any():
-        drawn = np.isfinite(matched)  # an empty set has no matched ones
-        beyond = SIGN[action] * (related - matched)[drawn]
-        record |= spread("matched", bootstrap_mean(matched[drawn], groups=units[drawn], seed=seed))
-        beyond_options = {**options, "groups": units[drawn]}
-        record |= spread("beyond", bootstrap_mean(beyond, **beyond_options))
-        record["p_matched"] = sign_flip_test(
-            group_sums(beyond, units[drawn]), seed=seed, n_permutations=n_permutations
-        )
+    for name in ("within", "margin"):
+        values = getattr(effects, name).get((method, action, "related"))
+        if values is not None and np.isfinite(values).all():
+            record |= spread(name, bootstrap_mean(values, **options))
+    for control in CONTROLS:
+        drawn = effects.relative.get((method, action, control))
+        if drawn is not None and np.isfinite(drawn).any():
+            record |= _beyond(related, drawn, control, action, units, n_permutations, options)
     return record
+
+
+def _beyond(
+    related: np.ndarray,
+    random: np.ndarray,
+    control: str,
+    action: str,
+    units: np.ndarray,
+    n_permutations: int,
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Own sets against random ones of a kind, over the queries that have them (step 4)."""
+    drawn = np.isfinite(random)  # an empty set has none
+    beyond, groups = SIGN[action] * (related - random)[drawn], units[drawn]
+    options = {**options, "groups": groups}
+    p = sign_flip_test(
+        group_sums(beyond, groups), seed=options["seed"], n_permutations=n_permutations
+    )
+    return {
+        **spread(control, bootstrap_mean(random[drawn], **options)),
+        **spread(CONTROLS[control], bootstrap_mean(beyond, **options)),
+        f"p_{control}": p,
+    }
+
+
+def verdict_of(record: Mapping[str, Any], config: QueriesConfig, control: str = "matched") -> str:
+    """The verdict on own sets beyond random ones of a kind, Holm's p where there is one."""
+    name, n = CONTROLS[control], record["n"]
+    if record.get(name) is None:
+        return "cannot tell"
+    beyond = Estimate(record[name], record[f"{name}_low"], record[f"{name}_high"], n)
+    return judge(
+        beyond,
+        config.smallest_share,
+        p=record.get(f"p_{control}_holm", record[f"p_{control}"]),
+        alpha=config.alpha,
+        reachable=record["groups"] >= fewest_to_flip(config.alpha),
+    )
 
 
 def same_record(

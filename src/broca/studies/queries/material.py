@@ -21,6 +21,7 @@ from broca.estimates import Estimate, share
 from broca.neurons import NeuronSet
 from broca.prompts import ChoicePrompt, Prompt
 from broca.questions import Question
+from broca.responses import Responses
 from broca.scores import QuerySets, select_queries
 from broca.store import summary_key
 from broca.studies.queries.asking import free_form, read_questions, render
@@ -35,7 +36,10 @@ from broca.studies.queries.config import QueriesConfig
 from broca.studies.queries.facts import choose_source, read_word_queries
 from broca.studies.queries.forms import Tried, choose_form
 from broca.studies.queries.screening import Screened, keep_known, screen
+from broca.studies.replacing import Kind, Replaced
 from broca.studies.study import Bench, Plan
+
+Place = Literal["answer", "options", "all"]
 
 ALL = "all"
 """What stands for all fields together in tables; it names no field."""
@@ -75,6 +79,8 @@ class Part:
         screened: Every query that the model was asked, those left out among them.
         left_out: Field -> why it is left out.
         tried: Forms of asking that were tried to choose one.
+        place: Where neurons are scaled, as the setting `positions` says it.
+        replacement: What is put in the place of suppressed neurons; zero if None.
     """
 
     name: str
@@ -86,6 +92,8 @@ class Part:
     screened: Sequence[Screened]
     left_out: Mapping[str, str] = field(default_factory=dict)
     tried: Sequence[Tried] = ()
+    place: Place = "answer"
+    replacement: Replaced | None = None
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -102,9 +110,11 @@ class Part:
         return tuple(one.prompt for one in self.asked[query])
 
     @property
-    def positions(self) -> Literal["last", "answer"]:
-        """Where neurons are scaled: wherever a token of the answer is read."""
-        return "last" if self.answer == "letters" else "answer"
+    def positions(self) -> str:
+        """Where neurons are scaled, as a condition says it."""
+        if self.place == "answer":  # wherever a token of the answer is read
+            return "last" if self.answer == "letters" else "answer"
+        return self.place
 
     def neurons(self, query: str, method: str) -> NeuronSet:
         """A query's neurons by a method."""
@@ -180,6 +190,27 @@ class Material:
         return _attribute(portions({}, prompts, self.config), bench)
 
 
+def record_part(part: Part, bench: QueryBench) -> Responses:
+    """What the neurons of a part's site say to its prompts, where they are scaled."""
+    prompts = [prompt for query in part.questions for prompt in part.prompts(query)]
+    return bench.record(prompts, (part.sets.site,), "last" if part.place == "answer" else "mean")
+
+
+def replaced_by(kind: Kind, part: Part, bench: QueryBench, seed: int) -> Replaced | None:
+    """What a kind of replacement puts in the place of suppressed neurons; None for zero."""
+    if kind == "zero":
+        return None
+    owners = {query: question.field for query, question in part.questions.items()}
+    labels = [owners[query] for query in part.questions for _ in part.asked[query]]
+    return Replaced(kind, record_part(part, bench), labels, seed, owners)
+
+
+def placed(part: Part, place: Place, config: QueriesConfig, bench: QueryBench) -> Part:
+    """A part with its neurons edited at a place, replaced as the settings say."""
+    part = replace(part, place=place)
+    return replace(part, replacement=replaced_by(config.replacement, part, bench, config.seed))
+
+
 Queries = tuple[dict[str, Question], dict[str, list[Asked]]]
 """Question id -> question, and its prompts with the tokens of their answers."""
 
@@ -208,7 +239,14 @@ def _make_part(config: QueriesConfig, by: str, bench: QueryBench, answer: str) -
         name = f"{name}.{answer}"
     bench.keep_query_sets(sets, name)
     kept_questions = {query: questions[query] for query in kept}
-    return Part(name, answer, kept_questions, asked, attributed, sets, screened, left_out, tried)
+    part = Part(name, answer, kept_questions, asked, attributed, sets, screened, left_out, tried)
+    if answer == "words" and config.positions == "options":
+        raise QuestionsError(
+            "answers in words have no lines of options",
+            'positions = "options"',
+            'Use answer = "letters", or positions "answer" or "all"',
+        )
+    return placed(part, config.positions, config, bench)
 
 
 def _ask_letters(config: QueriesConfig, by: str, bench: QueryBench) -> Queries:

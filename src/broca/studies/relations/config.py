@@ -22,8 +22,8 @@ from broca.settings import (
     Share,
     check_settings,
 )
-from broca.studies.relations.replacing import Kind
 from broca.studies.relations.settings import Pooling, Site, StudySettings
+from broca.studies.replacing import Kind
 
 FEWEST_RIGHT = 5
 """Facts answered rightly below which a relation has too little to lose for a verdict."""
@@ -72,7 +72,7 @@ class RelationsConfig(StudySettings):
         n_null: Evaluation facts per relation that all of them are asked.
         n_active: Random sets per relation matched by activity as well, asked the same facts.
         replacement: What is put in the place of neurons that are switched off: "zero" (the
-            paper), the "mean" over detection prompts, or a "resample" (`replacing.py`).
+            paper), the "mean" over detection prompts, or a "resample" (`broca.studies.replacing`).
         smallest_points: Smallest effect of interest, a share of answers: below it no verdict is
             "yes".
         n_shuffled: Shuffles of the labels.

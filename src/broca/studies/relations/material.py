@@ -18,8 +18,8 @@ from broca.scores import Labelling, NeuronScores
 from broca.studies.relations.asking import Asking
 from broca.studies.relations.config import RelationsConfig
 from broca.studies.relations.forms import Tried
-from broca.studies.relations.replacing import Kind, Replaced, neuron_means
 from broca.studies.relations.said import AnswerKinds
+from broca.studies.replacing import Kind, Replaced, neuron_means
 from broca.studies.study import Plan
 
 HALVES = ("a", "b")

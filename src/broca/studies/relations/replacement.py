@@ -4,9 +4,9 @@ Claim tested: a relation's neurons matter, whatever is put in their place. Ours 
 paper sets neurons to zero, which is far from anything the model knows at some of them.
 
 1. Zero, the mean over detection prompts, and a resample (values from one prompt of another
-   relation; `replacing.py`) are put in the place of the own set, of `n_matched` matched sets and of
-   `n_active` sets matched by activity as well, on the same `n_null` facts; and in that of the own
-   set on `n_other` facts of every other relation.
+   relation; `broca.studies.replacing`) are put in the place of the own set, of `n_matched` matched
+   sets and of `n_active` sets matched by activity as well, on the same `n_null` facts; and in that
+   of the own set on `n_other` facts of every other relation.
 2. Loss in points of accuracy and in log P; the own set's rank among the random ones of each kind,
    corrected over relations by the maximum (`ranking.py`).
 3. A conclusion survives a replacement where the rank is significant and the loss beyond the random
@@ -40,7 +40,7 @@ from broca.studies.relations.ranking import (
     rank_sets,
     reachable,
 )
-from broca.studies.relations.replacing import KINDS
+from broca.studies.replacing import KINDS
 from broca.studies.study import Bench, Findings, Plan, Results
 
 NAN = float("nan")
