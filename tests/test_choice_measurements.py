@@ -95,7 +95,20 @@ def test_edits_elsewhere_run_whole_prompts_beside_those_at_the_last_position() -
     (one,) = find_letters(model, choice_prompts()[:1])
     lines = model.positions_of(one.prompt.text, one.prompt.option_lines())
     shown = model.tokenizer.decode([one.tokens[at] for at in lines])
-    assert shown.split() == "A. option A B. option B C. option C D. option D".split()
+    assert shown.split() == [
+        "A.",
+        "option",
+        "A",
+        "B.",
+        "option",
+        "B",
+        "C.",
+        "option",
+        "C",
+        "D.",
+        "option",
+        "D",
+    ]
     edits = [
         (str(place), Scale(neurons, 0.0, place)) for place in ("all", "last", lines, (-1,), (-2,))
     ]

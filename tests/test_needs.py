@@ -17,7 +17,6 @@ from broca.recipes import build_config
 from broca.run.job import ModelSettings, read_job
 from broca.studies import load_family
 from broca.studies.queries import QueriesConfig
-from broca.studies.queries.needs import SEVERAL_FIELDS
 from broca.studies.relations.needs import FILES, check_names
 
 
@@ -109,8 +108,6 @@ def test_lists_of_names_are_those_of_the_code() -> None:
         for value in known:
             build_config(QueriesConfig, {name: value})
     assert set(FILES) <= set(load_family("relations").studies)
-    for beginning in SEVERAL_FIELDS:
-        assert any(name.startswith(beginning) for name in load_family("queries").studies)
 
 
 def test_committed_recipes_pass(tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from broca.recipes import load_recipe
 from broca.report.parts.study import find_report
+from broca.run import read_job
 from broca.studies import FAMILIES, load_family
 
 ROOT = Path(__file__).parent.parent
@@ -54,6 +56,15 @@ def test_every_study_stands_in_files_of_its_name(study: str) -> None:
     for file in rooms(study):
         assert file.is_file(), file
     assert find_report(study) is not None
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_every_study_has_a_recipe_of_its_name(study: str) -> None:
+    family, _, rest = study.partition(".")
+    recipe = load_recipe(ROOT / "recipes" / family / f"{rest.partition('.')[0]}.toml")
+    beginning = f"{family}.{rest.partition('.')[0]}"
+    assert any(name.startswith(beginning) for name in recipe["studies"])
+    assert read_job(recipe).studies
 
 
 def test_a_new_study_is_new_files_and_nothing_else(tmp_path: Path) -> None:

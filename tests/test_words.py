@@ -12,8 +12,8 @@ import plain_loop
 from broca.attributions import attribute_each, attribute_whole_answers, fixed_rule
 from broca.choices import Words, WordTask, find_words, measure_words
 from broca.choices.continuations import check_continuations
-from broca.errors import AttributionError, InterventionError, PromptError
-from broca.interventions import Scale, intervene
+from broca.errors import AttributionError, PromptError
+from broca.interventions import Fix, Scale, intervene
 from broca.model import LanguageModel
 from broca.neurons import NeuronIndex, uniform_random
 from broca.prompts import Prompt
@@ -106,6 +106,25 @@ def test_answer_positions_are_the_same_for_interventions_and_rows() -> None:
     assert abs(float(last[-1, one.target[-1]] - log_p[-1, one.target[-1]])) > 1e-6
 
 
+def test_edits_at_all_positions_run_whole_prompts() -> None:
+    model = tiny_model("llama")
+    one = next(find_words(model, prompts()[1:2]))
+    n = len(one.target)
+    neurons = uniform_random(NeuronIndex(model.identity, ("hidden",)), 7, 0, name="seven")
+    changes = {
+        "all": Scale(neurons, 0.0),
+        "fixed": Fix(neurons, tuple(np.linspace(-1, 1, 7).tolist()), "answer"),
+    }
+    rows = list(measure_words(model, [WordTask(one, list(changes.items()))]))
+    assert {row.edit for row in rows} == set(changes)
+    for row in rows:
+        batch = model.pad([[*one.tokens, *one.target[:-1]]])
+        with intervene(model, changes[row.edit], after_prompt=n - 1):
+            log_p = model.logits(batch, logits_to_keep=n)[0].log_softmax(-1)
+        whole = sum(float(log_p[i, token]) for i, token in enumerate(one.target))
+        assert row.log_p == pytest.approx(whole, abs=2e-4)
+
+
 def test_the_answer_measured_is_the_most_probable_right_one() -> None:
     model = tiny_model("llama")
     for one in find_words(model, prompts()):
@@ -186,10 +205,6 @@ def test_an_answer_of_one_token_has_the_rule_of_the_letters() -> None:
 def test_mistakes_are_told() -> None:
     model = tiny_model("llama")
     one = next(find_words(model, prompts()[:1]))
-    index = NeuronIndex(model.identity, ("hidden",))
-    neurons = uniform_random(index, 3, 0)
-    with pytest.raises(InterventionError, match="answer's positions"):
-        list(measure_words(model, [WordTask(one, [("last", Scale(neurons, 0.0, "last"))])]))
     with pytest.raises(AttributionError, match="at least one token"):
         next(attribute_whole_answers(model, [one.tokens], [[]]))
     with pytest.raises(PromptError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from html import escape
@@ -24,12 +25,12 @@ class ExportError(BrocaError):
     """A table cannot be handed on or written."""
 
 
-class Tabular:
+class Tabular(ABC):
     """A value that can be read as a table."""
 
+    @abstractmethod
     def columns(self, limit: int | None = None) -> Columns:
         """Its columns by name, all of one length; at most `limit` rows where one is given."""
-        raise NotImplementedError
 
     def to_arrow(self) -> pa.Table:
         """The table as pyarrow's."""

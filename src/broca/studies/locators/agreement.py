@@ -100,3 +100,6 @@ def _words(records: Sequence[Mapping[str, Any]], top: int, n: int) -> list[str]:
         f"{told(first, 'recall')} of them, {last['title']} {told(last, 'recall')} (means over "
         f"{n} prompts with 95 % intervals).",
     ]
+
+
+STUDIES = (Agreement(),)

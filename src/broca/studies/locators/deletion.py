@@ -55,3 +55,6 @@ class Deletion:
                 f"{told(first, 'own')} of its P, others {told(first, 'other')}."
             )
         return Findings(figures, {"locators": tables}, words)
+
+
+STUDIES = (Deletion(),)

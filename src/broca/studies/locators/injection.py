@@ -146,3 +146,6 @@ def _gap(record: dict[str, Any], reference: dict[str, Any], key: str, where: str
         f"difference {gap:+.3f} [{low:+.3f}, {high:+.3f}]: "
         f"{'finds' + beside if beside else verdict}."
     )
+
+
+STUDIES = (InjectionStudy(),)

@@ -84,3 +84,6 @@ def _curves(units: Sequence[Mapping[str, Any]], config: Any) -> list[dict[str, A
                     }
                 )
     return records
+
+
+STUDIES = (Joint(),)

@@ -53,3 +53,6 @@ class Planted:
             f"among its first {config.planted} ({len(units)} prompts).",
         ]
         return Findings(flat_figures(self.name, records, ("recall",)), {"locators": records}, words)
+
+
+STUDIES = (Planted(),)

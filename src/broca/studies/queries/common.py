@@ -40,6 +40,7 @@ class CommonNeurons:
     """Top and bottom tokens of the common neurons."""
 
     name = "queries.common"
+    several_fields = True
 
     def plan(self, material: Material, bench: QueryBench) -> Plan:
         """The value vectors are read while the model is at hand.

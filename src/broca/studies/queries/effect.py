@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -66,6 +66,7 @@ class QueryEffect:
     by: str
     prefix: str
     answer: str | None = None
+    several_fields: ClassVar[bool] = True
 
     def plan(self, material: Material, bench: QueryBench) -> Plan:
         """Own, other and matched random sets boosted and suppressed.

@@ -22,16 +22,6 @@ from broca.studies.queries.material import check_fields
 LEAST = 3
 """Queries that inverse cluster attribution compares at least."""
 
-SEVERAL_FIELDS = (
-    "queries.effect",
-    "queries.languages",
-    "queries.localisation",
-    "queries.overlap",
-    "queries.embedding",
-    "queries.common",
-)
-"""Beginnings of the names of studies that compare fields."""
-
 
 def check_needs(config: QueriesConfig, studies: Sequence[Any], *, embedded: bool) -> None:
     """Refuse what could not be studied, as far as it shows without the model.
@@ -78,5 +68,6 @@ def _check_questions(config: QueriesConfig, by: str, studies: Sequence[Any]) -> 
             f"Neurons of one are told from those of others: give at least {LEAST}",
         )
     for study in studies:
-        if study.name.startswith(SEVERAL_FIELDS) and getattr(study, "by", "field") == by:
+        compares = getattr(study, "several_fields", False)
+        if compares and getattr(study, "by", "field") == by:
             require_several_fields(questions)

@@ -26,6 +26,7 @@ class Positions:
     """Own and random sets suppressed at the last position, the option lines, everywhere."""
 
     name = "queries.positions"
+    several_fields = True
 
     def plan(self, material: Material, bench: QueryBench) -> Plan:
         """Every set at every place.

@@ -26,6 +26,7 @@ class QueryReplacement:
     """Zero, mean and resample in the place of own, matched and equally active neurons."""
 
     name = "queries.replacement"
+    several_fields = True
 
     def plan(self, material: Material, bench: QueryBench) -> Plan:
         """Every set under every replacement.

@@ -12,10 +12,11 @@ field does: queries of one field may also share a relation or a wording.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -45,7 +46,7 @@ def plan_untouched(material: Material, bench: QueryBench, by: str) -> Plan:
 
 
 @dataclass(frozen=True)
-class ShuffledStudy:
+class ShuffledStudy(ABC):
     """A study of fields against shuffled fields, by field of knowledge or by language.
 
     Attributes:
@@ -57,6 +58,7 @@ class ShuffledStudy:
     name: str
     by: str
     prefix: str
+    several_fields: ClassVar[bool] = True
 
     def plan(self, material: Material, bench: QueryBench) -> Plan:
         """Every query asked untouched."""
@@ -72,9 +74,9 @@ class ShuffledStudy:
         said = [*confounded(scores, self.by), *caution(part, material.config.seed)]
         return replace(found, words=[*found.words, *said])
 
+    @abstractmethod
     def compare(self, part: Part, scores: FieldScores, config: QueriesConfig) -> Findings:
         """The fields against shuffled ones; every study its own."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,8 +9,8 @@ may be integrated accurately and still be another quantity than the effect of a 
    - log P before (`broca.ablate_each`). Models of more than `MOST` neurons measure a share of them.
 3. Agreement: Spearman over the neurons measured, and the share of the v largest losses that are
    among the v largest attributions.
-4. Joint truth: the v neurons of the largest attribution, of the largest loss, and v random ones, are
-   set to 0 together; so is the query's NA-ICA set, beside what its neurons cost one by one.
+4. Joint truth: the v neurons of the largest attribution, of the largest loss, and v random ones,
+   are set to 0 together; so is the query's NA-ICA set, beside what its neurons cost one by one.
 5. Means over prompts with intervals. The verdict needs both means of step 3 beyond `AGREES`.
 """
 
@@ -25,7 +25,7 @@ from broca.choices import Letters
 from broca.effects import ablate_each, ablate_sets
 from broca.effects.agreement import agreement, ranked
 from broca.errors import EffectError
-from broca.estimates import bootstrap_mean
+from broca.estimates import Estimate, bootstrap_mean
 from broca.model import LanguageModel
 from broca.neurons import NeuronIndex, NeuronSet
 from broca.studies.queries.attributing import Asked, attribute_asked
@@ -88,7 +88,9 @@ class Truth:
         for name in FIGURES:
             values = np.array([record[name] for record in records])
             found = bootstrap_mean(values, seed=config.seed, n_resamples=config.n_resamples)
-            mean |= with_interval(name, found)
+            least, most = FIGURES[name]
+            ends = np.clip([found.low, found.high], least, most).tolist()
+            mean |= with_interval(name, Estimate(found.value, *ends, found.n))
         mean["verdict"] = agreement_verdict(mean)
         return Findings(
             {f"queries.truth.{name}": mean[name] for name in (*FIGURES, "n")},
@@ -97,10 +99,15 @@ class Truth:
         )
 
 
-FIGURES = (
-    *("spearman", "pearson", "recall", *(f"joint_{name}" for name in SETS)),
-    *("own_joint", "own_single", "measured"),
-)
+FIGURES = {
+    "spearman": (-1.0, 1.0),
+    "pearson": (-1.0, 1.0),
+    "recall": (0.0, 1.0),
+    **dict.fromkeys((*(f"joint_{name}" for name in SETS), "own_joint"), (-1.0, np.inf)),
+    "own_single": (-1.0, np.inf),
+    "measured": (0.0, 1.0),
+}
+"""Figures of a prompt, and between which values their means lie."""
 
 
 def judge_prompt(
@@ -189,8 +196,8 @@ def _words(mean: dict[str, Any], part: Part) -> str:
     )
     return (
         f"Over {mean['n']} prompts, attributions and the exact effects of single neurons correlate "
-        f"by {with_ends(mean, 'spearman', '.2f')} (Spearman); of the {mean['v']} neurons of the "
-        f"largest loss {with_ends(mean, 'recall', '.0%')} are among the {mean['v']} of the "
+        f"by {with_ends(mean, 'spearman', 'z.2f')} (Spearman); of the {mean['v']} neurons of the "
+        f"largest loss {with_ends(mean, 'recall', 'z.0%')} are among the {mean['v']} of the "
         f"largest attribution. Set to 0 together, the first {mean['v']} by each change P: {joint}. "
         f"NA-ICA's sets: together {with_ends(mean, 'own_joint')}, the sum of their single effects "
         f"{with_ends(mean, 'own_single')}."

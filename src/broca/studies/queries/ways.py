@@ -120,12 +120,11 @@ def _words(records: Sequence[Mapping[str, Any]], what: str) -> list[str]:
             for control, name in (("matched", "matched random neurons"), ("active", "as active"))
             if control in record
         ]
-        same = (
-            f", of the same field {with_ends(record, 'same')}" if record["same"] is not None else ""
-        )
+        has_same = record["same"] is not None
+        alike = f", of the same field {with_ends(record, 'same')}" if has_same else ""
         words.append(
             f"{what} {record['way']}: the own neurons change P by {with_ends(record, 'related')}, "
-            f"{', '.join(random)}; other answers{same}, of other fields "
+            f"{', '.join(random)}; other answers{alike}, of other fields "
             f"{with_ends(record, 'unrelated')}; all neurons together "
             f"{with_ends(record, 'ceiling')} (n = {record['n']} queries)."
         )

@@ -1,0 +1,37 @@
+"""A run of the planted model with its questions as they were asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from broca.model import LanguageModel
+from broca.prompts import ChoicePrompt
+from broca.scores import QuerySets
+from broca.store import RunFolder
+
+
+@dataclass(frozen=True)
+class PlantedRun:
+    """A run of the planted model.
+
+    Attributes:
+        folder: The run.
+        model: The model.
+        sets: The neurons found.
+        prompts: The questions as they were asked.
+    """
+
+    folder: RunFolder
+    model: LanguageModel
+    sets: QuerySets
+    prompts: list[ChoicePrompt]
+
+    def table(self, study: str, name: str) -> list[dict[str, Any]]:
+        """A table of a study's findings."""
+        return self.folder.read_json("findings.json")[f"queries.{study}"]["tables"][name]
+
+    @property
+    def page(self) -> str:
+        """The page as HTML."""
+        return (self.folder.path / "report.html").read_text(encoding="utf-8")
