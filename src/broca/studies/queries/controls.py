@@ -194,7 +194,9 @@ def _shared(part: Part, letters: Mapping[str, NeuronSet], query: str) -> float:
 def _changes(part: Part, results: Results) -> dict[tuple[str, str], np.ndarray]:
     """(set, prompts) -> mean (P' - P) / P of every query, NaN where there are none, [query]."""
     number = {query: i for i, query in enumerate(part.found)}
-    found = {key: np.full(len(number), np.nan) for key in product(SETS, ASKED)}
+    found: dict[tuple[str, str], np.ndarray] = {
+        (kind, asked): np.full(len(number), np.nan) for kind, asked in product(SETS, ASKED)
+    }
     for (query, kind, asked), conditions in results.extra["places"].items():
         rows: Outcomes = results[conditions]
         found[kind, asked][number[query]] = relative_change(rows).mean()

@@ -17,6 +17,7 @@ may be integrated accurately and still be another quantity than the effect of a 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -65,12 +66,9 @@ class Truth:
                 "v": config.v,
                 "seed": config.seed,
             }
+            work = partial(judge_prompt, bench.model, asked, neurons, config)
             try:
-                judged = bench.keep(
-                    "truth",
-                    determinants,
-                    lambda one=asked, own=neurons: judge_prompt(bench.model, one, own, config),
-                )
+                judged = bench.keep("truth", determinants, work)
             except EffectError as error:
                 reason = str(error)
                 break
