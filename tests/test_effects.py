@@ -216,7 +216,9 @@ def test_the_bound_on_what_was_missed_holds_at_its_level():
         sampled = np.zeros(1000, bool)
         sampled[rng.choice(np.arange(100, 1000), 60, replace=False)] = True
         values = np.where(sampled | (np.arange(1000) < 100), truth, np.nan)[None]
-        one = Effect("", (0,), values, values, 0.0, "log-probability", "zero", "", sampled[None])
+        one = Effect(
+            "", (0,), values, truth[None], 0.0, "log-probability", "zero", "", sampled[None]
+        )
         left = ~sampled & (np.arange(1000) >= 100)
         held += (truth[left] >= 1.0).sum() <= one.missed(20).count
     assert held / 400 >= 0.93

@@ -66,7 +66,9 @@ class Attribution:
     @property
     def largest(self) -> Neuron:
         """The neuron of the largest value."""
-        layer, index = np.unravel_index(int(np.argmax(self.values)), self.values.shape)
+        # 0 stands behind the end of a layer that is narrower than others: no neuron is there.
+        there = np.where(self.values == 0, -np.inf, self.values)
+        layer, index = np.unravel_index(int(np.argmax(there)), there.shape)
         return Neuron(self.site, int(layer), int(index))
 
     @property

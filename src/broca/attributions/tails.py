@@ -61,7 +61,8 @@ def freeze_norm(norm: nn.Module, inputs: Tensor, outputs: Tensor) -> FrozenNorm:
         weight = norm.forward(torch.full_like(inputs[:1], 1e4))[0]
         direction = inputs * weight
     wanted = outputs - bias
-    scale = (direction * wanted).sum(-1, keepdim=True) / direction.square().sum(-1, keepdim=True)
+    size = direction.square().sum(-1, keepdim=True)
+    scale = (direction * wanted).sum(-1, keepdim=True) / torch.where(size > 0, size, 1.0)
     tolerance = 1e-4 if inputs.dtype == torch.float32 else 5e-2
     if (direction * scale - wanted).norm() > tolerance * wanted.norm():
         raise AttributionError(

@@ -2,7 +2,7 @@
 
 The pipeline, file by file: ``aims`` (what is read, and where) and ``replacement`` (what stands in
 the neurons' place) -> ``prefilter`` with ``gradients`` (which neurons, where not all) ->
-``rows`` over ``reading`` (replaced neurons as branches, in three forms that ``check`` measures) ->
+``rows`` over ``reading`` (replaced neurons as branches, in four forms that ``check`` measures) ->
 ``effect`` and ``files`` (values with what may have been missed). ``ablate`` puts them together for
 single neurons, ``sets`` for growing sets.
 """

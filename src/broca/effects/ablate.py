@@ -79,7 +79,8 @@ def ablate_each(
         target: ``"answer"``: the whole answer, log P summed over its tokens, each with the neuron
             replaced at the position that predicts it; ``"margin"``: of choice prompts, the right
             letter's logit over the best wrong one's; or token ids, one for all or one per prompt.
-        form: ``auto``, ``wavefront``, ``packed`` or ``rows``, see :mod:`broca.effects.rows`.
+        form: ``auto`` or one of ``wavefront``, ``packed``, ``rows`` and ``whole``, see
+            :mod:`broca.effects.rows`.
         prefilter: Measure only this share of the neurons, those that gradient * change ranks
             first, and a random sample of the rest; see :mod:`broca.effects.prefilter`.
         sample: Size of that sample; a tenth of the neurons ranked first by default.
@@ -213,7 +214,7 @@ def _measure(ablation: Ablation, settings: _Settings, replacement: str) -> Effec
         prompt_id=aim.id,
         target=(aim.target,),
         values=values,
-        activations=padded([hidden[0].float().cpu() for hidden in base.hidden]).numpy(),
+        activations=padded([hidden[0].float().cpu() for hidden in base.hidden], np.nan).numpy(),
         before=before,
         objective=objective_name([[aim]]),
         replacement=replacement,

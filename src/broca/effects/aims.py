@@ -63,12 +63,11 @@ def make_aims(
             letter over the best wrong one; or token ids, one for all prompts or one per prompt.
 
     Raises:
-        EffectError: If the model has experts or layers of unequal width, there is no prompt, the
-            target is unknown or outside the vocabulary, or prompts lack what it needs.
+        EffectError: If there is no prompt, the target is unknown or outside the vocabulary, or
+            prompts lack what it needs.
         AttributionError: If a prompt's answer has no token, or prompts and tokens do not match.
         PromptError: If a prompt has no token or exceeds the context.
     """
-    _require_alike(model)
     if len(prompts) == 0:
         raise EffectError("There is no prompt to measure effects on")
     if not isinstance(target, str):
@@ -89,21 +88,6 @@ def make_aims(
                 f"Target token {aim.target} is outside the vocabulary of {size}", f"prompt {aim.id}"
             )
     return aims
-
-
-def _require_alike(model: LanguageModel) -> None:
-    """Refuse experts and layers of unequal width, whose neurons no rectangle of effects holds.
-
-    Raises:
-        EffectError: Naming the model.
-    """
-    identity = model.identity
-    if identity.experts or len(set(identity.layer_widths("hidden"))) > 1:
-        raise EffectError(
-            "Effects of single neurons need layers of equal width without experts",
-            model.name,
-            "Attribute its neurons instead (broca.attribute_neurons).",
-        )
 
 
 def _answer(model: LanguageModel, prompt: PromptLike) -> list[Aim]:

@@ -43,8 +43,10 @@ class Effect:
         prompt_id: The prompt's id, or its number.
         target: Target token (of several answer tokens: all of them).
         values: Objective with the neuron replaced minus without, float32 [layer, neuron]; NaN
-            where a prefilter left it out. Negative: the neuron supports the answer.
-        activations: Values of the neurons, float32 [layer, neuron]; of an answer's first token.
+            where a prefilter left it out, and behind the end of a layer that is narrower than
+            others. Negative: the neuron supports the answer.
+        activations: Values of the neurons, float32 [layer, neuron]; of an answer's first token;
+            NaN behind a layer's end.
         before: The objective with nothing replaced: log P of the answer, or the letter's margin.
         objective: ``log-probability`` or ``margin``.
         replacement: ``zero``, ``mean`` or ``resample``.
@@ -95,7 +97,7 @@ class Effect:
         size = np.abs(self.values)
         kept = size[self.measured & ~self.sampled]
         drawn = size[self.sampled]
-        rest = int(self.values.size - self.measured.sum())
+        rest = int((~np.isnan(self.activations)).sum() - self.measured.sum())
         n = len(drawn)
         if n == 0 or len(kept) < k:
             return Missed(n, 0, float("nan"), 1.0, float(rest))

@@ -7,32 +7,30 @@ first-order estimate of a neuron's effect (attribution patching, Nanda 2023; AtP
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from broca.effects.aims import Aim, read_all
+from broca.effects.driving import at_last, copies_of
 from broca.model import LanguageModel
-from broca.model.branches import BasePass, BranchesRefusedError, run_rows
-from broca.model.last_tokens import run_last_tokens
-
-Drive = Callable[[LanguageModel, BasePass, int], Tensor]
+from broca.model.branches import BasePass
 
 
 def hidden_gradients(model: LanguageModel, base: BasePass, aims: Sequence[Aim]) -> Tensor:
-    """Gradient of each prompt's objective by its hidden values, float32 [prompt, layer, neuron]."""
-    try:
-        return _gradients(model, base, aims, run_last_tokens)
-    except BranchesRefusedError:
-        return _gradients(model, base, aims, run_rows)
+    """Gradient of each prompt's objective by its hidden values, float32 [prompt, layer, neuron].
 
+    0 behind a layer's end.
 
-def _gradients(model: LanguageModel, base: BasePass, aims: Sequence[Aim], drive: Drive) -> Tensor:
+    Raises:
+        EffectError: If last tokens of the model cannot be run by themselves.
+    """
+    run = copies_of(model)
     added = [torch.zeros_like(values, requires_grad=True) for values in base.hidden]
     with torch.enable_grad(), added_at_last(model, added):
-        logits = drive(model, base, 1)[:, -1]
+        logits = run(model, base, 1)[:, -1]
         found = torch.autograd.grad(read_all(aims, logits).sum(), added, allow_unused=True)
     widest = max(values.shape[-1] for values in added)
     return torch.stack(
@@ -49,14 +47,14 @@ def _gradients(model: LanguageModel, base: BasePass, aims: Sequence[Aim], drive:
 
 @contextmanager
 def added_at_last(model: LanguageModel, added: Sequence[Tensor]) -> Iterator[None]:
-    """Add to every layer's hidden values, [prompt, neuron] each, in passes of one token."""
+    """Add to every layer's hidden values at the last token, [prompt, neuron] each."""
     with ExitStack() as stack:
         for layer, change in enumerate(added):
             if "hidden" not in model.block(layer).widths():
                 continue
 
             def add(values: Tensor, change: Tensor = change) -> Tensor:
-                return values + change.unsqueeze(1)
+                return at_last(values, change, torch.add)
 
             stack.enter_context(model.touch("hidden", layer, add))
         yield

@@ -90,9 +90,9 @@ def choose_neurons(
     )
 
 
-def padded(rows: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Rows of unequal length as [row, neuron], zeros behind the shorter ones."""
-    return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
+def padded(rows: Sequence[torch.Tensor], fill: float = 0.0) -> torch.Tensor:
+    """Rows of unequal length as [row, neuron], a fill behind the shorter ones."""
+    return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=fill)
 
 
 def reached(model: LanguageModel, base: BasePass) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Replaced neurons as branches of the last token: one row per neuron, in three forms.
+"""Replaced neurons as branches of the last token: one row per neuron, in four forms.
 
 1. *wavefront*: a hidden neuron writes ``v w`` into the product W h. With r in its place the row
    behind its layer is ``output - tail(W h) + tail(W h - (v - r) w)``: rank one, nothing of the
@@ -6,6 +6,7 @@
    is only the final norm and the head (the closed form).
 2. *packed*: copies of the last token behind the prompt, the neuron set by a hook.
 3. *rows*: copies as batch rows on the prefix's cache, the neuron set by a hook.
+4. *whole*: copies of whole prompts, for models of which no prefix can be kept.
 
 The norm behind the MLP (post-norm blocks) acts as it does in the model: effects are no path, so
 nothing is frozen.
@@ -22,9 +23,16 @@ from broca.attributions.tails import Tail, down_bias
 from broca.effects.aims import Aim
 from broca.effects.reading import Reader
 from broca.model import LanguageModel
-from broca.model.branches import BasePass, BranchesRefusedError, run_packed, run_rows, run_wavefront
+from broca.model.branches import (
+    BasePass,
+    BranchesRefusedError,
+    run_packed,
+    run_rows,
+    run_wavefront,
+    run_whole,
+)
 
-FORMS = ("wavefront", "packed", "rows")
+FORMS = ("wavefront", "packed", "rows", "whole")
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,7 @@ class Ablation:
                 return run_wavefront(self.model, self.base, range(layer, layer + 1), lambda _: rows)
 
             return self.reader.read(run, self.aim, shift)
-        drive = run_packed if form == "packed" else run_rows
+        drive = {"packed": run_packed, "rows": run_rows, "whole": run_whole}[form]
         put = self._putting(form, layer, neurons)
         with self.model.touch("hidden", layer, put):
             return self.reader.read(
@@ -79,7 +87,8 @@ class Ablation:
             raise BranchesRefusedError(f"layer {layer} writes more than W h into the stream")
         vectors = self.model.value_weight(layer).T
         neurons = neurons.to(vectors.device)
-        change = base.hidden[layer][0] - self.replacement[layer].to(base.hidden[layer])
+        there = base.hidden[layer][0]
+        change = there - self.replacement[layer, : len(there)].to(there)
         written = change[neurons, None] * vectors[neurons]
         output, tail = base.output[layer].unsqueeze(1), Tail(block, None)
         if tail.linear:

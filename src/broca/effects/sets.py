@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 
 from broca.effects.aims import Aim, PromptLike, TargetLike, listed, make_aims
+from broca.effects.driving import at_last, copies_of
 from broca.effects.replacement import Replacements
 from broca.errors import EffectError
 from broca.model import LanguageModel
-from broca.model.branches import BasePass, BranchesRefusedError, base_pass, run_rows
-from broca.model.last_tokens import run_last_tokens
+from broca.model.branches import base_pass
 from broca.neurons import NeuronIndex, NeuronSet
 
 
@@ -123,34 +123,27 @@ def _check(
 def _ranks(model: LanguageModel, ranking: NeuronSet) -> Tensor:
     """Rank of every neuron, [layer, neuron]; beyond all sizes where it is not ranked."""
     index = NeuronIndex(model.identity, ("hidden",))
-    ranks = torch.full((len(index),), torch.iinfo(torch.int64).max)
-    ranks[torch.from_numpy(index.flatten(ranking))] = torch.arange(len(ranking))
-    return ranks.view(model.n_layers, -1)
+    unranked = np.iinfo(np.int64).max
+    ranks = np.full(len(index), unranked)
+    ranks[index.flatten(ranking)] = np.arange(len(ranking))
+    return torch.from_numpy(index.as_grid(ranks, fill=unranked))
 
 
 @torch.no_grad()
 def _joint(
     model: LanguageModel, aim: Aim, ranks: Tensor, sizes: Sequence[int], values: Tensor
 ) -> tuple[float, np.ndarray]:
+    run = copies_of(model)
     base = base_pass(model, model.pad([aim.tokens]))
     off = ranks.unsqueeze(1) < torch.tensor(sizes)[:, None]  # [layer, size, neuron]
-    try:
-        logits = _run(model, base, off, values, packed=True)
-    except BranchesRefusedError:
-        logits = _run(model, base, off, values, packed=False)
-    return float(aim.read(base.logits[0])), aim.read(logits).cpu().numpy()
-
-
-def _run(model: LanguageModel, base: BasePass, off: Tensor, values: Tensor, packed: bool) -> Tensor:
-    """Logits [size, vocab] with some neurons of every layer replaced in each copy."""
     with ExitStack() as stack:
         for layer in range(model.n_layers):
 
             def replace(hidden: Tensor, layer: int = layer) -> Tensor:
-                mask = off[layer].to(hidden.device).view(hidden.shape)
-                return torch.where(mask, values[layer].to(hidden), hidden)
+                there = values[layer, : hidden.shape[-1]].to(hidden)
+                return at_last(hidden, off[layer], lambda old, mask: torch.where(mask, there, old))
 
             if off[layer].any():
                 stack.enter_context(model.touch("hidden", layer, replace))
-        drive = run_last_tokens if packed else run_rows
-        return drive(model, base, off.shape[1])[0]
+        logits = run(model, base, len(sizes))[0]
+    return float(aim.read(base.logits[0])), aim.read(logits).cpu().numpy()

@@ -12,21 +12,16 @@ Cost: one forward pass per prompt.
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from broca.effects.replacement import last_values
-from broca.locators.locator import Question
+from broca.locators.locator import SITE, Question
 
 
 def activation(question: Question) -> np.ndarray:
     """|value| times length, at the position of the answer's first token."""
     model = question.model
-    values = last_values(model, question.positions).abs().numpy()
-    return values * value_lengths(question)
-
-
-def value_lengths(question: Question) -> np.ndarray:
-    """Length of every value vector, [layer, neuron]."""
-    model = question.model
-    layers = range(model.n_layers)
-    return torch.stack([model.value_weight(l).float().norm(dim=0).cpu() for l in layers]).numpy()
+    found = last_values(model, question.positions).abs().numpy()
+    for layer, width in enumerate(model.identity.layer_widths(SITE)):
+        if width:
+            found[:, layer, :width] *= model.value_norms(layer).cpu().numpy()
+    return found

@@ -2,7 +2,8 @@
 
 With v(p) a neuron's value at the last token of prompt p, own prompts and others:
 
-- ``expertise``: average precision of v against own or other (arXiv 2502.17355).
+- ``expertise``: average precision of v against own or other (arXiv 2502.17355); where a neuron's
+  expert is not reached, its value counts as lowest.
 - ``mean-difference``: (mean over own - mean over others) / pooled deviation (the direction of
   contrastive steering, one neuron at a time: arXiv 2312.06681).
 - ``firing``: log-odds of v > 0 on own prompts minus on others, half a prompt added to each count
@@ -24,7 +25,8 @@ from broca.scores import average_precision
 def expertise(question: Question) -> np.ndarray:
     """Average precision, [1, layer, neuron]."""
     own, others = _values(question)
-    values = np.concatenate([own, others]).reshape(len(own) + len(others), -1)
+    values = _unreached_lowest(question, np.concatenate([own, others]))
+    values = values.reshape(len(values), -1)
     positive = np.arange(len(values)) < len(own)
     found = average_precision(values, positive, np.ones(len(values), bool), neuron_axis=1)
     return np.asarray(found).reshape(1, *own.shape[1:])
@@ -44,6 +46,17 @@ def firing(question: Question) -> np.ndarray:
     """Difference of log-odds of firing, [1, layer, neuron]."""
     own, others = _values(question)
     return (_log_odds(own) - _log_odds(others))[None]
+
+
+def _unreached_lowest(question: Question, values: np.ndarray) -> np.ndarray:
+    """Values [prompt, layer, neuron] with neurons of experts not reached below all others."""
+    for layer, block in enumerate(question.model.blocks):
+        if block.experts is not None:
+            there = values[:, layer, : block.experts.total]
+            by_expert = there.reshape(len(values), block.experts.number, -1)
+            by_expert[~by_expert.any(-1)] = np.finfo(values.dtype).min
+            values[:, layer, : block.experts.total] = by_expert.reshape(there.shape)
+    return values
 
 
 def _log_odds(values: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from broca.attributions.tails import Tail, down_bias
 from broca.effects.aims import Aim
 from broca.effects.reading import Reader, make_reader
 from broca.errors import EffectError
-from broca.locators.locator import Question
+from broca.locators.locator import SITE, Question
 from broca.model import LanguageModel
 from broca.model.branches import BasePass, base_pass
 from broca.progress import pulse
@@ -33,21 +33,30 @@ def direct_increase(question: Question) -> np.ndarray:
     """Increase of log P, summed over the answer's tokens, [prompt, layer, neuron].
 
     Raises:
-        EffectError: If the way from the last block to the logits is not known.
+        EffectError: If the way from the last block to the logits is not known, or a layer writes
+            more than its value vectors times its values (experts, weighed by their router).
     """
     model, reader = question.model, make_reader(question.model)
     if reader.unembedding is None:
         raise EffectError("The unembedding of this model cannot be read", model.name)
-    found = []
+    widths = model.identity.layer_widths(SITE)
+    for layer in (n for n, width in enumerate(widths) if width):
+        block = model.block(layer)
+        if block.experts is not None or not block.linear:
+            raise EffectError(
+                "The direct increase of log P is not defined for a layer that writes more than its "
+                "value vectors",
+                f"{model.name}, layer {layer}",
+                "Use another locator.",
+            )
+    found = np.zeros((len(question.flat), len(widths), max(widths)), np.float32)
     for number, aim in enumerate(question.flat):
         base = base_pass(model, model.pad([aim.tokens]))
-        layers = []
-        for layer in range(model.n_layers):
-            layers.append(_layer(model, base, aim, reader, layer))
-            done = number * model.n_layers + layer + 1
-            pulse(done, len(question.flat) * model.n_layers)
-        found.append(np.stack(layers))
-    return question.summed(np.stack(found))
+        for layer, width in enumerate(widths):
+            if width:
+                found[number, layer, :width] = _layer(model, base, aim, reader, layer)
+            pulse(number * len(widths) + layer + 1, len(found) * len(widths))
+    return question.summed(found)
 
 
 def _layer(

@@ -55,17 +55,15 @@ def frozen_gradient_activation(question: Question) -> np.ndarray:
 def gradients_and_values(question: Question, frozen: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Gradient and value of every hidden neuron at every aim, each [aim, layer, neuron]."""
     model, aims = question.model, question.flat
-    order = sorted(range(len(aims)), key=lambda i: len(aims[i].tokens))
     shape = (len(aims), model.n_layers, model.identity.width("hidden"))
-    gradients, values = np.empty(shape, np.float32), np.empty(shape, np.float32)
-    for start in range(0, len(order), _BATCH):
-        rows = order[start : start + _BATCH]
+    gradients, values = np.empty(shape, np.float32), np.zeros(shape, np.float32)
+    for rows in model.batches([len(aim.tokens) for aim in aims], _BATCH):
         base = base_pass(model, model.pad([aims[i].tokens for i in rows]))
         with _held(model) if frozen else nullcontext():
             found = hidden_gradients(model, base, [aims[i] for i in rows])
         gradients[rows] = found.cpu().numpy()
         for layer, hidden in enumerate(base.hidden):
-            values[rows, layer] = hidden.float().cpu().numpy()
+            values[rows, layer, : hidden.shape[-1]] = hidden.float().cpu().numpy()
     return gradients, values
 
 

@@ -83,7 +83,8 @@ class Located:
 
     Attributes:
         values: float32 [prompt, layer, neuron], high where the neuron supports the answer; locators
-            that contrast give one row for all prompts together.
+            that contrast give one row for all prompts together. 0 behind the end of a layer that
+            is narrower than others, where no neuron is.
         identity: The model.
         method: The locator's name.
         settings: All its settings.
@@ -102,8 +103,8 @@ class Located:
 
     def scores(self) -> NeuronScores:
         """The mean over the prompts, as one score per neuron."""
-        mean = self.values.mean(0, dtype=np.float64).ravel()
         index = NeuronIndex(self.identity, (SITE,))
+        mean = index.of_grid(self.values.mean(0, dtype=np.float64))
         return NeuronScores(index, mean, self.method, dict(self.settings))
 
     def ranking(self, number: int, k: int | None = None) -> NeuronSet:
@@ -112,11 +113,11 @@ class Located:
         Raises:
             EffectError: If k is larger than the number of neurons.
         """
-        values = self.of_prompt(number).ravel().astype(np.float64)
+        index = NeuronIndex(self.identity, (SITE,))
+        values = index.of_grid(self.of_prompt(number)).astype(np.float64)
         k = len(values) if k is None else k
         if not 1 <= k <= len(values):
             raise EffectError(f"{k} neurons were asked for and the model has {len(values)}")
         order = np.argsort(-values, kind="stable")[:k]
-        index = NeuronIndex(self.identity, (SITE,))
         about = {"method": self.method, "settings": dict(self.settings)}
         return index.select(order, values[order], **about)

@@ -14,8 +14,9 @@ from broca.effects.aims import TargetLike, make_aims
 from broca.errors import EffectError
 from broca.locators import activation, contrast, direct, exact, gradients, integrated, masks
 from broca.locators import random as chance
-from broca.locators.locator import Located, Locator, Question
+from broca.locators.locator import SITE, Located, Locator, Question
 from broca.model import LanguageModel
+from broca.neurons import NeuronIndex
 from broca.prompts import Prompt
 
 _ALL = (
@@ -100,4 +101,6 @@ def locate(
     seconds = (time.process_time() - start) / len(prompts)
     if not np.isfinite(values).all():
         raise EffectError(f"The method {method!r} gave numbers that are not finite", model.name)
+    index = NeuronIndex(model.identity, (SITE,))
+    values = index.as_grid(index.of_grid(values))  # nothing behind the end of a layer
     return Located(values, model.identity, method, {**chosen, "seed": seed}, seconds)

@@ -107,7 +107,7 @@ def base_pass(model: LanguageModel, batch: TokenBatch, site: str = "hidden") -> 
     kept: dict[str, list[Any]] = {name: [None] * model.n_layers for name in _KEPT}
     with ExitStack() as stack:
         for layer in range(model.n_layers):
-            stack.enter_context(_kept(model, layer, site, kept))
+            stack.enter_context(_kept(model, layer, site, kept, len(batch)))
         result = model.run(batch, use_cache=model.drive.caches)
     width = batch.ids.shape[1]
     pairs = [
@@ -174,7 +174,9 @@ _KEPT = (
 
 
 @contextmanager
-def _kept(model: LanguageModel, layer: int, site: str, kept: dict[str, list]) -> Iterator[None]:
+def _kept(
+    model: LanguageModel, layer: int, site: str, kept: dict[str, list], n_prompts: int
+) -> Iterator[None]:
     """Keep what one block does at the last token."""
     block = model.block(layer)
 
@@ -188,7 +190,10 @@ def _kept(model: LanguageModel, layer: int, site: str, kept: dict[str, list]) ->
         kept["masks"][layer] = _arguments(module, args, kwargs).get("attention_mask")
 
     def after(module: nn.Module, args: tuple, output: Any) -> None:
-        kept["output"][layer] = _rows(output)[:, -1].detach().clone()
+        rows = _rows(output)
+        if len(rows) != n_prompts:  # several streams in front (Gemma 3n); the first is read
+            rows = rows[0]
+        kept["output"][layer] = rows[:, -1].detach().clone()
 
     def after_norm(module: nn.Module, args: tuple, output: Tensor) -> None:
         kept["normed"][layer] = output[:, -1].detach().clone()

@@ -18,6 +18,7 @@ _OTHER_WORDS = (
     "router",
     "statics",
     "hc_",
+    "_hc.",
     "norm",
     "attn",
     "attention",

@@ -96,13 +96,40 @@ class NeuronIndex:
         Raises:
             NeuronError: If the index has several sites, or a place is behind its layer's end.
         """
-        if len(self.sites) != 1:
-            raise NeuronError("Arrays [layer, neuron] are of one site", mend=f"Not {self.sites}.")
-        known, wanted = self.identity.positions(self.sites[0]), np.asarray(positions, np.int64)
+        known, wanted = self._in_grid(), np.asarray(positions, np.int64)
         flat = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
         if (known[flat] != wanted).any():
             raise NeuronError("A neuron lies outside of its layer", self.identity.id)
         return flat
+
+    def of_grid(self, values: np.ndarray) -> np.ndarray:
+        """Values [..., neuron] in this index's order, of an array [..., layer, neuron].
+
+        Such arrays have the width of the widest layer; what stands behind a shorter layer's end
+        is left out.
+
+        Raises:
+            NeuronError: If the index has several sites.
+        """
+        values = np.asarray(values)
+        return values.reshape(*values.shape[:-2], -1)[..., self._in_grid()]
+
+    def as_grid(self, values: np.ndarray, fill: Any = 0) -> np.ndarray:
+        """The reverse of :meth:`of_grid`, with a fill behind the shorter layers' ends.
+
+        Raises:
+            NeuronError: If the index has several sites.
+        """
+        values, widest = np.asarray(values), self.identity.width(self.sites[0])
+        shape = (*values.shape[:-1], self.identity.n_layers, widest)
+        found = np.full((*values.shape[:-1], shape[-2] * widest), fill, values.dtype)
+        found[..., self._in_grid()] = values
+        return found.reshape(shape)
+
+    def _in_grid(self) -> np.ndarray:
+        if len(self.sites) != 1:
+            raise NeuronError("Arrays [layer, neuron] are of one site", mend=f"Not {self.sites}.")
+        return self.identity.positions(self.sites[0])
 
     def flatten(self, neurons: NeuronSet) -> np.ndarray:
         """Flat positions [neuron] of a set's neurons, in rank order.

@@ -109,7 +109,7 @@ def _located(model: LanguageModel, material: Material, name: str, method: str) -
     rest = [list(material.detection[n])[:_MOST_PROMPTS] for n in material.names if n != name]
     others = [prompt for listed in zip(*rest, strict=False) for prompt in listed][:_MOST_OTHERS]
     found = locate(model, own, method, others=others, seed=material.config.seed)
-    return found.scores().top(min(material.k, found.values[0].size), name=name)
+    return found.scores().top(min(material.k, model.identity.total("hidden")), name=name)
 
 
 def _refuse_others(out: Path) -> None:

@@ -156,7 +156,8 @@ def _choose(
 ) -> Ranking:
     """A method's neurons for one query, given NA-ICA's own and all of positive NA-ICA.
 
-    ``positions`` are those of all neurons, for the random draw.
+    ``positions`` are those of all neurons: behind the end of a layer that is narrower than others
+    there is none, and 0 is the highest value where all others are below.
     """
     n = len(own)
     if method == "na-ica":
@@ -174,7 +175,8 @@ def _choose(
                 where=query,
                 mend="Pass them to summarise_query, or leave the method out.",
             )
-        return summary.activation.top(n)
+        active = summary.activation
+        return active.where(np.isin(active.neurons, positions)).top(n)
     rng = np.random.default_rng([seed, zlib.crc32(query.encode())])
     drawn = positions[np.sort(rng.choice(len(positions), n, replace=False))]
     return Ranking(drawn.astype(np.int64), np.full(n, np.nan))

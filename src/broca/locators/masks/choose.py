@@ -43,7 +43,7 @@ def choose_strength(
     areas = []
     for strength in strengths:
         tried = replace(config, strength=float(strength))
-        scores = learn_masks(model, aims, tried, warm=warm).scores.reshape(len(aims), -1)
+        scores = index.of_grid(learn_masks(model, aims, tried, warm=warm).scores)
         areas.append(
             np.mean([_area(model, aims[i], s, index, sizes) for i, s in enumerate(scores)])
         )

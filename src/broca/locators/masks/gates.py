@@ -31,7 +31,7 @@ class Gate(Protocol):
         ...
 
     def penalty(self, parameters: Tensor) -> Tensor:
-        """Expected share of neurons kept, one number per group of parameters, [group]."""
+        """Expected share of neurons kept, [mask], of parameters [mask, neuron]."""
         ...
 
     def scores(self, parameters: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ class Slimming:
         return parameters
 
     def penalty(self, parameters: Tensor) -> Tensor:
-        return parameters.flatten(1).mean(1)
+        return parameters.mean(1)
 
     def scores(self, parameters: Tensor) -> Tensor:
         return parameters.detach()
@@ -75,7 +75,7 @@ class HardConcrete:
 
     def penalty(self, parameters: Tensor) -> Tensor:
         kept = torch.sigmoid(parameters - BETA * math.log(-GAMMA / ZETA))
-        return kept.flatten(1).mean(1)
+        return kept.mean(1)
 
     def scores(self, parameters: Tensor) -> Tensor:
         return torch.sigmoid(parameters.detach())

@@ -27,6 +27,7 @@ from broca.errors import EffectError
 from broca.locators.masks.gates import GATES, Gate
 from broca.locators.masks.objective import Group
 from broca.model import LanguageModel
+from broca.neurons import NeuronIndex
 from broca.progress import pulse
 
 _FIRST, _SECOND = 0.9, 0.99  # decay of the moments
@@ -82,7 +83,8 @@ class Masks:
     """What was learned.
 
     Attributes:
-        scores: How surely a neuron is kept (taken away), float32 [mask, layer, neuron].
+        scores: How surely a neuron is kept (taken away), float32 [mask, layer, neuron]; 0 behind
+            the end of a layer that is narrower than others.
         kept: Expected number of neurons kept (taken away), [mask].
         loss: What the answers lose under the masks, nats, [mask].
         n_steps: Steps spent.
@@ -118,7 +120,8 @@ def learn_masks(
         EffectError: If the budget exceeds the number of neurons, or others come with a mask per
             prompt.
     """
-    n_masks, total = 1 if shared else len(aims), model.n_layers * model.identity.width("hidden")
+    index = NeuronIndex(model.identity, ("hidden",))
+    n_masks, total = 1 if shared else len(aims), len(index)
     if config.budget is not None and not 1 <= config.budget <= total:
         raise EffectError(
             f"A budget of {config.budget} neurons was asked for and the model has {total}",
@@ -127,21 +130,20 @@ def learn_masks(
     if others and not shared:
         raise EffectError("Other prompts need one mask for all prompts", mend="Use shared=True.")
     learning = _Learning(model, aims, config, shared, others)
-    start = torch.zeros(n_masks, model.n_layers, model.identity.width("hidden"))
+    start = torch.zeros(n_masks, total)
     if config.warm and warm is not None:
-        start = _ranked(warm).view_as(start)
+        start = _ranked(index.of_grid(warm))
     return learning.run(GATES[config.gate].start(start))
 
 
 def _ranked(warm: np.ndarray) -> Tensor:
-    """Ranks of each mask's values spread over [-1, 1]."""
-    flat = warm.reshape(len(warm), -1)
-    ranks = flat.argsort(axis=1).argsort(axis=1)
-    return torch.from_numpy(2.0 * ranks / (flat.shape[1] - 1) - 1.0).float()
+    """Ranks of each mask's values, [mask, neuron], spread over [-1, 1]."""
+    ranks = warm.argsort(axis=1).argsort(axis=1)
+    return torch.from_numpy(2.0 * ranks / (warm.shape[1] - 1) - 1.0).float()
 
 
 class _Learning:
-    """One run of the loop."""
+    """One run of the loop; masks and parameters are [mask, neuron], all layers in one line."""
 
     def __init__(
         self,
@@ -160,7 +162,8 @@ class _Learning:
         self.before = self.own.before()
         self.others_before = self.others.before() if self.others else None
         self.generator = torch.Generator().manual_seed(config.seed)
-        self.total = model.n_layers * model.identity.width("hidden")
+        self.index = NeuronIndex(model.identity, ("hidden",))
+        self.total = len(self.index)
 
     def run(self, parameters: Tensor) -> Masks:
         config = self.config
@@ -188,6 +191,7 @@ class _Learning:
             waited = 0 if bool(better.any()) else waited + 1
         kept = self.gate.penalty(parameters) * self.total
         scores = self.gate.scores(parameters).float().numpy()
+        scores = self.index.as_grid(scores)
         return Masks(scores, kept.numpy(), lost.detach().float().numpy(), spent)
 
     def _projected(self, parameters: Tensor, step: int) -> Tensor:
@@ -195,13 +199,13 @@ class _Learning:
         assert self.config.budget is not None
         done = min(1.0, step / (_ANNEALED * self.config.n_steps))
         wanted = self.total * (self.config.budget / self.total) ** done
-        low = torch.full((len(parameters), 1, 1), -_FURTHEST)
+        low = torch.full((len(parameters), 1), -_FURTHEST)
         high = torch.full_like(low, _FURTHEST)
         for _ in range(_HALVINGS):
             middle = (low + high) / 2
             shifted = parameters + middle
             self.gate.clip(shifted)
-            many = (self.gate.penalty(shifted) * self.total > wanted)[:, None, None]
+            many = (self.gate.penalty(shifted) * self.total > wanted)[:, None]
             low, high = torch.where(many, low, middle), torch.where(many, middle, high)
         found = parameters + low
         self.gate.clip(found)
@@ -240,7 +244,7 @@ class _Steps:
     def after(self, parameters: Tensor, gradient: Tensor) -> Tensor:
         """Parameters one step further."""
         self.count += 1
-        square = gradient.square().flatten(1).mean(1)[:, None, None]
+        square = gradient.square().mean(1, keepdim=True)
         self.mean = _FIRST * self.mean + (1 - _FIRST) * gradient
         self.square = _SECOND * self.square + (1 - _SECOND) * square
         mean = self.mean / (1 - _FIRST**self.count)

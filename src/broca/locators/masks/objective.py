@@ -1,8 +1,8 @@
 """What a mask is learned for: the loss of answers with neurons multiplied by it.
 
-Masks act at the last position, on copies of the last token over the prefix's keys and values
-(:func:`broca.model.last_tokens.run_last_tokens`): a step costs one token per prompt, forward and
-backward, whatever the prompt's length.
+Masks act at the last position, where the family allows on copies of the last token over the
+prefix's keys and values (:mod:`broca.effects.driving`): a step then costs one token per prompt,
+forward and backward, whatever the prompt's length.
 
 - *keep*: -log P of the answers with m * v: the fewest neurons that still say it.
 - *destroy*: log P of the answers with (1 - m) * v, not below a floor: the fewest neurons without
@@ -22,9 +22,10 @@ import torch
 from torch import Tensor
 
 from broca.effects.aims import Aim, read_all
+from broca.effects.driving import at_last, copies_of
 from broca.model import LanguageModel
-from broca.model.branches import BasePass, BranchesRefusedError, base_pass, run_rows
-from broca.model.last_tokens import run_last_tokens
+from broca.model.branches import BasePass, base_pass
+from broca.neurons import NeuronIndex
 
 _BATCH = 16
 
@@ -51,10 +52,9 @@ class Group:
             shared: Whether all prompts have one mask; each has its own otherwise.
         """
         flat = [(aim, 0 if shared else n) for n, listed in enumerate(aims) for aim in listed]
-        flat.sort(key=lambda pair: len(pair[0].tokens))
         passes = []
-        for start in range(0, len(flat), _BATCH):
-            part = flat[start : start + _BATCH]
+        for rows in model.batches([len(aim.tokens) for aim, _ in flat], _BATCH):
+            part = [flat[row] for row in rows]
             base = base_pass(model, model.pad([aim.tokens for aim, _ in part]))
             passes.append((base, [aim for aim, _ in part], torch.tensor([n for _, n in part])))
         return cls(model, passes)
@@ -64,11 +64,12 @@ class Group:
         return self._summed([read_all(aims, base.logits) for base, aims, _ in self.passes])
 
     def log_p(self, masks: Tensor) -> Tensor:
-        """Log P of each mask's answers under masks [mask, layer, neuron], summed, [mask]."""
+        """Log P of each mask's answers under masks [mask, neuron], summed, [mask]."""
+        run = copies_of(self.model)
         found = []
         for base, aims, number in self.passes:
             with _masked(self.model, masks[number]):
-                found.append(read_all(aims, _last_logits(self.model, base)))
+                found.append(read_all(aims, run(self.model, base, 1)[:, 0]))
         return self._summed(found)
 
     def _summed(self, parts: Sequence[Tensor]) -> Tensor:
@@ -78,22 +79,14 @@ class Group:
         return zeros.index_add(0, numbers, values)
 
 
-def _last_logits(model: LanguageModel, base: BasePass) -> Tensor:
-    try:
-        return run_last_tokens(model, base, 1)[:, 0]
-    except BranchesRefusedError:
-        return run_rows(model, base, 1)[:, 0]
-
-
 @contextmanager
 def _masked(model: LanguageModel, masks: Tensor):
-    """Multiply hidden values by masks [prompt, layer, neuron] in passes of one token."""
+    """Multiply hidden values at the last token by masks [prompt, neuron]."""
     with ExitStack() as stack:
-        for layer in range(model.n_layers):
+        for _, layer, place in NeuronIndex(model.identity, ("hidden",)).blocks():
 
-            def multiply(values: Tensor, layer: int = layer) -> Tensor:
-                mask = masks[:, layer].to(values).view(values.shape)
-                return values * mask
+            def multiply(values: Tensor, place: slice = place) -> Tensor:
+                return at_last(values, masks[:, place].to(values), torch.mul)
 
             stack.enter_context(model.touch("hidden", layer, multiply))
         yield

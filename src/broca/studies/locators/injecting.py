@@ -20,6 +20,7 @@ from torch import Tensor
 from broca.edits import ValueVectors
 from broca.edits.weights import check_editable
 from broca.effects.aims import Aim
+from broca.errors import StudyError
 from broca.model import LanguageModel
 from broca.neurons import NeuronIndex, NeuronSet
 
@@ -49,6 +50,20 @@ def draw_truth(model: LanguageModel, share: float, seed: Sequence[int]) -> Neuro
     return index.select(np.sort(drawn), name="injected", method="injected")
 
 
+def require_value_vectors(model: LanguageModel) -> None:
+    """Refuse mixtures of experts: what is added to a value vector is weighed by their router.
+
+    Raises:
+        StudyError: Naming the model.
+    """
+    if model.identity.experts:
+        raise StudyError(
+            "nothing can be put into the value vectors of experts",
+            model.name,
+            "Leave out locators.injection and locators.planted.",
+        )
+
+
 def inject(
     model: LanguageModel,
     aims: Sequence[Aim],
@@ -70,7 +85,9 @@ def inject(
 
     Raises:
         EditError: If the model is quantised or its weights are shared between layers.
+        StudyError: If the model is a mixture of experts.
     """
+    require_value_vectors(model)
     check_editable(model)
     tokens = [*aims[-1].tokens, aims[-1].target]
     targets = torch.tensor([aim.target for aim in aims], device=model.device)
@@ -79,7 +96,7 @@ def inject(
     places = {layer: np.flatnonzero(neurons.layers == layer) for layer in layers}
     width = model.identity.width("down")
     change = torch.zeros(len(neurons), width, device=model.device, requires_grad=True)
-    scale = float(model.value_weight(0).float().norm(dim=0).mean()) / width**0.5
+    scale = float(model.value_norms(layers[0]).mean()) / width**0.5
     optimiser = torch.optim.Adam([change], lr=learning_rate * 10 * scale)
     before, loss, steps = float("nan"), float("inf"), 0
     while steps <= max_steps:

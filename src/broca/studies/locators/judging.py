@@ -27,7 +27,7 @@ from broca.model import LanguageModel
 from broca.neurons import NeuronIndex, NeuronSet
 from broca.prompts import Prompt
 from broca.studies.locators.config import LocatorsConfig
-from broca.studies.locators.material import Material, locate_all
+from broca.studies.locators.material import Material, locate_all, without_gaps
 
 TEXTS = (
     "The train was late again, so we sat in the small cafe by the station and drank tea.",
@@ -52,7 +52,7 @@ def judge(model: LanguageModel, material: Material, number: int) -> dict[str, An
     other = others[number % len(others)]
     figures = {}
     for name, found in located.items():
-        values = found.of_prompt(0)
+        values = without_gaps(model, found.of_prompt(0))
         figures[name] = {
             "seconds": found.seconds,
             **agreement(values, loss, config.top),
@@ -82,7 +82,7 @@ def _joint(
 ) -> dict[str, Any]:
     index = NeuronIndex(model.identity, ("hidden",))
     sizes = [size for size in config.sizes if size <= len(index)]
-    ranking = index.select(ranked(values)[: sizes[-1]])
+    ranking = index.select(index.from_grid(ranked(values)[: sizes[-1]]))
     found = ablate_sets(model, [own, other], ranking, sizes)
     left, area = found.share_left, found.area
     return {
@@ -121,10 +121,12 @@ def _deleted(
 def _per_layer(model: LanguageModel, values: np.ndarray, share: float) -> NeuronSet:
     """The first share of each layer, at least one neuron of it."""
     index = NeuronIndex(model.identity, ("hidden",))
-    n_layers, width = values.shape
-    first = np.argsort(-values.astype(np.float64), axis=1, kind="stable")
-    first = first[:, : max(1, round(share * width))] + np.arange(n_layers)[:, None] * width
-    return index.select(first.ravel())
+    order = np.argsort(-values.astype(np.float64), axis=1, kind="stable")
+    first = [
+        order[layer, : max(1, round(share * (place.stop - place.start)))] + place.start
+        for _, layer, place in index.blocks()
+    ]
+    return index.select(np.concatenate(first))
 
 
 @torch.no_grad()

@@ -24,6 +24,7 @@ from broca.facts import load_relations
 from broca.facts.seeding import stable_random
 from broca.locators import Located, find_locator, locate
 from broca.model import LanguageModel
+from broca.neurons import NeuronIndex
 from broca.prompts import Prompt, render_fact_prompts
 from broca.studies.locators.config import LocatorsConfig
 
@@ -138,7 +139,7 @@ def locate_all(
     skip: Sequence[str] = (),
 ) -> dict[str, Located]:
     """Every locator's numbers for one prompt; contrasting ones take its group as own."""
-    n_neurons = model.n_layers * model.identity.width("hidden")
+    n_neurons = model.identity.total("hidden")
     found = {}
     for name in (name for name in config.locators if name not in skip):
         contrast = find_locator(name).contrast
@@ -153,23 +154,35 @@ def locate_all(
     return found
 
 
+def without_gaps(model: LanguageModel, values: np.ndarray) -> np.ndarray:
+    """Values [layer, neuron] with NaN behind the end of a layer that is narrower than others."""
+    index = NeuronIndex(model.identity, ("hidden",))
+    return index.as_grid(index.of_grid(values), fill=np.nan)
+
+
 def recalls(
     values: np.ndarray, truth: np.ndarray, shares: Sequence[float]
 ) -> dict[str, list[float]]:
     """Share of true neurons among the first ones, over all layers and within each layer.
 
     Args:
-        values: A locator's numbers, [layer, neuron].
-        truth: Flat positions of the true neurons.
+        values: A locator's numbers, [layer, neuron]; NaN where there is no neuron.
+        truth: Places of the true neurons in the flattened array.
         shares: Shares of the neurons looked at.
     """
-    n_layers, width = values.shape
-    wanted = np.zeros(values.size, bool)
-    wanted[truth] = True
-    order = ranked(values)
+    there, n = ~np.isnan(values), len(truth)
+    wanted = np.zeros(values.shape, bool)
+    wanted.flat[truth] = True
+    found = wanted.flat[ranked(values)]
     inside = np.argsort(-values.astype(np.float64), axis=1, kind="stable")
-    inside = inside + np.arange(n_layers)[:, None] * width
-    whole = [wanted[order[: max(1, round(s * values.size))]].sum() for s in shares]
-    layers = [wanted[inside[:, : max(1, round(s * width))]].sum() for s in shares]
-    n = len(truth)
+    by_layer = np.take_along_axis(wanted, inside, 1)
+    whole = [found[: max(1, round(s * there.sum()))].sum() for s in shares]
+    layers = [
+        sum(
+            row[: max(1, round(s * width))].sum()
+            for row, width in zip(by_layer, there.sum(1), strict=True)
+            if width
+        )
+        for s in shares
+    ]
     return {"global": [float(x) / n for x in whole], "layer": [float(x) / n for x in layers]}

@@ -28,8 +28,8 @@ from broca.model import LanguageModel
 from broca.model.branches import base_pass
 from broca.neurons import NeuronIndex, NeuronSet
 from broca.prompts import Prompt
-from broca.studies.locators.injecting import draw_truth, inject
-from broca.studies.locators.material import Material, locate_all, recalls
+from broca.studies.locators.injecting import draw_truth, inject, require_value_vectors
+from broca.studies.locators.material import Material, locate_all, recalls, without_gaps
 
 
 def judge_injected(
@@ -72,10 +72,13 @@ def _recalls(
         prompt.relation if prompt.relation in material.others else next(iter(material.others))
     )
     located = locate_all(model, config, prompt, [prompt], material.others[relation])
-    flat = NeuronIndex(model.identity, ("hidden",)).flatten(truth)
-    shares = [*config.recall_shares, len(flat) / (model.n_layers * model.identity.width("hidden"))]
+    places = truth.layers.astype(np.int64) * model.identity.width("hidden") + truth.indices
+    shares = [*config.recall_shares, len(truth) / model.identity.total("hidden")]
     return {
-        name: {"seconds": found.seconds, **recalls(found.of_prompt(0), flat, shares)}
+        name: {
+            "seconds": found.seconds,
+            **recalls(without_gaps(model, found.of_prompt(0)), places, shares),
+        }
         for name, found in located.items()
     }
 
@@ -96,6 +99,7 @@ def plant(model: LanguageModel, aim: Aim, n: int, seed: int) -> ValueVectors:
     Raises:
         StudyError: The model's unembedding cannot be read.
     """
+    require_value_vectors(model)
     unembedding = make_reader(model).unembedding
     if unembedding is None:
         raise StudyError("the unembedding cannot be read, so nothing can be planted", model.name)
@@ -108,11 +112,11 @@ def plant(model: LanguageModel, aim: Aim, n: int, seed: int) -> ValueVectors:
     normed = unembedding.norm(last) if unembedding.norm is not None else last
     scale = float(normed.norm() / last.norm())
     per_unit = float(direction @ direction) * scale
-    values = last_values(model, [list(aim.tokens)])[0].numpy()
-    size = np.abs(values)
-    active = np.flatnonzero((size > np.median(size)).ravel())
-    rng = np.random.default_rng([seed, zlib.crc32(aim.id.encode())])
     index = NeuronIndex(model.identity, ("hidden",))
+    values = index.of_grid(last_values(model, [list(aim.tokens)])[0].numpy())
+    size = np.abs(values)
+    active = np.flatnonzero(size > np.median(size))
+    rng = np.random.default_rng([seed, zlib.crc32(aim.id.encode())])
     neurons = index.select(np.sort(rng.choice(active, n, replace=False)), method="planted")
-    nats = torch.tensor(1.0 / (values.ravel()[index.flatten(neurons)] * per_unit))
+    nats = torch.tensor(1.0 / (values[index.flatten(neurons)] * per_unit))
     return ValueVectors(neurons, nats[:, None].float() * direction.cpu(), "planted")
