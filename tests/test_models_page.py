@@ -39,8 +39,8 @@ def test_every_causal_type_works_or_is_refused_in_one_sentence():
     """Nothing but an error of broca's own, and no type that is built stays without an answer."""
     rows = list(survey(causal_types(), tiny_tokenizer()))
     counts = Counter(row.outcome for row in rows)
-    assert counts["works"] >= 130, counts
-    assert counts["not built"] <= 21, counts
+    assert counts["works"] >= 140, counts
+    assert counts["not built"] <= 4, counts
     for row in rows:
         assert row.outcome == "works" or (row.note and "\n" not in row.note), row
 

@@ -159,7 +159,8 @@ def _find_layers(model: nn.Module, config, layout: Layout | None) -> list[nn.Mod
     if len(elsewhere) == 1:
         return list(elsewhere[0])
     raise ModelError(
-        f"The {expected} decoder blocks of {config.model_type} were not found",
+        f"The {f'{expected} ' if expected else ''}decoder blocks of {config.model_type} "
+        "were not found",
         f"looked at {', '.join(paths)}",
         TELL,
     )

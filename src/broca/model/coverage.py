@@ -19,6 +19,7 @@ _OTHER_WORDS = (
     "statics",
     "hc_",
     "_hc.",
+    "hyper_connection",
     "norm",
     "attn",
     "attention",

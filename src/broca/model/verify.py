@@ -168,6 +168,13 @@ def _verify_layer(model: LanguageModel, layer: int, seen: dict) -> float:
         site: tensor[..., routed if site == "hidden" or _is_wide(block, site) else 0 :]
         for site, tensor in values.items()
     }
+    if own["up"].shape != own["hidden"].shape:
+        raise ModelError(
+            f"up has {own['up'].shape[-1]} neurons and hidden {own['hidden'].shape[-1]} in layer "
+            f"{layer}",
+            model.name,
+            "The block computes something else than its structure says; pass a Layout.",
+        )
     error = _formula_error(block, own)
     if error > allowed:
         error = _structure_error(model, layer, own)

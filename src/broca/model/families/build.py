@@ -67,18 +67,34 @@ def _configuration(make: Any, model_type: str) -> Any:
 
 def _config(cls: Any, changes: dict[str, Any]) -> Any:
     """A small configuration; the parts nested in it are small too."""
-    nested = {
-        name: part
+    nested, extra = _nested(cls), dict(EXTRA.get(cls.model_type, {}))
+    texts = [name for name in nested if "text" in name or "decoder" in name]
+    own = {} if texts else dict(changes)
+    for name, (part, defaults) in nested.items():
+        given = {**defaults, **extra.pop(name, {}), **(changes if name in texts else {})}
+        own[name] = _config(part, given).to_dict()
+    known = {name for kind in cls.__mro__ for name in getattr(kind, "__annotations__", {})}
+    sizes = {name: value for name, value in SIZES.items() if name in known}
+    return cls(**{**sizes, **extra, **own})
+
+
+def _nested(cls: Any) -> dict[str, tuple[Any, dict[str, Any]]]:
+    """Classes of the parts of a configuration, with what their owner sets in them beside sizes."""
+    found: dict[str, tuple[Any, dict[str, Any]]] = {
+        name: (part, {})
         for name, part in (getattr(cls, "sub_configs", None) or {}).items()
         if getattr(part, "model_type", "")
     }
-    texts = [name for name in nested if "text" in name or "decoder" in name]
-    own = {} if texts else dict(changes)
-    for name, part in nested.items():
-        own[name] = _config(part, changes if name in texts else {}).to_dict()
-    known = {name for kind in cls.__mro__ for name in getattr(kind, "__annotations__", {})}
-    sizes = {name: value for name, value in SIZES.items() if name in known}
-    return cls(**{**sizes, **EXTRA.get(cls.model_type, {}), **own})
+    for name, spec in (getattr(cls, "sub_configs_defaults", None) or {}).items():
+        part: Any = getattr(spec, "config_class", None)
+        kind: Any = getattr(spec, "model_type", None)
+        if not getattr(part, "model_type", ""):
+            if kind not in CONFIG_MAPPING:
+                continue
+            part = CONFIG_MAPPING[kind]
+        set_there = getattr(spec, "init_kwargs", None) or {}
+        found[name] = (part, {k: v for k, v in set_there.items() if k not in SIZES})
+    return found
 
 
 @torch.no_grad()

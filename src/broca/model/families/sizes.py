@@ -130,6 +130,16 @@ SIZES: dict[str, Any] = {
     "projector_output_dim": 32,
     "num_position_embeddings": 16,
     "position_embedding_size": 16,
+    "mm_embed_dim": 32,
+    "mm_posemb_size": 16,
+    "output_proj_dims": 32,
+    "output_channels": 32,
+    "mlp_dim": 48,
+    "ext_pw_out_channel": 32,
+    "depthwise_separable_out_channel": 32,
+    "nemo_conv_channels": 32,
+    "num_blocks": 2,
+    "scale_factor": 2,
     # extras
     "hidden_size_per_layer_input": 8,
     "vocab_size_per_layer_input": 320,
@@ -137,13 +147,40 @@ SIZES: dict[str, Any] = {
     "laurel_rank": 4,
 }
 
-# By type, over what stands above; entries of a nested text configuration included.
+# By type, over what stands above; a dictionary under the name of a part is of that part.
 EXTRA: dict[str, dict[str, Any]] = {
     "axk2": {"num_key_value_heads": 4},
     "bailing_hybrid": {"layer_group_size": 2, "num_key_value_heads": 4},
     "bamba": {"attn_layer_indices": [1, 3], "mamba_d_head": 8},
+    "blt": {"encoder_hash_byte_group_vocab": 64},
+    "blt_local_decoder": {"hidden_size_global": 32},
+    "blt_local_encoder": {"hidden_size_global": 32},
+    "cohere_compass_text": {
+        "layer_types": ["sliding_attention", "full_attention"] * 2,
+        "rope_parameters": {
+            kind: {"rope_type": "default", "rope_theta": 10_000.0}
+            for kind in ("sliding_attention", "full_attention")
+        },
+    },
+    "dbrx": {"attn_config": {"rope_theta": 10_000.0}},
     "deepseek_v32": {"num_key_value_heads": 4},
-    "dots3_note_text": {"num_key_value_heads": 4},
+    "dots3_note_text": {
+        "num_key_value_heads": 4,
+        "moe_shared_expert_intermediate_size": 16,
+        **{
+            f"swa_{name}": size
+            for name, size in {
+                "num_attention_heads": 4,
+                "num_key_value_heads": 4,
+                "q_lora_rank": 16,
+                "kv_lora_rank": 8,
+                "head_dim": 8,
+                "qk_nope_head_dim": 4,
+                "qk_rope_head_dim": 4,
+                "v_head_dim": 8,
+            }.items()
+        },
+    },
     "falcon_h1": {"mlp_multipliers": [0.7, 1.3]},
     "gemma2": {"layer_types": ["sliding_attention", "full_attention"] * 2},
     "gemma3_text": {"layer_types": ["sliding_attention", "full_attention"] * 2},
@@ -162,7 +199,15 @@ EXTRA: dict[str, dict[str, Any]] = {
         "layer_types": ["sliding_attention", "full_attention"] * 2,
         "num_kv_shared_layers": 2,
     },
-    "gemma4_assistant": {"hidden_size_per_layer_input": 0},
+    "gemma4_assistant": {
+        "text_config": {
+            "hidden_size_per_layer_input": 0,
+            "vocab_size_per_layer_input": 0,
+            "use_double_wide_mlp": False,
+            "num_kv_shared_layers": 4,
+        }
+    },
+    "gemma4_unified_assistant": {"text_config": {"num_kv_shared_layers": 4}},
     "gpt_neo": {"attention_types": [[["global", "local"], 2]], "window_size": WINDOW},
     "glm_moe_dsa": {"num_key_value_heads": 4},
     "granite": {"residual_multiplier": 0.6, "embedding_multiplier": 2.0, "logits_scaling": 0.7},
@@ -177,6 +222,7 @@ EXTRA: dict[str, dict[str, Any]] = {
     "lfm3": {"layer_types": ["conv", "full_attention"] * 2},
     "longcat_flash": {"head_dim": 4, "num_key_value_heads": 4},
     "mamba2": {"num_heads": 8, "head_dim": 8},
+    "moshi": {"audio_vocab_size": 320},
     "minimax": {"layer_types": _HALF_LINEAR},
     "nemotron_h": {
         "layers_block_type": ["linear_attention", "mlp", "full_attention", "mlp"],
@@ -186,6 +232,22 @@ EXTRA: dict[str, dict[str, Any]] = {
     "qwen3_5_moe_text": {"layer_types": _HALF_LINEAR},
     "qwen3_5_text": {"layer_types": _HALF_LINEAR},
     "qwen3_next": {"layer_types": _HALF_LINEAR},
+    "qwen4_exp_text": {
+        "layer_types": ["linear_attention", "indexed_attention"] * 2,
+        "indexer_n_heads": 2,
+        "indexer_kv_heads": 1,
+        "indexer_head_dim": 8,
+        "indexer_budget": 64,
+        "indexer_compress_ratio": 4,
+        "hc_lowrank": 8,
+        "shared_expert_intermediate_size": 24,
+    },
+    "roc_bert": {
+        "shape_vocab_size": 16,
+        "shape_embed_dim": 8,
+        "pronunciation_vocab_size": 16,
+        "pronunciation_embed_dim": 8,
+    },
     "reformer": {"is_decoder": True, "axial_pos_shape": [16, 16], "axial_pos_embds_dim": [16, 16]},
     "xmod": {"default_language": "en_XX", "is_decoder": True},
     "xlstm": {"qk_dim_factor": 0.5, "v_dim_factor": 1.0},
