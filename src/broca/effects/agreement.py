@@ -12,12 +12,13 @@ def agreement(values: np.ndarray, loss: np.ndarray, top: int) -> dict[str, Any]:
     """Agreement of numbers with exact losses, each [layer, neuron].
 
     Correlations are those of the neurons that were measured (loss not NaN), recall the share of
-    the `top` neurons of the largest loss that are among the first `top` by the numbers.
+    the `top` neurons of the largest loss that are among the first `top` by the numbers. Both are
+    NaN where there is no neuron, behind the end of a layer that is narrower than others.
 
     Returns:
         `spearman`, `pearson`, `recall`, and `spearman_by_layer`, a list.
     """
-    first = set(ranked(np.nan_to_num(loss, nan=-np.inf))[:top].tolist())
+    first = set(ranked(loss)[:top].tolist())
     return {
         "spearman": _correlation(stats.spearmanr, values, loss),
         "pearson": _correlation(stats.pearsonr, values, loss),
@@ -29,7 +30,7 @@ def agreement(values: np.ndarray, loss: np.ndarray, top: int) -> dict[str, Any]:
 
 
 def ranked(values: np.ndarray) -> np.ndarray:
-    """Flat positions, highest first, ties in index order."""
+    """Places in the flattened array, highest first, ties in index order, NaN last."""
     return np.argsort(-values.ravel().astype(np.float64), kind="stable")
 
 

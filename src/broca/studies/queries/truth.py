@@ -123,11 +123,12 @@ def judge_prompt(
     share = None if n_neurons <= MOST else MOST / n_neurons
     loss = -exact_effects(model, targets, share)
     values = next(attribute_asked(model, [asked], config)).values
+    values = index.as_grid(index.of_grid(values), fill=np.nan)  # narrow layers end early
     size = min(config.v, n_neurons)
     rng = np.random.default_rng([config.seed, 5])
     orders = {
-        "attribution": ranked(values)[:size],
-        "exact": ranked(np.nan_to_num(loss, nan=-np.inf))[:size],
+        "attribution": index.from_grid(ranked(values)[:size]),
+        "exact": index.from_grid(ranked(loss)[:size]),
         "random": rng.choice(n_neurons, size, replace=False),
     }
     joint = {n: joint_effect(model, targets, index.select(flat)) for n, flat in orders.items()}
@@ -138,7 +139,7 @@ def judge_prompt(
         **{f"joint_{name}": change for name, change in joint.items()},
         "own_joint": joint_effect(model, targets, own),
         "own_single": float(np.expm1(-np.nansum(single))),
-        "measured": float(np.mean(~np.isnan(loss))),
+        "measured": float(np.mean(~np.isnan(index.of_grid(loss)))),
     }
 
 
