@@ -1,8 +1,8 @@
 """No file and no option ends in a traceback: every mistake is a sentence, exit code 2 (or 1).
 
 Each file kind starts from a valid file, which is mutated; files of pure noise are tried as well.
-Models are never loaded: a run that gets so far ends there. The long version of every test takes
-ten minutes together and is marked slow.
+Models are never loaded: a run that gets so far ends there. The long versions, about
+ten minutes of one idle core together, are marked slow.
 """
 
 from __future__ import annotations
@@ -227,7 +227,7 @@ def test_no_file_ends_in_a_traceback(name: str, data: st.DataObject) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_model")
 @pytest.mark.parametrize("name", FILES)
-@short(1200)
+@short(200)
 @given(data=st.data())
 def test_no_file_ends_in_a_traceback_long(name: str, data: st.DataObject) -> None:
     fuzz_file(name, data.draw(mutated(FILES[name][0])))
@@ -298,7 +298,7 @@ def test_an_empty_path_is_no_file(words: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_model")
-@short(6000)
+@short(1500)
 @given(arguments=commands(OPTIONS))
 def test_no_option_ends_in_a_traceback_long(arguments: list[str]) -> None:
     assert try_command(arguments) in (0, 1, 2)
@@ -350,7 +350,7 @@ def test_no_damaged_run_ends_in_a_traceback(data: st.DataObject) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_model")
-@short(1500)
+@short(300)
 @given(data=st.data())
 def test_no_damaged_run_ends_in_a_traceback_long(data: st.DataObject) -> None:
     fuzz_run(data)
