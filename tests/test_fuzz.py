@@ -348,6 +348,14 @@ def test_no_damaged_run_ends_in_a_traceback(data: st.DataObject) -> None:
     fuzz_run(data)
 
 
+@pytest.mark.usefixtures("no_model")
+def test_a_run_that_does_not_name_its_model(capsys: pytest.CaptureFixture[str]) -> None:
+    make_run(Path("nameless"))
+    assert run_cli(["report", "nameless", "--out", "page.html"]) == 2
+    said = capsys.readouterr().err
+    assert "architecture, n_layers, parameters missing" in said, said
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_model")
 @short(300)

@@ -7,7 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from broca.errors import StoreError
 from broca.store import RunFolder
+
+TOLD = ("model", "architecture", "n_layers", "parameters", "fingerprint")
+"""What a page tells of the model."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,20 @@ class StoredRun:
 
     @cached_property
     def environment(self) -> Mapping[str, Any]:
-        """Versions, model, machine."""
-        return self.folder.environment
+        """Versions, model, machine.
+
+        Raises:
+            StoreError: What a page tells of the model is not in it.
+        """
+        found = self.folder.environment
+        lacking = [key for key in TOLD if key not in found]
+        if lacking:
+            raise StoreError(
+                f"the run does not say on which model it ran: {', '.join(lacking)} missing",
+                str(self.folder.path / "environment.json"),
+                "Compute it again in a new folder with this version",
+            )
+        return found
 
     @cached_property
     def summary(self) -> Mapping[str, Any]:

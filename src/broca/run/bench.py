@@ -131,6 +131,8 @@ class RunBench:
         match: How many tokens of an answer are compared; see `broca.answer_prompts`.
     """
 
+    measures = True
+
     def __init__(
         self,
         model: LanguageModel,

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 from broca.choices import Letters, Words, label_tokens
 from broca.choices.words import right_answers
 from broca.engines import LocalEngine
-from broca.measurements import answer_prompts
+from broca.measurements import AnswerRow, answer_prompts
 from broca.model import LanguageModel
 from broca.neurons import NeuronIndex, NeuronSet
 from broca.prompts import ChoicePrompt, Prompt
@@ -26,6 +27,7 @@ from broca.responses import Responses
 from broca.run.bench import RunBench
 from broca.run.choice_bench import ChoiceBench
 from broca.run.sharing import Share
+from broca.run.timing import spread
 from broca.scores import Labelling, NeuronScores, QuerySets
 from broca.store import RunFolder
 from broca.store.files import canonical_json
@@ -33,7 +35,9 @@ from broca.studies.queries.attributing import Portion, PromptFigures
 from broca.studies.relations.forms import STUDY as FORMS
 from broca.studies.study import Plan, Results
 
-TRIED = 24  # prompts of each form of asking
+TRIED = 24  # prompts of each form of asking, at most
+PORTIONS = 4  # in which they are asked
+TRYING = 18.0  # seconds for all forms together
 
 
 @dataclass
@@ -77,6 +81,8 @@ class DryBench(RunBench):
         recorded_values: Numbers recorded.
         sites: Sites recorded.
     """
+
+    measures = False
 
     def __init__(self, model: LanguageModel, batch_size: int = 64) -> None:
         super().__init__(model, RunFolder(Path(), {}, None), LocalEngine(), batch_size)
@@ -143,16 +149,14 @@ class DryBench(RunBench):
         return results
 
     def _try(self, plan: Plan) -> Results:
-        """Outcomes of some prompts of every group, spread over it."""
+        """Outcomes of some prompts of every group."""
         columns: dict[str, list[Any]] = {name: [] for name in _columns([])}
         places = {}
+        answers = self._ask_some(plan)
         for condition in plan.conditions:
             prompts = plan.groups[condition.prompts]
             self._now.evaluations += len(prompts)
-            some = prompts[:: max(1, len(prompts) // TRIED)][:TRIED]
-            answers = {
-                row.prompt: row for row in answer_prompts(self.model, some, {"untouched": None})
-            }
+            some = [prompt for prompt in prompts if prompt.id in answers]
             start = len(columns["prompt"])
             for name, values in _columns(some).items():
                 columns[name] += list(values)
@@ -165,6 +169,23 @@ class DryBench(RunBench):
         for name in ("correct", "correct_before"):
             arrays[name] = arrays[name].astype(bool)
         return Results(arrays, places, plan.extra)
+
+    def _ask_some(self, plan: Plan) -> dict[str, AnswerRow]:
+        """Ask some prompts of every group, portion by portion: as many as time allows, and on
+        until an answer is right, since a form in which none is cannot be told from another."""
+        groups = [spread(plan.groups[condition.prompts], TRIED) for condition in plan.conditions]
+        answers: dict[str, AnswerRow] = {}
+        end = time.perf_counter() + TRYING
+        for number in range(PORTIONS):
+            portion = [prompt for group in groups for prompt in group[number::PORTIONS]]
+            asked = {"untouched": None}
+            rows = answer_prompts(
+                self.model, portion, asked, border=" ", match=self.match, with_log_p=False
+            )
+            answers |= {row.prompt: row for row in rows}
+            if time.perf_counter() > end and any(row.correct for row in answers.values()):
+                break
+        return answers
 
     def _is_first(self, key: object) -> bool:
         """Whether something is to be computed for the first time; from now on it is known."""

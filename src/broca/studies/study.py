@@ -334,7 +334,13 @@ class Findings:
 
 
 class Bench(Protocol):
-    """Where a family prepares and its studies are measured."""
+    """Where a family prepares and its studies are measured.
+
+    Attributes:
+        measures: Whether it measures; a dry run's counts, and draws its scores.
+    """
+
+    measures: bool
 
     @property
     def model(self) -> LanguageModel: ...

@@ -55,6 +55,8 @@ class RelationsConfig(StudySettings):
         match: How many tokens of an answer are compared: "auto": enough to tell the objects of a
             relation apart; "prefix": two, as in the paper; "whole".
         min_detection: A relation with fewer detection prompts left is skipped.
+        max_relations: Relations at most, those the model knows best: with the largest share of
+            detection prompts answered rightly. Evaluation facts have no say in it.
         sites: Where neurons are looked for. Models without a gate have no site "gate".
         pooling: How responses are pooled over tokens; see `broca.record_responses`. "auto":
             "mean" in the form `question`, "asked" in every other, where demonstrations and
@@ -102,6 +104,7 @@ class RelationsConfig(StudySettings):
     detection_filter: Literal["correct", "none"] = "correct"
     match: Match = "auto"
     min_detection: CountFrom2 = 10
+    max_relations: CountFrom2 | None = None
     sites: Annotated[tuple[Site, ...], Field(min_length=1)] = ("gate", "up", "down")
     pooling: Pooling | Literal["auto"] = "auto"
     negatives: Positive = 4.0

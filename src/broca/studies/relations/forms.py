@@ -209,9 +209,11 @@ def introduce(asking: Asking, tried: Sequence[Tried], example: Prompt) -> Findin
         figures[summary_key("form", one.form, "accuracy")] = one.accuracy
     if asked:
         listed = ", ".join(f"{one.form} {one.accuracy:.0%}" for one in asked)
+        most, n = len(asked[0].prompts), min(len(one.outcomes.correct) for one in asked)
+        facts = f"{most}" if n == most else f"{n} or more of {most}"
         words.append(
-            f"It has the most right answers on {len(asked[0].prompts)} detection facts kept for "
-            f"the choice of a form alone: {listed}."
+            f"It has the most right answers on {facts} detection facts kept for the choice of a "
+            f"form alone: {listed}."
         )
     return Findings(
         figures=figures,

@@ -5,7 +5,7 @@
    in which the model answers most of them rightly (`forms.py`).
 3. Every fact becomes a prompt. The untouched model answers the detection prompts; those it answers
    wrongly are dropped (`detection_filter = "correct"`); a relation of which too few remain is
-   skipped, with the reason.
+   skipped, with the reason, and so are those beyond the `max_relations` known best.
 4. Responses of all neurons of the chosen sites to the detection prompts are recorded.
 5. Every neuron is scored for every relation: average precision of its responses against the
    relation's prompts and four times as many of other relations.
@@ -80,11 +80,13 @@ def prepare(config: RelationsConfig, bench: Bench, relations: Relations | None =
     for name, values in scores.items():
         sets[name] = _described(values.top(k, name=name), config)
         bench.keep_set(sets[name], name)
+    # a bench that only counts draws its scores: what chance explains of them says nothing
+    doubts = _doubts(sets, labellings, responses.index, config) if bench.measures else []
     return Material(
         config=config,
         names=asked.names,
         skipped=asked.skipped,
-        notes=(*asked.notes, *notes, *_doubts(sets, labellings, responses.index, config)),
+        notes=(*asked.notes, *notes, *doubts),
         facts=asked.facts,
         detection=asked.detection,
         evaluation=asked.evaluation,
@@ -214,9 +216,11 @@ def _filter(
 ) -> tuple[dict[str, Sequence[Prompt]], dict[str, str]]:
     kept: dict[str, Sequence[Prompt]] = {}
     skipped: dict[str, str] = {}
+    accuracy: dict[str, float] = {}
     conditions = {condition.prompts: condition for condition in plan.conditions}
     for name, prompts in detection.items():
         right = results[conditions[f"asked/detection/{name}"]].correct
+        accuracy[name] = float(right.mean())
         wanted = right if config.detection_filter == "correct" else right | True
         left = tuple(p for p, ok in zip(prompts, wanted, strict=True) if ok)
         if len(left) >= config.min_detection:
@@ -230,6 +234,12 @@ def _filter(
             skipped[name] = (
                 f"{len(prompts)} detection prompts, at least {config.min_detection} are needed"
             )
+    for name in sorted(kept, key=lambda name: -accuracy[name])[config.max_relations or len(kept) :]:
+        del kept[name]
+        skipped[name] = (
+            f"{accuracy[name]:.0%} of its detection prompts answered rightly: "
+            f"{config.max_relations} others are known better (max_relations)"
+        )
     return kept, skipped
 
 
