@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from broca.errors import StoreError
+from broca.errors import RunError
 from broca.store import RunFolder
 
 TOLD = ("model", "architecture", "n_layers", "parameters", "fingerprint")
@@ -47,12 +47,12 @@ class StoredRun:
         """Versions, model, machine.
 
         Raises:
-            StoreError: What a page tells of the model is not in it.
+            RunError: What a page tells of the model is not in it.
         """
         found = self.folder.environment
         lacking = [key for key in TOLD if key not in found]
         if lacking:
-            raise StoreError(
+            raise RunError(
                 f"the run does not say on which model it ran: {', '.join(lacking)} missing",
                 str(self.folder.path / "environment.json"),
                 "Compute it again in a new folder with this version",
