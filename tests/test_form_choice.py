@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from broca.engines import LocalEngine
 from broca.errors import PromptError, StudyError
-from broca.facts import Fact, Relation, Relations
+from broca.facts import Fact, Relation, Relations, load_relations
 from broca.report.runs import write_report
 from broca.run import execute, read_job
 from broca.run.bench import RunBench
@@ -16,6 +17,7 @@ from broca.run.dry import dry_run
 from broca.store import RunFolder
 from broca.studies.relations import RelationsConfig, prepare
 from broca.studies.relations.forms import best_form, keep_apart
+from broca.studies.relations.preparation import ask_facts
 from planted import planted_world
 from planted_files import QUICK, write_planted_facts
 
@@ -103,6 +105,29 @@ def test_a_given_form_is_used_and_its_responses_are_of_the_asked_wording(
     assert next(iter(found.sets.values())).settings["form"] == form
     asked = prepare(config(facts, form="question"), bench(model, tmp_path / "question"))
     assert asked.config.pooling == asked.responses.pooling == "mean"
+
+
+def partly_wrong(relation: Relation, every: int) -> Relation:
+    """Every so many facts have another fact's object."""
+    given = relation.facts
+    facts = [
+        replace(fact, objects=given[i - 1].objects) if every and i % every == 0 else fact
+        for i, fact in enumerate(given)
+    ]
+    return replace(relation, facts=tuple(facts))
+
+
+def test_the_relations_known_best_are_kept(model, facts: str, tmp_path: Path) -> None:
+    wrong = {"father": 2, "mother": 0, "ceo": 2, "country": 0}
+    relations = load_relations(facts)
+    mixed = Relations([partly_wrong(relations[name], wrong[name]) for name in NAMES])
+    found = ask_facts(
+        config(facts, form="question", max_relations=2), bench(model, tmp_path), mixed
+    )
+    assert set(found.names) == {"mother", "country"}
+    assert set(found.skipped) == {"father", "ceo"}
+    for reason in found.skipped.values():
+        assert "2 others are known better (max_relations)" in reason
 
 
 def test_a_model_that_knows_nothing_is_told_with_examples(

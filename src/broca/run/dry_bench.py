@@ -285,6 +285,7 @@ def _columns(prompts: Sequence[Prompt]) -> dict[str, np.ndarray]:
         "query": np.array([p.fact for p in prompts], dtype=object),
         **dict.fromkeys(("correct", "correct_before"), np.ones(n, bool)),
         **dict.fromkeys(("log_p", "log_p_before"), np.zeros(n)),
+        **dict.fromkeys(("p_within", "p_within_before", "margin", "margin_before"), np.ones(n)),
         **dict.fromkeys(("text", "text_before", "said"), texts),
         "n_answer_tokens": np.ones(n, int),
     }
@@ -310,4 +311,5 @@ def _drawn(
             for name in ("knowledge", "activation")
         },
         "prompts": [asdict(figures)] * n_prompts,
+        "tops": [[own.tolist(), np.ones(len(own)).tolist()]] * n_prompts,
     }
