@@ -23,7 +23,9 @@ def _group() -> None:
 @app.command("locators")
 def locators(
     model: Annotated[str, typer.Option(help="Hub name, folder, file, or 'atlas'.")] = "atlas",
-    facts: Annotated[str, typer.Option(help="Folder or file of facts, or 'atlas'.")] = "atlas",
+    facts: Annotated[
+        str, typer.Option(help="Folder or file of facts, 'lre', 'atlas' or 'auto'.")
+    ] = "auto",
     quick: Annotated[bool, typer.Option("--quick", help="A few prompts and facts only.")] = False,
     settings: Settings = None,
     out: Out = None,

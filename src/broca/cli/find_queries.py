@@ -27,6 +27,13 @@ def queries(
         str, typer.Option(help="What is asked in words: auto, questions, atlas, lre, or a file.")
     ] = "auto",
     top: Annotated[int, typer.Option(help="Neurons per query, before common ones go.", min=1)] = 20,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Besides NA-ICA: one of its baselines, or a locator such as exact "
+            "(docs/locators.md); repeatable. By default all baselines."
+        ),
+    ] = None,
     chat_template: Annotated[
         bool, typer.Option("--chat-template", help="Render through the tokenizer's chat template.")
     ] = False,
@@ -36,7 +43,10 @@ def queries(
     out: Annotated[Path, typer.Option(help="Run folder.")] = Path("query-neurons"),
     accept: Accept = False,
 ) -> None:
-    """Find every query's neurons by NA-ICA and its baselines; one Parquet file and a report."""
+    """Find every query's neurons by NA-ICA and other methods; one Parquet file and a report.
+
+    Every method gives a query as many neurons as NA-ICA finds.
+    """
     from broca.recipes import apply_overrides
     from broca.run import execute, read_job
     from broca.scores import QuerySets
@@ -50,12 +60,14 @@ def queries(
         "v": top,
         "chat_template": chat_template,
         **({"columns": _columns(column)} if column else {}),
+        **({"methods": list(dict.fromkeys(["na-ica", *method]))} if method else {}),
     }
     job = read_job(apply_overrides(values, settings or []), where="command line")
     again = ["broca", "find", "queries", "--model", model, "--questions", questions]
     again += ["--answer", answer, "--facts", facts]
     again += ["--top", str(top), *(["--chat-template"] if chat_template else [])]
     again += [part for one in column or [] for part in ("--column", one)]
+    again += [part for one in method or [] for part in ("--method", one)]
     again += [part for one in settings or [] for part in ("--set", one)]
     say(f"Run folder: {out}")
     folder = resumable(

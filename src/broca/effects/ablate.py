@@ -28,7 +28,7 @@ from broca.attributions.precision import computed_in
 from broca.effects.aims import Aim, PromptLike, TargetLike, listed, make_aims, objective_name
 from broca.effects.check import choose_form
 from broca.effects.effect import Effect, Effects, join_answer
-from broca.effects.prefilter import check_share, choose_neurons, padded, unmeasured
+from broca.effects.prefilter import Chosen, check_share, choose_neurons, padded, unmeasured
 from broca.effects.reading import Reader, make_reader
 from broca.effects.replacement import Replacements
 from broca.effects.rows import Ablation
@@ -47,9 +47,6 @@ class _Settings:
     """Checked settings of one call."""
 
     form: str
-    share: float | None
-    sample: int | None
-    seed: int
     rows: int | None
 
 
@@ -78,7 +75,8 @@ def ablate_each(
         reference: Prompts that ``mean`` and ``resample`` take values from.
         target: ``"answer"``: the whole answer, log P summed over its tokens, each with the neuron
             replaced at the position that predicts it; ``"margin"``: of choice prompts, the right
-            letter's logit over the best wrong one's; or token ids, one for all or one per prompt.
+            letter's logit over the best wrong one's; token ids, one for all or one per prompt; or
+            whole answers, a list of token ids per prompt.
         form: ``auto`` or one of ``wavefront``, ``packed``, ``rows`` and ``whole``, see
             :mod:`broca.effects.rows`.
         prefilter: Measure only this share of the neurons, those that gradient * change ranks
@@ -141,14 +139,13 @@ def ablate_one_by_one(
     with computed_in(model.module, dtype):
         aims = make_aims(model, prompts, target)
         replacements = Replacements(model, replacement, reference, seed)
-        settings = _Settings(choose_form(model, form), prefilter, sample, seed, internal_batch_size)
+        settings = _Settings(choose_form(model, form), internal_batch_size)
         reader = make_reader(model)
         for prompt, tokens in zip(prompts, aims, strict=True):
             values = replacements.values(prompt, tokens[0])
-            parts = [
-                _measure(prepare(model, aim, values, reader), settings, replacement)
-                for aim in tokens
-            ]
+            ablations = [prepare(model, aim, values, reader) for aim in tokens]
+            chosen = choose_neurons(ablations, prefilter, sample, seed)
+            parts = [_measure(one, chosen, settings, replacement) for one in ablations]
             yield join_answer(parts)
 
 
@@ -188,10 +185,9 @@ def prepare(model: LanguageModel, aim: Aim, values: torch.Tensor, reader: Reader
     return ablation
 
 
-def _measure(ablation: Ablation, settings: _Settings, replacement: str) -> Effect:
+def _measure(ablation: Ablation, chosen: Chosen, settings: _Settings, replacement: str) -> Effect:
     model, base, aim = ablation.model, ablation.base, ablation.aim
     before = ablation.objective()
-    chosen = choose_neurons(ablation, settings.share, settings.sample, settings.seed)
     values = unmeasured(model, base)
     budget = RowBudget(settings.rows or _rows_at_once(model, len(aim.tokens)))
     done, total = 0, sum(map(len, chosen.neurons))

@@ -15,14 +15,14 @@ from torch import Tensor
 
 from broca.attributions.targets import answer_variants, make_items
 from broca.choices import find_letters
-from broca.errors import EffectError
+from broca.errors import AttributionError, EffectError
 from broca.model import LanguageModel
 from broca.prompts import ChoicePrompt, Prompt
 
 TARGETS = ("answer", "margin")
 
 PromptLike = Prompt | str | Sequence[int]
-TargetLike = str | int | Sequence[int]
+TargetLike = str | int | Sequence[int] | Sequence[Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ def make_aims(
         prompts: Prompts, texts, or lists of token ids.
         target: ``"answer"``: each prompt's whole answer, in the way of writing it to whose first
             token the model gives most probability; ``"margin"``: of choice prompts, the right
-            letter over the best wrong one; or token ids, one for all prompts or one per prompt.
+            letter over the best wrong one; token ids, one for all prompts or one per prompt; or
+            whole answers, a list of token ids per prompt.
 
     Raises:
         EffectError: If there is no prompt, the target is unknown or outside the vocabulary, or
@@ -70,7 +71,9 @@ def make_aims(
     """
     if len(prompts) == 0:
         raise EffectError("There is no prompt to measure effects on")
-    if not isinstance(target, str):
+    if _are_answers(target):
+        aims = _given_answers(model, prompts, target)  # type: ignore[arg-type]
+    elif not isinstance(target, str):
         items = make_items(model, prompts, target)
         aims = [[Aim(item.id, item.tokens, item.candidates[0])] for item in items]
     elif target == "answer":
@@ -90,6 +93,35 @@ def make_aims(
     return aims
 
 
+def _are_answers(target: TargetLike) -> bool:
+    """Whether targets are whole answers, a list of tokens each."""
+    if isinstance(target, (str, int, np.integer)) or not len(target):
+        return False
+    return not isinstance(target[0], (int, np.integer))
+
+
+def _given_answers(
+    model: LanguageModel, prompts: Sequence[PromptLike], answers: Sequence[Sequence[int]]
+) -> list[list[Aim]]:
+    """Raises AttributionError: There are not as many answers as prompts, or one is empty."""
+    if len(answers) != len(prompts):
+        raise AttributionError(f"There are {len(prompts)} prompts and {len(answers)} answers")
+    for number, answer in enumerate(answers):
+        if not len(answer):
+            raise AttributionError("An answer has no token", f"answer {number}")
+    items = make_items(model, prompts, [int(answer[0]) for answer in answers])
+    aims = []
+    for item, answer in zip(items, answers, strict=True):
+        model.check_length((*item.tokens, *answer), f"prompt {item.id}")
+        aims.append(_along(item.id, item.tokens, [int(token) for token in answer]))
+    return aims
+
+
+def _along(name: str, tokens: Sequence[int], answer: Sequence[int]) -> list[Aim]:
+    """One aim per token of an answer, behind prompt and answer so far."""
+    return [Aim(name, (*tokens, *answer[:number]), token) for number, token in enumerate(answer)]
+
+
 def _answer(model: LanguageModel, prompt: PromptLike) -> list[Aim]:
     if not isinstance(prompt, Prompt):
         raise EffectError("Texts and token ids carry no answer", mend="Pass target= as token ids.")
@@ -98,9 +130,7 @@ def _answer(model: LanguageModel, prompt: PromptLike) -> list[Aim]:
     first = model.logits(model.pad([tokens]))[0, -1]
     answer = max(variants, key=lambda variant: float(first[variant[0]]))
     model.check_length((*tokens, *answer), prompt.text)
-    return [
-        Aim(prompt.id, (*tokens, *answer[:number]), token) for number, token in enumerate(answer)
-    ]
+    return _along(prompt.id, tokens, answer)
 
 
 def _margins(model: LanguageModel, prompts: Sequence[PromptLike]) -> list[list[Aim]]:

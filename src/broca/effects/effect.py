@@ -185,14 +185,12 @@ class Effects(Sequence[Effect]):
 def join_answer(parts: Sequence[Effect]) -> Effect:
     """One effect for an answer of several tokens: the sum over its tokens.
 
-    Neurons left out for one of the tokens are left out of the sum.
+    The same neurons were measured for all of them.
     """
     first = parts[0]
     if len(parts) == 1:
         return first
     values = np.stack([part.values for part in parts]).sum(0, dtype=np.float64).astype(np.float32)
-    drawn = [part.sampled for part in parts if part.sampled is not None]
-    sampled = np.stack(drawn).any(0) & ~np.isnan(values) if drawn else None
     return Effect(
         prompt_id=first.prompt_id,
         target=tuple(token for part in parts for token in part.target),
@@ -202,5 +200,5 @@ def join_answer(parts: Sequence[Effect]) -> Effect:
         objective=first.objective,
         replacement=first.replacement,
         form=first.form,
-        sampled=sampled,
+        sampled=first.sampled,
     )

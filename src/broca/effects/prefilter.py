@@ -1,7 +1,7 @@
 """Which neurons are measured where not all are: the ones ranked first, and a sample of the rest.
 
 1. Neurons are ranked by |gradient * (replacement - value)|, the first-order estimate of the
-   effect, over all layers together.
+   effect, over all layers together; of an answer of several tokens by the size of its sum.
 2. The first ``share`` of them is measured.
 3. So is a random sample of the rest: what it shows bounds what was missed
    (:meth:`broca.effects.Effect.missed`). An effect that the gradient does not see (a saturated
@@ -54,24 +54,22 @@ def check_share(share: float | None, sample: int | None) -> None:
 
 
 def choose_neurons(
-    ablation: Ablation, share: float | None, sample: int | None, seed: int
+    ablations: Sequence[Ablation], share: float | None, sample: int | None, seed: int
 ) -> Chosen:
     """Choose the neurons to measure on one prompt.
 
     Args:
-        ablation: The prompt.
+        ablations: The prompt, at each token of its answer.
         share: Share of all neurons, ranked first; None measures all.
         sample: Neurons drawn from the rest; a tenth of those ranked first by default.
         seed: Draws them.
     """
-    model = ablation.model
+    model = ablations[0].model
     width = model.identity.width("hidden")
-    there = reached(model, ablation.base)
+    there = torch.stack([reached(model, one.base) for one in ablations]).any(0)
     if share is None or share == 1:
         return Chosen([row.nonzero().flatten() for row in there], None)
-    gradient = hidden_gradients(model, ablation.base, [ablation.aim])[0].cpu()
-    values = padded([hidden[0].float().cpu() for hidden in ablation.base.hidden])
-    estimate = (gradient * (ablation.replacement.cpu() - values)).abs().flatten().numpy()
+    estimate = torch.stack([_estimate(one) for one in ablations]).sum(0).abs().flatten().numpy()
     order = np.argsort(-estimate, kind="stable")
     order = order[there.flatten().numpy()[order]]
     n_first = max(1, round(share * len(order)))
@@ -88,6 +86,13 @@ def choose_neurons(
         [torch.from_numpy(np.flatnonzero(row)) for row in grid],
         sampled.reshape(model.n_layers, width),
     )
+
+
+def _estimate(ablation: Ablation) -> torch.Tensor:
+    """Gradient * change, [layer, neuron]."""
+    gradient = hidden_gradients(ablation.model, ablation.base, [ablation.aim])[0].cpu()
+    values = padded([hidden[0].float().cpu() for hidden in ablation.base.hidden])
+    return gradient * (ablation.replacement.cpu() - values)
 
 
 def padded(rows: Sequence[torch.Tensor], fill: float = 0.0) -> torch.Tensor:

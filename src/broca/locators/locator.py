@@ -68,6 +68,7 @@ class Locator:
         function: Does it.
         settings: Its own settings with their defaults.
         contrast: Whether it needs prompts of other relations or queries.
+        learned: Whether it learns masks, see :class:`broca.locators.masks.MaskConfig`.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Locator:
     function: Locate
     settings: Mapping[str, Any] = field(default_factory=dict)
     contrast: bool = False
+    learned: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,8 +85,9 @@ class Located:
 
     Attributes:
         values: float32 [prompt, layer, neuron], high where the neuron supports the answer; locators
-            that contrast give one row for all prompts together. 0 behind the end of a layer that
-            is narrower than others, where no neuron is.
+            that contrast, and shared masks, give one row for all prompts together. NaN: not
+            measured (exact effects with a prefilter). 0 behind the end of a layer that is narrower
+            than others, where no neuron is.
         identity: The model.
         method: The locator's name.
         settings: All its settings.
@@ -98,14 +101,20 @@ class Located:
     seconds: float
 
     def of_prompt(self, number: int) -> np.ndarray:
-        """The values for one prompt, [layer, neuron]."""
-        return self.values[number if len(self.values) > 1 else 0]
+        """The values for one prompt, [layer, neuron]; neurons not measured come last."""
+        values = self.values[number if len(self.values) > 1 else 0]
+        return np.nan_to_num(values, nan=float(np.nanmin(values)) - 1.0)
+
+    def mean(self) -> np.ndarray:
+        """The mean over the prompts, float64 [neuron]; what was not measured counts as 0."""
+        return np.nan_to_num(self.values).mean(0, dtype=np.float64).ravel()
 
     def scores(self) -> NeuronScores:
         """The mean over the prompts, as one score per neuron."""
         index = NeuronIndex(self.identity, (SITE,))
-        mean = index.of_grid(self.values.mean(0, dtype=np.float64))
-        return NeuronScores(index, mean, self.method, dict(self.settings))
+        return NeuronScores(
+            index, index.of_grid(self.mean()), self.method, dict(self.settings)
+        )
 
     def ranking(self, number: int, k: int | None = None) -> NeuronSet:
         """The first k neurons for one prompt (all by default), ties in index order.

@@ -21,8 +21,8 @@ from broca.prompts import Prompt
 
 _ALL = (
     Locator("exact", "exact effect", exact.exact_effect, {"replacement": "zero"}),
-    Locator("hard-concrete", "hard-concrete masks", masks.hard_concrete),
-    Locator("slimming", "slimming masks", masks.slimming),
+    Locator("hard-concrete", "hard-concrete masks", masks.hard_concrete, learned=True),
+    Locator("slimming", "slimming masks", masks.slimming, learned=True),
     Locator("ig", "integrated gradients", integrated.integrated_gradients, {"method": "auto"}),
     Locator(
         "ig-16",
@@ -77,7 +77,7 @@ def locate(
         prompts: Prompts with answers.
         method: A name out of :data:`LOCATORS`.
         target: What is read, as in :func:`broca.ablate_each`; log P of the whole answer.
-        others: Prompts of other relations, for methods that contrast.
+        others: Prompts of other relations, for methods that contrast and for shared masks.
         seed: Of whatever is drawn.
         **settings: The method's own settings.
 
@@ -99,7 +99,7 @@ def locate(
         question = Question(model, aims, prompts, others, seed, chosen)
         values = np.asarray(locator.function(question), np.float32)
     seconds = (time.process_time() - start) / len(prompts)
-    if not np.isfinite(values).all():
+    if np.isinf(values).any() or not np.isfinite(values).any():
         raise EffectError(f"The method {method!r} gave numbers that are not finite", model.name)
     index = NeuronIndex(model.identity, (SITE,))
     values = index.as_grid(index.of_grid(values))  # nothing behind the end of a layer

@@ -184,9 +184,10 @@ def _estimate_queries(
     attributing = Attributing(model)
     proxy = [one for part in bench.portions for listed in part.queries.values() for one in listed]
     free = [prompt for part in bench.portions for prompt in part.free.values()]
+    apart = next((part.others for part in bench.portions), ())
     for kind, listed in _by_kind(proxy):
         each = rate_of(
-            lambda some: attributing(Portion({"sample": some}, {}, config)),
+            lambda some: attributing(Portion({"sample": some}, {}, config, apart)),
             listed,
         )
         found.spend(f"attributing {kind}", len(listed), each)

@@ -300,16 +300,16 @@ def _drawn(
     shared = np.flatnonzero(rng.random(min(v, n_neurons)) < (1 + u) / 2)
     cluster = np.union1d(own, shared)
     scores = rng.random(len(cluster)) + 4 * np.isin(cluster, shared)
+
+    def drawn() -> list[list[Any]]:
+        chosen = np.sort(rng.choice(n_neurons, len(own), replace=False))
+        return [chosen.tolist(), rng.random(len(own)).tolist()]
+
     figures = PromptFigures("", query, 1.0, 1.0, 0.0, 0.0, 0, "", False, True)
     return {
         "cluster": [cluster.tolist(), scores.tolist()],
-        **{
-            name: [
-                np.sort(rng.choice(n_neurons, len(own), replace=False)).tolist(),
-                rng.random(len(own)).tolist(),
-            ]
-            for name in ("knowledge", "activation")
-        },
+        **{name: drawn() for name in ("knowledge", "activation")},
+        "located": {name: drawn() for name in part.config.locators},
         "prompts": [asdict(figures)] * n_prompts,
         "tops": [[own.tolist(), np.ones(len(own)).tolist()]] * n_prompts,
     }

@@ -108,8 +108,12 @@ def _located(model: LanguageModel, material: Material, name: str, method: str) -
     own = list(material.detection[name])[:_MOST_PROMPTS]
     rest = [list(material.detection[n])[:_MOST_PROMPTS] for n in material.names if n != name]
     others = [prompt for listed in zip(*rest, strict=False) for prompt in listed][:_MOST_OTHERS]
-    found = locate(model, own, method, others=others, seed=material.config.seed)
-    return found.scores().top(min(material.k, model.identity.total("hidden")), name=name)
+    locator = find_locator(method)
+    if locator.learned:  # which reads all of them in every step
+        others = others[: len(own)]
+    settings = {"shared": True, "budget": material.k} if locator.learned else {}
+    found = locate(model, own, method, others=others, seed=material.config.seed, **settings)
+    return found.scores().top(material.k, name=name)
 
 
 def _refuse_others(out: Path) -> None:

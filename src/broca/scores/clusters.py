@@ -73,6 +73,14 @@ class Ranking:
         order = np.lexsort((self.neurons, -self.scores))[:n]
         return Ranking(self.neurons[order], self.scores[order])
 
+    @classmethod
+    def highest(cls, values: np.ndarray, n: int) -> Ranking:
+        """The n largest of values [neuron], ties in the order of positions."""
+        n = min(n, len(values))
+        least = np.partition(values, len(values) - n)[len(values) - n]
+        candidates = np.flatnonzero(values >= least)
+        return cls(candidates, values[candidates]).top(n)
+
     def where(self, keep: np.ndarray) -> Ranking:
         """The neurons for which keep, bool [neuron], holds, in the same order."""
         return Ranking(self.neurons[keep], self.scores[keep])

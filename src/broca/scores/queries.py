@@ -12,6 +12,8 @@ chooses once all queries are known. Each baseline gives a query as many neurons 
 - `activation`: highest value, mean over the prompts;
 - `random`: uniform over all neurons of the site.
 
+Further methods are those whose rankings the summaries bring along (`QuerySummary.located`).
+
 Source: arXiv 2406.10868; METHODS §3.
 """
 
@@ -20,7 +22,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -56,11 +58,13 @@ class QuerySummary:
         knowledge: Neurons above the threshold in more than half of the prompts, at most v, by
             mean attribution.
         activation: The v neurons of the highest mean value; None if no activations were given.
+        located: Further method -> its v best neurons.
     """
 
     cluster: Ranking
     knowledge: Ranking
     activation: Ranking | None
+    located: Mapping[str, Ranking] = field(default_factory=dict)
 
 
 def summarise_query(
@@ -92,7 +96,7 @@ def summarise_query(
                 f"Activations of shape {np.shape(activations)} beside attributions of shape "
                 f"{np.shape(attributions)}"
             )
-        active = _highest(values.mean(axis=0, dtype=np.float64), config.v)
+        active = Ranking.highest(values.mean(axis=0, dtype=np.float64), config.v)
     return QuerySummary(
         coarse_cluster(attributions, config), Ranking(knowledge, mean).top(config.v), active
     )
@@ -114,7 +118,7 @@ def select_queries(
         identity: The model.
         site: The site of the attributions.
         config: Settings.
-        methods: Names out of `QUERY_METHODS`.
+        methods: Names out of `QUERY_METHODS`, or of the summaries' further methods.
         seed: Seed of the random baseline.
 
     Raises:
@@ -168,6 +172,8 @@ def _choose(
         return summary.cluster.top(n)
     if method == "knowledge-neurons":
         return summary.knowledge.top(n)
+    if method in summary.located:
+        return summary.located[method].top(n)
     if method == "activation":
         if summary.activation is None:
             raise ScoreError(
@@ -182,21 +188,15 @@ def _choose(
     return Ranking(drawn.astype(np.int64), np.full(n, np.nan))
 
 
-def _highest(values: np.ndarray, n: int) -> Ranking:
-    """The n largest of values [neuron], ties in the order of positions."""
-    n = min(n, len(values))
-    least = np.partition(values, len(values) - n)[len(values) - n]
-    candidates = np.flatnonzero(values >= least)
-    return Ranking(candidates, values[candidates]).top(n)
-
-
 def _check(
     summaries: Mapping[str, QuerySummary],
     config: QueryScoreConfig,
     methods: Sequence[str],
     n_neurons: int,
 ) -> None:
-    unknown = [method for method in methods if method not in QUERY_METHODS]
+    brought = [set(summary.located) for summary in summaries.values()]
+    known = {*QUERY_METHODS, *(set.intersection(*brought) if brought else ())}
+    unknown = [method for method in methods if method not in known]
     if unknown:
         raise ScoreError(
             f"Unknown method {unknown[0]!r}", mend=f"The methods are {', '.join(QUERY_METHODS)}."

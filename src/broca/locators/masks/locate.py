@@ -2,7 +2,9 @@
 
     score = what the mask keeps; among neurons kept alike, gradient * activation decides
 
-Settings are those of :class:`broca.locators.masks.MaskConfig` but the gate.
+Settings are those of :class:`broca.locators.masks.MaskConfig` but the gate, and ``shared``: one
+mask for all prompts (a query's, a relation's) in place of one for each. A shared mask also spares
+the answers of the question's other prompts, where it has some.
 
 Source: arXiv 2311.09060, section 4. Cost: per step, one token per prompt forward and backward.
 """
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from broca.effects.aims import make_aims
 from broca.locators.gradients import gradient_activation
 from broca.locators.locator import Question
 from broca.locators.masks.learn import MaskConfig, learn_masks
@@ -19,18 +22,29 @@ _LEAST = 1e-6  # breaks ties of the mask, changes no order of it
 
 
 def slimming(question: Question) -> np.ndarray:
-    """Masks between 0 and 1 with an L1 penalty, [prompt, layer, neuron]."""
+    """Masks between 0 and 1 with an L1 penalty, [prompt, layer, neuron]; [1, ...] if shared."""
     return _masks(question, "slimming")
 
 
 def hard_concrete(question: Question) -> np.ndarray:
-    """Stochastic gates with an L0 penalty, [prompt, layer, neuron]."""
+    """Stochastic gates with an L0 penalty, [prompt, layer, neuron]; [1, ...] if shared."""
     return _masks(question, "hard-concrete")
 
 
 def _masks(question: Question, gate: str) -> np.ndarray:
     warm = gradient_activation(question)
-    config = MaskConfig(gate=gate, seed=question.seed, **question.settings)
-    found = learn_masks(question.model, question.aims, config, warm=warm).scores
+    settings = dict(question.settings)
+    shared = bool(settings.pop("shared", False))
+    others = make_aims(question.model, question.others, "answer") if _spares(question) else ()
+    if shared:
+        warm = warm.mean(0, keepdims=True)
+    config = MaskConfig(gate=gate, seed=question.seed, **settings)
+    found = learn_masks(
+        question.model, question.aims, config, warm=warm, shared=shared, others=others
+    ).scores
     largest = np.abs(warm).max(axis=(1, 2), keepdims=True)
     return found + _LEAST * warm / np.maximum(largest, 1e-30)
+
+
+def _spares(question: Question) -> bool:
+    return bool(question.settings.get("shared") and question.others)

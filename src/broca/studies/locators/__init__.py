@@ -6,12 +6,16 @@ Every study stands in a file of its name and is found by it (`broca.studies.regi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
+from broca.facts import load_relations
+from broca.facts.shipped import facts_for
 from broca.studies.locators.config import LocatorsConfig
 from broca.studies.locators.material import KeepingBench, Material, prepare
 from broca.studies.registry import find_studies
+from broca.studies.study import Findings
 
 __all__ = ["FAMILY", "LocatorsConfig", "Material", "prepare"]
 
@@ -27,11 +31,27 @@ class Locators:
         return find_studies(__name__, __path__)
 
     def check(self, config: LocatorsConfig, studies: Sequence[Any], *, embedded: bool) -> None:
-        """Nothing: what they lack shows when prompts are made of the facts."""
+        """Refuse facts that cannot be used.
+
+        Raises:
+            FactsError: They cannot be read, or lack a relation.
+        """
+        load_relations(
+            facts_for(config.facts, embedded=embedded),
+            language=config.language,
+            relations=config.relations or None,
+        )
 
     def prepare(self, config: LocatorsConfig, bench: KeepingBench) -> Material:
         """See :func:`broca.studies.locators.material.prepare`."""
-        return prepare(config, bench)
+        embedded = bench.model.is_embedded
+        form = config.form or ("question" if embedded else "few-shot")
+        facts = facts_for(config.facts, embedded=embedded)
+        return prepare(replace(config, facts=facts, form=form), bench)
+
+    def introduce(self, material: Material) -> Mapping[str, Findings]:
+        """Nothing: agreement tells how many prompts are known."""
+        return {}
 
 
 FAMILY = Locators()

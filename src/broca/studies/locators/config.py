@@ -6,9 +6,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from broca.errors import RecipeError
-from broca.locators import LOCATORS
+from broca.locators import LOCATORS, find_locator
 
 DEFAULT = tuple(name for name in LOCATORS if name not in ("ig-16", "frozen-gradient-activation"))
+RELATION_LOCATORS = (
+    "expertise",
+    "mean-difference",
+    "firing",
+    "hard-concrete",
+    "slimming",
+    "gradient-activation",
+    "random",
+)
 
 
 @dataclass(frozen=True)
@@ -16,10 +25,12 @@ class LocatorsConfig:
     """What locators are judged on (METHODS §8).
 
     Attributes:
-        facts: "atlas", or a folder or file of facts, as in relation studies.
+        facts: "auto" (atlas's for atlas, LRE's for every other model), or whatever
+            `broca.load_relations` reads.
         relations: Only these relations; all by default.
         language: Language of the facts.
-        form: How facts are asked; see `broca.render_fact_prompts`.
+        form: How facts are asked; see `broca.render_fact_prompts`. By default "question" for the
+            embedded model, "few-shot" for every other.
         shots: Demonstrations of the few-shot forms.
         locators: Names out of `broca.locators.LOCATORS`, in the order of the tables.
         reference: The locator the others are compared with, over the same prompts.
@@ -36,6 +47,9 @@ class LocatorsConfig:
         recall_shares: Shares of the neurons looked at to find them.
         n_planted: Prompts into which neurons are planted.
         planted: Neurons planted per prompt.
+        relation_locators: Locators that are asked for the neurons of a whole relation.
+        relation_sizes: Neurons of a relation switched off together.
+        n_judged: Facts of each relation that its sets are judged on.
         mask_share: Budget of learned masks, as a share of all neurons.
         mask_steps: Steps of learned masks.
         mask_rate: Their learning rate.
@@ -46,10 +60,10 @@ class LocatorsConfig:
         RecipeError: A number is out of its range or a locator unknown.
     """
 
-    facts: str = "atlas"
+    facts: str = "auto"
     relations: tuple[str, ...] = ()
     language: str = "en"
-    form: str = "question"
+    form: str | None = None
     shots: int = 4
     locators: tuple[str, ...] = DEFAULT
     reference: str = "ig"
@@ -66,6 +80,9 @@ class LocatorsConfig:
     recall_shares: tuple[float, ...] = (0.01, 0.02, 0.05)
     n_planted: int = 12
     planted: int = 10
+    relation_locators: tuple[str, ...] = RELATION_LOCATORS
+    relation_sizes: tuple[int, ...] = (3, 10, 30, 100, 300)
+    n_judged: int = 12
     mask_share: float = 0.01
     mask_steps: int = 60
     mask_rate: float = 0.1
@@ -73,7 +90,7 @@ class LocatorsConfig:
     n_resamples: int = 2000
 
     def __post_init__(self) -> None:
-        for name in ("n_prompts", "n_injected", "n_planted", "n_group", "n_others"):
+        for name in ("n_prompts", "n_injected", "n_planted", "n_group", "n_others", "n_judged"):
             if getattr(self, name) < 2:
                 raise RecipeError("an interval needs at least 2", f"{name} = {getattr(self, name)}")
         for name in ("top", "planted", "mask_steps", "n_resamples"):
@@ -82,17 +99,22 @@ class LocatorsConfig:
         shares = (*self.deleted, *self.recall_shares, self.injected_share, self.mask_share)
         if not all(0 < share < 1 for share in shares):
             raise RecipeError("a share lies between 0 and 1", str(shares))
-        unknown = [name for name in self.locators if name not in LOCATORS]
+        named = (*self.locators, *self.relation_locators)
+        unknown = [name for name in named if name not in LOCATORS]
         if unknown:
             raise RecipeError(
                 f"there is no locator {unknown[0]!r}", "locators", f"Known: {', '.join(LOCATORS)}"
             )
         if self.reference not in self.locators:
             raise RecipeError(f"the reference {self.reference!r} is not among the locators")
+        if "expertise" not in self.relation_locators:
+            raise RecipeError(
+                "the others are compared with expertise", "relation_locators", 'Add "expertise"'
+            )
 
     def settings_of(self, locator: str, n_neurons: int) -> dict[str, Any]:
         """A locator's own settings in these studies."""
-        if locator in ("slimming", "hard-concrete"):
+        if find_locator(locator).learned:
             return {
                 "budget": max(1, round(self.mask_share * n_neurons)),
                 "n_steps": self.mask_steps,

@@ -20,12 +20,13 @@ import torch
 
 from broca.effects import ablate_each, ablate_sets
 from broca.effects.agreement import agreement, ranked
-from broca.effects.aims import Aim, make_aims
+from broca.effects.aims import make_aims
 from broca.interventions import Deactivate, intervene
 from broca.locators import Located
 from broca.model import LanguageModel
 from broca.neurons import NeuronIndex, NeuronSet
 from broca.prompts import Prompt
+from broca.studies.locators.answering import measure_answers
 from broca.studies.locators.config import LocatorsConfig
 from broca.studies.locators.material import Material, locate_all, without_gaps
 
@@ -101,20 +102,14 @@ def _deleted(
     values: np.ndarray,
 ) -> dict[str, Any]:
     lost: dict[str, list[float]] = {"deleted_own": [], "deleted_other": [], "deleted_text": []}
-    sample = list(others[:4])
-    aims = {
-        p.id: aims
-        for p, aims in zip([own, *sample], make_aims(model, [own, *sample], "answer"), strict=True)
-    }
-    before = {key: _answer_p(model, listed) for key, listed in aims.items()}
-    text = _text_loss(model)
+    aims = make_aims(model, [own, *others[:4]], "answer")
+    before, text = measure_answers(model, aims).p, _text_loss(model)
     for share in config.deleted:
         with intervene(model, Deactivate(_per_layer(model, values, share))):
-            after = {key: _answer_p(model, listed) for key, listed in aims.items()}
+            gone = 1 - measure_answers(model, aims).p / before
             lost["deleted_text"].append(_text_loss(model) - text)
-        gone = {key: 1 - after[key] / before[key] for key in aims}
-        lost["deleted_own"].append(gone[own.id])
-        lost["deleted_other"].append(float(np.mean([gone[p.id] for p in sample])))
+        lost["deleted_own"].append(float(gone[0]))
+        lost["deleted_other"].append(float(np.mean(gone[1:])))
     return lost
 
 
@@ -127,14 +122,6 @@ def _per_layer(model: LanguageModel, values: np.ndarray, share: float) -> Neuron
         for _, layer, place in index.blocks()
     ]
     return index.select(np.concatenate(first))
-
-
-@torch.no_grad()
-def _answer_p(model: LanguageModel, aims: Sequence[Aim]) -> float:
-    tokens = [*aims[-1].tokens, aims[-1].target]
-    logits = model.logits(model.pad([tokens[:-1]]), logits_to_keep=len(aims))[0].double()
-    rows = logits.log_softmax(-1)
-    return float(sum(rows[n, aim.target] for n, aim in enumerate(aims)).exp())  # type: ignore[union-attr]
 
 
 @torch.no_grad()

@@ -11,13 +11,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from broca.answers import BORDERS, answer_tokens
+from broca.edits.weights import check_editable
 from broca.effects.agreement import ranked
 from broca.errors import StudyError
 from broca.facts import load_relations
@@ -54,6 +55,7 @@ class Material:
         groups: Relation -> its first prompts.
         others: Relation -> prompts of other relations.
         n_known: How many of `prompts` the model knows.
+        asked: Relation -> all its prompts, in the order drawn.
     """
 
     config: LocatorsConfig
@@ -61,41 +63,44 @@ class Material:
     groups: Mapping[str, Sequence[Prompt]]
     others: Mapping[str, Sequence[Prompt]]
     n_known: int
+    asked: Mapping[str, Sequence[Prompt]] = field(default_factory=dict)
 
 
 def prepare(config: LocatorsConfig, bench: KeepingBench) -> Material:
     """Choose the prompts.
 
     Raises:
+        EditError: The model is quantised: its value vectors can be neither read nor edited.
         FactsError: The facts cannot be used.
         StudyError: There are too few prompts.
     """
+    check_editable(bench.model)
     relations = load_relations(
         config.facts, language=config.language, relations=config.relations or None
     )
-    options: dict[str, Any] = {"form": config.form, "seed": config.seed}
-    if config.form.startswith("few-shot"):
+    form = config.form or "question"
+    options: dict[str, Any] = {"form": form, "seed": config.seed}
+    if form.startswith("few-shot"):
         options |= {"shots": config.shots, "demonstrations": relations}
     prompts = render_fact_prompts(relations, **options)
     stable_random(config.seed, "locators").shuffle(prompts)
     by_relation = {name: [p for p in prompts if p.relation == name] for name in relations}
-    asked = _round_by_round(by_relation)[:_ASKED]
+    asked = round_by_round(by_relation)[:_ASKED]
     order = known_first(bench.model, asked, config.n_prompts)
     if len(asked) < config.n_prompts:
         raise StudyError(f"there are {len(asked)} prompts, {config.n_prompts} are needed")
     chosen = [asked[i] for i, _ in order[: config.n_prompts]]
     groups = {name: listed[: config.n_group] for name, listed in by_relation.items()}
     others = {
-        name: _round_by_round({n: p for n, p in by_relation.items() if n != name})[
-            : config.n_others
-        ]
+        name: round_by_round({n: p for n, p in by_relation.items() if n != name})[: config.n_others]
         for name in relations
     }
     n_known = sum(known for _, known in order[: config.n_prompts])
-    return Material(config, chosen, groups, others, n_known)
+    return Material(config, chosen, groups, others, n_known, by_relation)
 
 
-def _round_by_round(by_relation: Mapping[str, Sequence[Prompt]]) -> list[Prompt]:
+def round_by_round(by_relation: Mapping[str, Sequence[Prompt]]) -> list[Prompt]:
+    """The first prompt of every relation, then the second of every one, and so on."""
     longest = max(map(len, by_relation.values()), default=0)
     return [p[i] for i in range(longest) for p in by_relation.values() if i < len(p)]
 

@@ -23,9 +23,7 @@ from broca.model import LanguageModel
 from broca.prompts import Prompt
 from broca.scores import QuerySummary, Ranking, summarise_query
 from broca.studies.queries.config import QueriesConfig
-
-Asked = Letters | Words
-"""A prompt with the tokens of its answer."""
+from broca.studies.queries.locating import Asked, has_contrast, locate_query, others_of
 
 PORTION = 6  # queries attributed and stored together
 
@@ -84,11 +82,13 @@ class Portion:
         queries: Prompts with their letters or answers.
         free: Prompts without options, to compare letters with; then `queries` is empty.
         config: The settings.
+        others: Prompts of all queries, that contrasting locators take as others.
     """
 
     queries: Mapping[str, Sequence[Asked]]
     free: Mapping[str, Prompt]
     config: QueriesConfig
+    others: Sequence[Prompt] = ()
 
     @property
     def size(self) -> int:
@@ -110,6 +110,16 @@ class Portion:
             "kept": "clusters, and each prompt's own neurons",
             "scores": asdict(config.scores),
             **{name: getattr(config, name) for name in names},
+            **(self._located() if self.queries and config.locators else {}),
+        }
+
+    def _located(self) -> dict[str, Any]:
+        config = self.config
+        return {
+            "locators": list(config.locators),
+            "prefilter": config.prefilter,
+            "seed": config.seed,
+            "others": [[prompt.id, prompt.text] for prompt in self.others],
         }
 
 
@@ -118,9 +128,10 @@ def portions(
 ) -> list[Portion]:
     """Queries, or free-form prompts, in portions."""
     found = []
+    others = others_of(queries) if has_contrast(config.locators) else ()
     for start in range(0, len(queries), PORTION):
         part = list(queries.items())[start : start + PORTION]
-        found.append(Portion(dict(part), {}, config))
+        found.append(Portion(dict(part), {}, config, others))
     for start in range(0, len(free), PORTION):
         found.append(Portion({}, dict(list(free.items())[start : start + PORTION]), config))
     return found
@@ -142,7 +153,14 @@ class Attributing:
             asked = [one for listed in portion.queries.values() for one in listed]
             each = attribute_asked(self.model, asked, config)
             counts = {query: len(listed) for query, listed in portion.queries.items()}
-        return {query: _reduced(query, each, n, config) for query, n in counts.items()}
+        reduced = {query: _reduced(query, each, n, config) for query, n in counts.items()}
+        for query, listed in portion.queries.items():
+            reduced[query] |= self._located(listed, portion)
+        return reduced
+
+    def _located(self, asked: Sequence[Asked], portion: Portion) -> dict[str, Any]:
+        found = locate_query(self.model, asked, portion.others, portion.config)
+        return {"located": {name: _plain(ranking) for name, ranking in found.items()}}
 
 
 def options_of(config: QueriesConfig) -> dict[str, Any]:
@@ -229,12 +247,19 @@ def read_attributed(plain: Mapping[str, Any]) -> dict[str, Attributed]:
     """What `Attributing` gave, as values."""
     return {
         query: Attributed(
-            QuerySummary(*(_ranking(found[n]) for n in ("cluster", "knowledge", "activation"))),
+            QuerySummary(
+                *(_ranking(found[n]) for n in ("cluster", "knowledge", "activation")),
+                {name: _ranking(pair) for name, pair in found.get("located", {}).items()},
+            ),
             tuple(PromptFigures(**figures) for figures in found["prompts"]),
             tuple(map(_ranking, found["tops"])),
         )
         for query, found in plain.items()
     }
+
+
+def _plain(ranking: Ranking) -> list[list[Any]]:
+    return [ranking.neurons.tolist(), ranking.scores.tolist()]
 
 
 def _ranking(pair: Sequence[Sequence[float]]) -> Ranking:

@@ -9,11 +9,15 @@ from pydantic import Field
 
 from broca.answers import Match
 from broca.errors import RecipeError
+from broca.locators import LOCATORS
 from broca.prompts.forms import check_form
 from broca.questions.which import AnswerKind
 from broca.scores import QUERY_METHODS, QueryScoreConfig
 from broca.settings import Count, CountFrom0, CountFrom2, Draws, Seed, Share, check_settings
 from broca.studies.replacing import Kind
+
+LOCATOR_METHODS = tuple(name for name in LOCATORS if name not in QUERY_METHODS)
+"""Locators that choose a query's neurons."""
 
 Method = Literal["auto", "riemann-right", "riemann-linspace", "midpoint", "gauss-legendre"]
 NormPath = Literal["frozen-norm", "raw"]
@@ -70,7 +74,10 @@ class QueriesConfig:
         u: A neuron in more than this share of the clusters is common.
         v: Neurons per query before common ones are removed.
         variant: "paper", or "released-code" with its quirks.
-        methods: Ways to choose a query's neurons; see `broca.scores.QUERY_METHODS`.
+        methods: Ways to choose a query's neurons; see `broca.scores.QUERY_METHODS`. Further ones
+            are locators, such as "exact" (`broca.locators.LOCATORS`; "activation" and "random"
+            are this study's own).
+        prefilter: Share of the neurons whose exact effect is measured; all by default.
         boost: Factor of the boost.
         suppress: Factor of the suppression.
         positions: Where neurons are scaled: "answer", wherever a token of the answer is read (with
@@ -133,6 +140,7 @@ class QueriesConfig:
     v: Count = 20
     variant: Literal["paper", "released-code"] = "paper"
     methods: tuple[str, ...] = QUERY_METHODS
+    prefilter: Annotated[float, Field(gt=0, le=1)] | None = None
     boost: Annotated[float, Field(gt=1)] = 2.0
     suppress: Annotated[float, Field(lt=1)] = 0.0
     positions: Literal["answer", "options", "all"] = "answer"
@@ -154,12 +162,17 @@ class QueriesConfig:
 
     def __post_init__(self) -> None:
         check_settings(self)
-        unknown = [m for m in self.methods if m not in QUERY_METHODS]
+        unknown = [m for m in self.methods if m not in (*QUERY_METHODS, *LOCATOR_METHODS)]
         if unknown or "na-ica" not in self.methods:
             raise RecipeError(
                 f"there is no method {unknown[0]!r}" if unknown else "the method na-ica is missing",
                 "methods",
-                f"Known: {', '.join(QUERY_METHODS)}; na-ica is what the others are compared with",
+                f"Known: {', '.join(QUERY_METHODS)}; na-ica is what the others are compared "
+                f"with. Locators: {', '.join(LOCATOR_METHODS)}",
+            )
+        if self.locators and self.site != "hidden":
+            raise RecipeError(
+                f"{self.locators[0]} ranks hidden neurons", f"site = {self.site}", 'Use "hidden"'
             )
         if self.form not in (None, "auto"):
             check_form(self.form)
@@ -181,6 +194,11 @@ class QueriesConfig:
     def scores(self) -> QueryScoreConfig:
         """The settings of NA-ICA."""
         return QueryScoreConfig(self.t, self.u, self.v, self.variant)
+
+    @property
+    def locators(self) -> tuple[str, ...]:
+        """The methods that are locators."""
+        return tuple(name for name in self.methods if name not in QUERY_METHODS)
 
     @property
     def actions(self) -> dict[str, float]:

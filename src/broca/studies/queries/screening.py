@@ -11,8 +11,8 @@ import numpy as np
 from broca.errors import QuestionsError
 from broca.prompts import ChoicePrompt
 from broca.questions import Question
-from broca.studies.queries.attributing import Asked
 from broca.studies.queries.config import QueriesConfig
+from broca.studies.queries.locating import Asked
 
 
 def most_frequent_answer(questions: Iterable[Question]) -> dict[str, str]:
