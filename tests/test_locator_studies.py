@@ -72,7 +72,8 @@ def test_all_studies_and_what_they_share():
     bench = Bench(tiny_model())
     found = {}
     for name, study in FAMILY.studies.items():
-        if name == "locators.injection":  # a random model learns no fact in so few steps
+        # a random model learns no fact in so few steps, and knows none of a relation
+        if name in ("locators.injection", "locators.relations"):
             continue
         plan = study.plan(material, bench)
         found[name] = study.summarise(material, Results({}, {}, plan.extra))

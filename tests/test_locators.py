@@ -118,6 +118,21 @@ def test_direct_increase():
         assert found.values[0, layer, neuron] == pytest.approx(float(read[1] - read[0]), abs=2e-5)
 
 
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2"])
+def test_direct_increase_of_a_share(family):
+    """The first ones by the first-order estimate as measured, the others as estimated."""
+    model = tiny_model(family)
+    whole = locate(model, PROMPTS[:1], "direct", target=9).values[0]
+    part = locate(model, PROMPTS[:1], "direct", target=9, prefilter=0.25).values[0]
+    width = whole.shape[1]
+    for layer in range(model.n_layers):
+        measured = np.isclose(part[layer], whole[layer], atol=1e-6)
+        assert measured.sum() >= round(0.25 * width)
+        estimated = np.abs(part[layer][~measured]).max(initial=0.0)
+        assert estimated <= np.sort(np.abs(whole[layer]))[-1]
+        assert np.corrcoef(part[layer], whole[layer])[0, 1] > 0.98
+
+
 def test_contrasts():
     model = tiny_model()
     own, others = last_values(model, PROMPTS).numpy(), last_values(model, OTHERS).numpy()

@@ -5,6 +5,9 @@
 x is the residual stream in front of the MLP's contribution; both sides go straight through the
 final norm and the unembedding. What layers above make of the neuron is not seen.
 
+Setting ``prefilter``: a share of each layer's neurons, those of the largest first-order estimate
+|d log P / d x . v_i w_i|, is read out; the others keep the estimate.
+
 Source: arXiv 2312.12141, section 3 (value neurons). Where attention and MLP run in parallel, x
 holds the attention's output *(ours)*.
 Cost: one forward pass per prompt and F L rows through the unembedding.
@@ -49,18 +52,19 @@ def direct_increase(question: Question) -> np.ndarray:
                 f"{model.name}, layer {layer}",
                 "Use another locator.",
             )
+    share = question.settings.get("prefilter")
     found = np.zeros((len(question.flat), len(widths), max(widths)), np.float32)
     for number, aim in enumerate(question.flat):
         base = base_pass(model, model.pad([aim.tokens]))
         for layer, width in enumerate(widths):
             if width:
-                found[number, layer, :width] = _layer(model, base, aim, reader, layer)
+                found[number, layer, :width] = _layer(model, base, aim, reader, layer, share)
             pulse(number * len(widths) + layer + 1, len(found) * len(widths))
     return question.summed(found)
 
 
 def _layer(
-    model: LanguageModel, base: BasePass, aim: Aim, reader: Reader, layer: int
+    model: LanguageModel, base: BasePass, aim: Aim, reader: Reader, layer: int, share: float | None
 ) -> np.ndarray:
     block = model.block(layer)
     tail, bias = Tail(block, None), down_bias(block)
@@ -70,11 +74,25 @@ def _layer(
         tail, product, base.hidden[layer][0, :, None] * model.value_weight(layer).T
     )
     nothing = _read(reader, aim, base, before[0])
-    rows = [
-        _read(reader, aim, base, before[0] + written[start : start + _ROWS])
-        for start in range(0, len(written), _ROWS)
-    ]
-    return (torch.cat(rows) - nothing).float().cpu().numpy()
+    chosen, found = torch.arange(len(written)), np.empty(len(written), np.float32)
+    if share is not None:
+        first_order = written @ _gradient(reader, aim, before[0])[0]
+        found[:] = first_order.float().cpu().numpy()
+        chosen = first_order.abs().topk(max(1, round(share * len(written)))).indices.cpu()
+    for rows in chosen.split(_ROWS):
+        read = _read(reader, aim, base, before[0] + written[rows.to(written.device)])
+        found[rows.numpy()] = (read - nothing).float().cpu().numpy()
+    return found
+
+
+def _gradient(reader: Reader, aim: Aim, row: Tensor) -> Tensor:
+    """Gradient of log P at a row [1, d_model] of the residual stream."""
+    assert reader.unembedding is not None
+    with torch.enable_grad():
+        leaf = row.detach().requires_grad_()
+        log_p = aim.read(reader.unembedding.logits(leaf))
+        (found,) = torch.autograd.grad(log_p.sum(), leaf)
+    return found
 
 
 def tail_share(tail: Tail, product: Tensor, written: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ _ALL = (
         gradients.frozen_gradient_activation,
     ),
     Locator("gradient", "gradient × sign (NeurGrad)", gradients.gradient_sign),
-    Locator("direct", "direct log-prob increase", direct.direct_increase),
+    Locator("direct", "direct log-prob increase", direct.direct_increase, {"prefilter": None}),
     Locator("activation", "activation × length", activation.activation),
     Locator("expertise", "average precision", contrast.expertise, contrast=True),
     Locator("mean-difference", "mean difference", contrast.mean_difference, contrast=True),

@@ -40,7 +40,8 @@ class LocatorsConfig:
         top: Neurons of "recall@k" against exact effects.
         sizes: Numbers of neurons replaced together.
         deleted: Shares of each layer's neurons switched off in "locators.deletion".
-        prefilter: Share of the neurons whose exact effect is measured; all by default.
+        prefilter: Share of the neurons whose exact effect, and direct increase, is measured; all
+            by default.
         n_injected: Facts put into the model, one at a time.
         injected_share: Share of all value vectors a fact is put into.
         known: Mean -log P of an answer's tokens below which an injected fact counts as known.
@@ -120,6 +121,6 @@ class LocatorsConfig:
                 "n_steps": self.mask_steps,
                 "learning_rate": self.mask_rate,
             }
-        if locator == "exact" and self.prefilter is not None:
+        if locator in ("exact", "direct") and self.prefilter is not None:
             return {"prefilter": self.prefilter}
         return {}

@@ -77,7 +77,8 @@ class QueriesConfig:
         methods: Ways to choose a query's neurons; see `broca.scores.QUERY_METHODS`. Further ones
             are locators, such as "exact" (`broca.locators.LOCATORS`; "activation" and "random"
             are this study's own).
-        prefilter: Share of the neurons whose exact effect is measured; all by default.
+        prefilter: Share of the neurons whose exact effect, and direct increase, is measured; all
+            by default.
         boost: Factor of the boost.
         suppress: Factor of the suppression.
         positions: Where neurons are scaled: "answer", wherever a token of the answer is read (with

@@ -75,4 +75,4 @@ def _settings(name: str, config: QueriesConfig, model: LanguageModel) -> dict[st
     if find_locator(name).learned:
         n_neurons = model.n_layers * model.identity.width("hidden")
         return {"shared": True, "budget": max(config.v, round(_MASK_SHARE * n_neurons))}
-    return {"prefilter": config.prefilter} if name == "exact" else {}
+    return {"prefilter": config.prefilter} if name in ("exact", "direct") else {}
