@@ -123,7 +123,7 @@ def test_the_bench_by_command(broca: Broca, place: Path, tmp_path: Path) -> None
         **dict.fromkeys(("n_prompts", "n_injected", "n_planted", "n_others"), 2),
         **dict.fromkeys(("n_group", "n_judged"), 4),
     }
-    bench += tuple(part for item in settings.items() for part in ("--set", "%s=%s" % item))
+    bench += tuple(part for item in settings.items() for part in ("--set", f"{item[0]}={item[1]}"))
     code, told = broca(*bench)
     assert code == 0, told
     run = RunFolder.open(out)

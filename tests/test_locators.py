@@ -15,6 +15,7 @@ from broca.effects.replacement import last_values
 from broca.errors import EffectError
 from broca.locators import LOCATORS, locate
 from broca.locators.masks import MaskConfig, choose_strength, learn_masks
+from broca.locators.masks.objective import make_group
 from broca.prompts import Prompt
 from plain_ablation import all_effects
 from plain_loop import hooks
@@ -22,6 +23,7 @@ from plain_loop import last_values as values_of
 from tiny import TEXTS, tiny_model
 
 PROMPTS = [Prompt(str(n), text, (" dog",), relation="r") for n, text in enumerate(TEXTS[:3])]
+ANSWERS = (" dog", "zebra", "a", " city")
 OTHERS = [Prompt(f"o{n}", text, ("x",), relation="s") for n, text in enumerate(TEXTS)]
 
 
@@ -57,6 +59,71 @@ def test_gradients(family):
             np.testing.assert_allclose(product.values[number, layer], wanted, atol=1e-4 * largest)
             largest = np.abs(sign.values).max()
             np.testing.assert_allclose(sign.values[number, layer], signed, atol=1e-4 * largest)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2", "opt"])
+def test_gradients_at_every_position(family):
+    """Of the whole answer in one pass: by a leaf in place of a layer's values, and autograd."""
+    model = tiny_model(family)
+    found = locate(model, PROMPTS, "gradient-activation-everywhere")
+    for number, listed in enumerate(make_aims(model, PROMPTS, "answer")):
+        ids = torch.tensor([listed[-1].tokens])
+        for layer in range(model.n_layers):
+            leaves = []
+
+            def put(module, args, leaves=leaves):
+                leaves.append(args[0].detach().requires_grad_())
+                return (leaves[0],)
+
+            with hooks(model.block(layer).down.register_forward_pre_hook(put)):
+                logits = model.module(ids, use_cache=False).logits[0, -len(listed) :]
+            log_p = sum(a.read(row) for a, row in zip(listed, logits, strict=True))
+            (gradient,) = torch.autograd.grad(log_p, leaves)
+            wanted = (gradient * leaves[0]).detach().reshape(-1, found.values.shape[-1]).sum(0)
+            largest = np.abs(found.values).max()
+            np.testing.assert_allclose(
+                found.values[number, layer], wanted.numpy(), atol=1e-4 * largest
+            )
+
+
+@pytest.mark.parametrize("positions", ["last", "all"])
+@pytest.mark.parametrize("family", ["llama", "gpt2", "bloom"])
+def test_answers_under_masks(family, positions):
+    """Against whole passes with hooks, one per token of each answer."""
+    model = tiny_model(family)
+    prompts = [Prompt(str(n), t, (a,)) for n, (t, a) in enumerate(zip(TEXTS, ANSWERS, strict=True))]
+    aims = make_aims(model, prompts, "answer")
+    assert len({len(listed) for listed in aims}) > 1
+    masks = torch.rand(len(aims), model.n_layers, 48, generator=torch.Generator().manual_seed(0))
+    for shared in (False, True):
+        group = make_group(model, aims, shared, positions)
+        wanted, before = torch.zeros(2, 1 if shared else len(aims), dtype=torch.float64)
+        for number, listed in enumerate(aims):
+            mask = masks[0 if shared else number]
+            row = 0 if shared else number
+            for aim in listed:
+                wanted[row] += _under(model, aim, mask, positions)
+                before[row] += _under(model, aim, torch.ones_like(mask), positions)
+        with torch.no_grad():
+            found = group.log_p(masks[:1] if shared else masks)
+            np.testing.assert_allclose(found.numpy(), wanted.numpy(), atol=1e-4)
+            np.testing.assert_allclose(group.before().numpy(), before.numpy(), atol=1e-4)
+
+
+def _under(model, aim, mask, positions):
+    """Log P of one token of an answer under a mask."""
+    ids = torch.tensor([list(aim.tokens)])
+    with torch.no_grad(), ExitStack() as stack:
+        for layer in range(model.n_layers):
+
+            def multiply(values, layer=layer):
+                new = values.clone()
+                where = slice(None) if positions == "all" else slice(-1, None)
+                new[:, where] *= mask[layer]
+                return new
+
+            stack.enter_context(model.touch("hidden", layer, multiply))
+        return aim.read(model.module(ids).logits[0, -1])
 
 
 def test_frozen_norms_make_the_last_layer_linear():
@@ -240,6 +307,7 @@ def test_strength_is_chosen_on_held_out_prompts():
         (lambda m: locate(m, PROMPTS, "slimming", budget=10_000), "budget"),
         (lambda m: locate(m, PROMPTS, "exact", replacement="mean"), "got none"),
         (lambda m: locate(m, PROMPTS, "hard-concrete", strength=-1.0), "strength"),
+        (lambda m: locate(m, PROMPTS, "slimming", positions="first"), "positions"),
     ],
 )
 def test_bad_input_is_told_in_words(call, words):

@@ -9,7 +9,14 @@ import typer
 from broca.cli.output import say
 from broca.cli.run import Out, Settings, finish, resumable, show_dry_run
 
-QUICK = {"n_prompts": 5, "n_injected": 6, "n_planted": 5, "n_others": 12, "mask_steps": 40}
+QUICK = {
+    "n_prompts": 5,
+    "n_injected": 6,
+    "n_planted": 5,
+    "n_others": 12,
+    "n_judged": 4,
+    "mask_steps": 40,
+}
 """What a quick bench does less."""
 
 app = typer.Typer(help="Measure what methods are worth.", no_args_is_help=True)

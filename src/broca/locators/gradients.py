@@ -10,8 +10,10 @@ With g = d log P(y) / d v at the last position:
   held at what they are: only what flows through values counts, so that a neuron is not blamed for
   making the residual stream longer (the linearisation of transcoder attribution graphs, Ameisen
   et al. 2025).
+- ``gradient-activation-everywhere``: g v summed over all positions of prompt and answer.
 
-Cost: one forward pass per prompt and one backward pass of its last token.
+Cost: one forward pass per prompt and one backward pass of its last token; of all of its tokens for
+the last one.
 """
 
 from __future__ import annotations
@@ -21,9 +23,11 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from broca.attributions.tails import freeze_norm
+from broca.effects.aims import read_all
 from broca.effects.gradients import hidden_gradients
 from broca.errors import AttributionError
 from broca.locators.locator import Question
@@ -50,6 +54,49 @@ def frozen_gradient_activation(question: Question) -> np.ndarray:
     """g v with norms and attention held, [prompt, layer, neuron]."""
     gradients, values = gradients_and_values(question, frozen=True)
     return question.summed(gradients * values)
+
+
+def gradient_activation_everywhere(question: Question) -> np.ndarray:
+    """g v of log P of the whole answer, summed over all positions, [prompt, layer, neuron]."""
+    model = question.model
+    found = np.zeros(
+        (len(question.aims), model.n_layers, model.identity.width("hidden")), np.float32
+    )
+    for number, listed in enumerate(question.aims):
+        added: dict[int, Tensor] = {}
+        held: dict[int, Tensor] = {}
+        with torch.enable_grad(), _added_everywhere(model, added, held):
+            logits = model.forward(
+                input_ids=torch.tensor([listed[-1].tokens], device=model.device),
+                use_cache=False,
+                logits_to_keep=len(listed),
+            )
+            log_p = read_all(listed, logits[0]).sum()
+            parts = torch.autograd.grad(log_p, list(added.values()), allow_unused=True)
+        for layer, gradient in zip(added, parts, strict=True):
+            if gradient is not None:
+                summed = (gradient * held[layer]).float().sum((0, 1)).cpu().numpy()
+                found[number, layer, : len(summed)] = summed
+    return found
+
+
+@contextmanager
+def _added_everywhere(
+    model: LanguageModel, added: dict[int, Tensor], held: dict[int, Tensor]
+) -> Iterator[None]:
+    """Add zeros that take gradients to every layer's hidden values, at all positions."""
+    with ExitStack() as stack:
+        for layer in range(model.n_layers):
+            if "hidden" not in model.block(layer).widths():
+                continue
+
+            def add(values: Tensor, layer: int = layer) -> Tensor:
+                held[layer] = values.detach()
+                added[layer] = torch.zeros_like(held[layer], requires_grad=True)
+                return values + added[layer]
+
+            stack.enter_context(model.touch("hidden", layer, add))
+        yield
 
 
 def gradients_and_values(question: Question, frozen: bool = False) -> tuple[np.ndarray, np.ndarray]:

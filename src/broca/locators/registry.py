@@ -36,6 +36,11 @@ _ALL = (
         "gradient × activation, norms and attention held",
         gradients.frozen_gradient_activation,
     ),
+    Locator(
+        "gradient-activation-everywhere",
+        "gradient × activation, every position",
+        gradients.gradient_activation_everywhere,
+    ),
     Locator("gradient", "gradient × sign (NeurGrad)", gradients.gradient_sign),
     Locator("direct", "direct log-prob increase", direct.direct_increase, {"prefilter": None}),
     Locator("activation", "activation × length", activation.activation),

@@ -25,7 +25,7 @@ from torch import Tensor
 from broca.effects.aims import Aim
 from broca.errors import EffectError
 from broca.locators.masks.gates import GATES, Gate
-from broca.locators.masks.objective import Group
+from broca.locators.masks.objective import make_group
 from broca.model import LanguageModel
 from broca.neurons import NeuronIndex
 from broca.progress import pulse
@@ -49,7 +49,9 @@ class MaskConfig:
         learning_rate: Of Adam.
         n_steps: Steps at most.
         patience: Steps without improvement before stopping.
-        warm: Whether to start from gradient * activation.
+        positions: Where masks act: at the ``last`` one, like exact effects, or at ``all``, as
+            published.
+        warm: Whether to start from gradient * activation (at these positions).
         seed: Of the noise.
 
     Raises:
@@ -65,12 +67,15 @@ class MaskConfig:
     learning_rate: float = 0.1
     n_steps: int = 120
     patience: int = 30
+    positions: Literal["last", "all"] = "last"
     warm: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.gate not in GATES:
             raise EffectError(f"Unknown gate {self.gate!r}", mend=f"Use {' or '.join(GATES)}.")
+        if self.positions not in ("last", "all"):
+            raise EffectError(f"Unknown positions {self.positions!r}", mend="Use last or all.")
         if self.goal not in ("keep", "destroy"):
             raise EffectError(f"Unknown goal {self.goal!r}", mend="Use keep or destroy.")
         for name in ("strength", "learning_rate", "n_steps", "patience"):
@@ -155,9 +160,9 @@ class _Learning:
     ) -> None:
         self.model, self.config = model, config
         self.gate: Gate = GATES[config.gate]
-        self.own = Group.of(model, aims, shared)
+        self.own = make_group(model, aims, shared, config.positions)
         self.size = torch.tensor([float(len(aims))] if shared else [1.0] * len(aims))
-        self.others = Group.of(model, others, True) if others else None
+        self.others = make_group(model, others, True, config.positions) if others else None
         self.n_others = len(others)
         self.before = self.own.before()
         self.others_before = self.others.before() if self.others else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from broca.errors import RecipeError
 from broca.locators import LOCATORS, find_locator
@@ -54,6 +54,8 @@ class LocatorsConfig:
         mask_share: Budget of learned masks, as a share of all neurons.
         mask_steps: Steps of learned masks.
         mask_rate: Their learning rate.
+        injected_masks: Where masks act that look for injected facts, "all" positions (as
+            published) or the "last" one, as in all other studies.
         seed: Of everything that is drawn.
         n_resamples: Resamples of the bootstrap.
 
@@ -87,6 +89,7 @@ class LocatorsConfig:
     mask_share: float = 0.01
     mask_steps: int = 60
     mask_rate: float = 0.1
+    injected_masks: Literal["all", "last"] = "all"
     seed: int = 0
     n_resamples: int = 2000
 

@@ -41,7 +41,7 @@ def judge_injected(
     truth = draw_truth(model, config.injected_share, [config.seed, number])
     injection = inject(model, aims, truth, known=config.known)
     with edited(model, injection.vectors):
-        figures = _recalls(model, material, prompt, truth)
+        figures = _recalls(model, material, prompt, truth, config.injected_masks)
     return {
         "prompt": prompt.id,
         "text": f"{prompt.text} {prompt.answers[0]}",
@@ -65,13 +65,18 @@ def judge_planted(model: LanguageModel, material: Material, prompt: Prompt) -> d
 
 
 def _recalls(
-    model: LanguageModel, material: Material, prompt: Prompt, truth: NeuronSet
+    model: LanguageModel,
+    material: Material,
+    prompt: Prompt,
+    truth: NeuronSet,
+    masks_at: str = "last",
 ) -> dict[str, Any]:
     config = material.config
     relation = (
         prompt.relation if prompt.relation in material.others else next(iter(material.others))
     )
-    located = locate_all(model, config, prompt, [prompt], material.others[relation])
+    others = material.others[relation]
+    located = locate_all(model, config, prompt, [prompt], others, masks_at=masks_at)
     places = truth.layers.astype(np.int64) * model.identity.width("hidden") + truth.indices
     shares = [*config.recall_shares, len(truth) / model.identity.total("hidden")]
     return {
