@@ -49,8 +49,9 @@ def injection_sections(run: StoredRun, study: str) -> list[Section]:
                 Table(columns, cells(facts, keys), "The facts", folded=True, name="injected"),
             ],
             notes=[
-                "The published figures are those of sentences in GPT-2 and Pythia, whole sentences "
-                "and masks at every token; here the answer's tokens, masks at the last position.",
+                "The published figures are those of whole sentences in GPT-2 and Pythia; here the "
+                "answer's tokens alone are trained and read. Masks act at every position, as "
+                "published; the other locators read the last one, but for the one named so.",
             ],
         )
     ]

@@ -54,8 +54,8 @@ class LocatorsConfig:
         mask_share: Budget of learned masks, as a share of all neurons.
         mask_steps: Steps of learned masks.
         mask_rate: Their learning rate.
-        injected_masks: Where masks act that look for injected facts, "all" positions (as
-            published) or the "last" one, as in all other studies.
+        injected_masks: Masks that look for injected facts: "all", at all positions and with a
+            strength in place of a budget, as published; "last", as in all other studies.
         seed: Of everything that is drawn.
         n_resamples: Resamples of the bootstrap.
 
@@ -116,14 +116,15 @@ class LocatorsConfig:
                 "the others are compared with expertise", "relation_locators", 'Add "expertise"'
             )
 
-    def settings_of(self, locator: str, n_neurons: int) -> dict[str, Any]:
-        """A locator's own settings in these studies."""
+    def settings_of(
+        self, locator: str, n_neurons: int, *, injected: bool = False
+    ) -> dict[str, Any]:
+        """A locator's own settings in these studies, where it looks for injected facts or not."""
         if find_locator(locator).learned:
-            return {
-                "budget": max(1, round(self.mask_share * n_neurons)),
-                "n_steps": self.mask_steps,
-                "learning_rate": self.mask_rate,
-            }
+            steps = {"n_steps": self.mask_steps, "learning_rate": self.mask_rate}
+            if injected and self.injected_masks == "all":
+                return {"positions": "all", **steps}
+            return {"budget": max(1, round(self.mask_share * n_neurons)), **steps}
         if locator in ("exact", "direct") and self.prefilter is not None:
             return {"prefilter": self.prefilter}
         return {}

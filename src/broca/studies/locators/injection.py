@@ -9,8 +9,9 @@ activations hardly, all better than chance.
 3. Recall: share of these neurons among the locator's first 1, 2, 5 %, of each layer and of all.
 4. Means over facts with intervals; paired with the reference over the same facts.
 
-Facts that did not become known are left out and counted. The learning rate of masks was chosen on
-other facts (numbers from 100 on).
+Masks act at every position and have a strength in place of a budget, as published. Facts that did
+not become known are left out and counted. What masks are learned for, where they act, and their
+strength were chosen on other facts (numbers from 100 on).
 
 Source: arXiv 2311.09060, section 3.1.
 """

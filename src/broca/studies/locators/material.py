@@ -142,23 +142,21 @@ def locate_all(
     group: Sequence[Prompt],
     others: Sequence[Prompt],
     skip: Sequence[str] = (),
-    masks_at: str = "last",
+    *,
+    injected: bool = False,
 ) -> dict[str, Located]:
     """Every locator's numbers for one prompt; contrasting ones take its group as own."""
     n_neurons = model.identity.total("hidden")
     found = {}
     for name in (name for name in config.locators if name not in skip):
         contrast = find_locator(name).contrast
-        settings = config.settings_of(name, n_neurons)
-        if find_locator(name).learned:
-            settings["positions"] = masks_at
         found[name] = locate(
             model,
             list(group) if contrast else [prompt],
             name,
             others=others if contrast else (),
             seed=config.seed,
-            **settings,
+            **config.settings_of(name, n_neurons, injected=injected),
         )
     return found
 

@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from broca.effects.agreement import ranked
 from broca.effects.aims import Aim, make_aims
 from broca.errors import StudyError
 from broca.estimates import bootstrap_mean
@@ -40,7 +41,6 @@ from broca.studies.locators.material import (
     KeepingBench,
     Material,
     known_first,
-    ranked,
     round_by_round,
 )
 from broca.studies.locators.tables import compared, flat_figures, told, winners

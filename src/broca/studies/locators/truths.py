@@ -41,7 +41,7 @@ def judge_injected(
     truth = draw_truth(model, config.injected_share, [config.seed, number])
     injection = inject(model, aims, truth, known=config.known)
     with edited(model, injection.vectors):
-        figures = _recalls(model, material, prompt, truth, config.injected_masks)
+        figures = _recalls(model, material, prompt, truth, injected=True)
     return {
         "prompt": prompt.id,
         "text": f"{prompt.text} {prompt.answers[0]}",
@@ -69,14 +69,15 @@ def _recalls(
     material: Material,
     prompt: Prompt,
     truth: NeuronSet,
-    masks_at: str = "last",
+    *,
+    injected: bool = False,
 ) -> dict[str, Any]:
     config = material.config
     relation = (
         prompt.relation if prompt.relation in material.others else next(iter(material.others))
     )
     others = material.others[relation]
-    located = locate_all(model, config, prompt, [prompt], others, masks_at=masks_at)
+    located = locate_all(model, config, prompt, [prompt], others, injected=injected)
     places = truth.layers.astype(np.int64) * model.identity.width("hidden") + truth.indices
     shares = [*config.recall_shares, len(truth) / model.identity.total("hidden")]
     return {
