@@ -94,7 +94,8 @@ def test_answers_under_masks(family, positions):
     prompts = [Prompt(str(n), t, (a,)) for n, (t, a) in enumerate(zip(TEXTS, ANSWERS, strict=True))]
     aims = make_aims(model, prompts, "answer")
     assert len({len(listed) for listed in aims}) > 1
-    masks = torch.rand(len(aims), model.n_layers, 48, generator=torch.Generator().manual_seed(0))
+    width = model.widths["hidden"]
+    masks = torch.rand(len(aims), model.n_layers, width, generator=torch.Generator().manual_seed(0))
     for shared in (False, True):
         group = make_group(model, aims, shared, positions)
         wanted, before = torch.zeros(2, 1 if shared else len(aims), dtype=torch.float64)
