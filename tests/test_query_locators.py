@@ -126,7 +126,7 @@ def test_what_a_prefilter_left_out_counts_as_nothing() -> None:
     measured = ~np.isnan(part.values)  # a fifth and a sample, the same for all tokens of an answer
     assert measured.mean() == pytest.approx(0.22, abs=0.01)
     wanted = np.where(measured, found.values, 0.0).mean(0).ravel()
-    np.testing.assert_allclose(part.mean(), wanted, atol=1e-5)
+    np.testing.assert_allclose(part.mean().ravel(), wanted, atol=1e-5)
     last = np.argsort(-part.of_prompt(0).ravel(), kind="stable")[measured[0].sum() :]
     assert not measured[0].ravel()[last].any()
 

@@ -106,15 +106,13 @@ class Located:
         return np.nan_to_num(values, nan=float(np.nanmin(values)) - 1.0)
 
     def mean(self) -> np.ndarray:
-        """The mean over the prompts, float64 [neuron]; what was not measured counts as 0."""
-        return np.nan_to_num(self.values).mean(0, dtype=np.float64).ravel()
+        """The mean over the prompts, float64 [layer, neuron]; what was not measured counts as 0."""
+        return np.nan_to_num(self.values).mean(0, dtype=np.float64)
 
     def scores(self) -> NeuronScores:
         """The mean over the prompts, as one score per neuron."""
         index = NeuronIndex(self.identity, (SITE,))
-        return NeuronScores(
-            index, index.of_grid(self.mean()), self.method, dict(self.settings)
-        )
+        return NeuronScores(index, index.of_grid(self.mean()), self.method, dict(self.settings))
 
     def ranking(self, number: int, k: int | None = None) -> NeuronSet:
         """The first k neurons for one prompt (all by default), ties in index order.

@@ -151,7 +151,8 @@ def judge_relation(model: LanguageModel, config: LocatorsConfig, parts: _Parts) 
     """Every locator's sets of one relation, as plain values."""
     aims = [make_aims(model, listed, "answer") for listed in (parts.judged, parts.elsewhere)]
     before = [measure_answers(model, listed) for listed in aims]
-    sizes = [k for k in config.relation_sizes if k <= len(NeuronIndex(model.identity, ("hidden",)))]
+    index = NeuronIndex(model.identity, ("hidden",))
+    sizes = [k for k in config.relation_sizes if k <= len(index)]
     found = {}
     for name in config.relation_locators:
         locator = find_locator(name)
@@ -163,7 +164,7 @@ def judge_relation(model: LanguageModel, config: LocatorsConfig, parts: _Parts) 
             seed=config.seed,
             **_settings(name, config, model),
         )
-        order = ranked(located.mean())
+        order = ranked(index.of_grid(located.mean()))
         after = [_without(model, order[:size], aims) for size in sizes]
         found[name] = {
             "seconds": located.seconds,
@@ -175,7 +176,7 @@ def judge_relation(model: LanguageModel, config: LocatorsConfig, parts: _Parts) 
 
 
 def _settings(name: str, config: LocatorsConfig, model: LanguageModel) -> dict[str, Any]:
-    settings = config.settings_of(name, model.n_layers * model.identity.width("hidden"))
+    settings = config.settings_of(name, model.identity.total("hidden"))
     if find_locator(name).learned:
         settings |= {"shared": True, "goal": "destroy"}
     return settings

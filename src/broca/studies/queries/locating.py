@@ -18,6 +18,7 @@ from typing import Any
 from broca.choices import Letters, Words
 from broca.locators import find_locator, locate
 from broca.model import LanguageModel
+from broca.neurons import NeuronIndex
 from broca.prompts import Prompt
 from broca.scores import Ranking
 from broca.studies.queries.config import QueriesConfig
@@ -50,12 +51,12 @@ def locate_query(
     """The v best neurons of one query by each locator of the settings.
 
     Raises:
-        EffectError: The model has experts or layers of unequal width, or effects of single
-            neurons cannot be measured in it.
+        EffectError: Effects of single neurons cannot be measured in the model.
     """
     prompts = [one.prompt for one in asked]
     targets = [[one.target] if isinstance(one, Letters) else list(one.target) for one in asked]
     apart = [prompt for prompt in others if prompt.fact != prompts[0].fact]
+    index, places = NeuronIndex(model.identity, ("hidden",)), model.identity.positions("hidden")
     found = {}
     for name in config.locators:
         located = locate(
@@ -67,12 +68,13 @@ def locate_query(
             seed=config.seed,
             **_settings(name, config, model),
         )
-        found[name] = Ranking.highest(located.mean(), config.v)
+        best = Ranking.highest(index.of_grid(located.mean()), config.v)
+        found[name] = Ranking(places[best.neurons], best.scores)
     return found
 
 
 def _settings(name: str, config: QueriesConfig, model: LanguageModel) -> dict[str, Any]:
     if find_locator(name).learned:
-        n_neurons = model.n_layers * model.identity.width("hidden")
+        n_neurons = model.identity.total("hidden")
         return {"shared": True, "budget": max(config.v, round(_MASK_SHARE * n_neurons))}
     return {"prefilter": config.prefilter} if name in ("exact", "direct") else {}
