@@ -33,7 +33,7 @@ from broca.store import RunFolder
 from broca.store.files import canonical_json
 from broca.studies.queries.attributing import Portion, PromptFigures
 from broca.studies.relations.forms import STUDY as FORMS
-from broca.studies.study import Plan, Results
+from broca.studies.study import LETTER_COLUMNS, Plan, Results
 
 TRIED = 24  # prompts of each form of asking, at most
 PORTIONS = 4  # in which they are asked
@@ -285,9 +285,9 @@ def _columns(prompts: Sequence[Prompt]) -> dict[str, np.ndarray]:
         "query": np.array([p.fact for p in prompts], dtype=object),
         **dict.fromkeys(("correct", "correct_before"), np.ones(n, bool)),
         **dict.fromkeys(("log_p", "log_p_before"), np.zeros(n)),
-        **dict.fromkeys(("p_within", "p_within_before", "margin", "margin_before"), np.ones(n)),
         **dict.fromkeys(("text", "text_before", "said"), texts),
         "n_answer_tokens": np.ones(n, int),
+        **dict.fromkeys(LETTER_COLUMNS, np.ones(n)),
     }
 
 

@@ -273,6 +273,8 @@ def acc_drop(before: float, after: float) -> float:
     return (before - after) / before if before > 0 else float("nan")
 
 
+LETTER_COLUMNS = ("p_within", "p_within_before", "margin", "margin_before")
+"""What rows hold of the letters of choice prompts, and no other rows do."""
 _COLUMNS = {"fact": "query"}  # attributes of Outcomes that are called otherwise in rows
 
 
