@@ -48,6 +48,9 @@ def agreement_sections(run: StoredRun, study: str) -> list[Section]:
                 "Average precision, mean difference and firing read no answer: they can agree "
                 "with the effect on one prompt only by chance."
             ],
+            changes="A locator that another one surely exceeds, over the same prompts, is no "
+            "longer named first; more prompts (n_prompts) decide between those that cannot be told "
+            "apart.",
         )
     ]
 

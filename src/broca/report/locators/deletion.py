@@ -29,6 +29,8 @@ def deletion_sections(run: StoredRun, study: str) -> list[Section]:
             "The neurons found carry this answer and little else.",
             run.words(study),
             tables=tables,
+            changes="More prompts: intervals are over prompts, and locators are compared over the "
+            "same ones.",
         )
     ]
 

@@ -53,6 +53,8 @@ def injection_sections(run: StoredRun, study: str) -> list[Section]:
                 "answer's tokens alone are trained and read. Masks act at every position, as "
                 "published; the other locators read the last one, but for the one named so.",
             ],
+            changes="More injected facts: intervals are over facts. Another optimiser than Adam "
+            "moves other vectors, and may order locators otherwise.",
         )
     ]
 

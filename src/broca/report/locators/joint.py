@@ -43,6 +43,7 @@ def joint_sections(run: StoredRun, study: str) -> list[Section]:
             run.words(study),
             figures=[figure],
             tables=[table],
+            changes="More prompts, or sizes further apart: the area is a mean over log k.",
         )
     ]
 

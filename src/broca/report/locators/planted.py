@@ -22,6 +22,8 @@ def planted_sections(run: StoredRun, study: str) -> list[Section]:
             "A neuron whose value vector was given the answer's direction is found first.",
             run.words(study),
             tables=[table],
+            changes="A planted neuron that a locator ranks below others: the planted model is "
+            "small and its truth is known by construction.",
         )
     ]
 

@@ -170,7 +170,10 @@ def overlap_heatmap(
     for i, line in enumerate(counts):
         smaller = [min(sizes[i], size) or 1 for size in sizes]
         shares.append([None if i == j or n is None else n / smaller[j] for j, n in enumerate(line)])
-        chance = [f", by chance {expected[i][j]:.1f}" if expected else "" for j in range(len(line))]
+        chance = [
+            f", by chance {expected[i][j] / smaller[j]:.0%}" if expected else ""
+            for j in range(len(line))
+        ]
         tips.append(
             [
                 f"{labels[i]} · {labels[j]}: {n} of {smaller[j]} shared{chance[j]}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from broca.estimates import Estimate, judge
 from broca.report.page import Answer, Tone
 from broca.report.stored_run import StoredRun
 
@@ -73,6 +74,29 @@ def _points(share: float) -> str:
 def is_near_chance(run: StoredRun, study: str) -> bool:
     """Whether the model knows so little that the study says nothing about knowledge."""
     return any(record["near_chance"] for record in run.table(study, "caution"))
+
+
+def judge_record(
+    record: Mapping[str, Any],
+    name: str,
+    *,
+    smallest: float = MARGIN,
+    p: float | None = None,
+    alpha: float = 0.05,
+) -> str:
+    """The verdict on a stored effect beyond its control, by `broca.estimates.judge`.
+
+    Args:
+        record: Holds the effect as `name`, its ends as `<name>_low` and `<name>_high`; None where
+            there is none.
+        name: Of the effect; upwards is the wanted direction.
+        smallest: Smallest effect of interest.
+        p: Corrected p-value, where there is a test.
+        alpha: Level of significance.
+    """
+    ends = (record.get(f"{name}{end}") for end in ("", "_low", "_high"))
+    value, low, high = (float("nan") if end is None else end for end in ends)
+    return judge(Estimate(value, low, high, 0), smallest, p=p, alpha=alpha)
 
 
 def judge_more(record: Mapping[str, Any], name: str) -> Compared:

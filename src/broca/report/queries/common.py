@@ -35,6 +35,8 @@ def common_section(run: StoredRun) -> Section:
         if shown
         else [],
         notes=["A gated neuron can be negative: then it speaks for the tokens that it lowers."],
+        changes="As many letters, or answers, among random neurons of the same layers would take "
+        "the claim back; so would an even spread over the layers.",
     )
 
 

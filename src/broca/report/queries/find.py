@@ -222,6 +222,8 @@ def neurons_section(run: StoredRun, study: str) -> Section:
             queries_table(run, study),
             common_table(run, study),
         ],
+        changes="Nothing is claimed of effects here: queries.effect tests what these neurons do, "
+        "queries.truth what attributions are worth.",
     )
 
 

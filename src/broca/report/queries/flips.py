@@ -12,7 +12,7 @@ from broca.report.parts.outcomes import ALL, action_words, estimate, grouping, p
 from broca.report.parts.study import StudyReport
 from broca.report.parts.tables import Column, Table
 from broca.report.parts.theme import WIDTH
-from broca.report.parts.verdicts import NEAR_CHANCE, WITHIN, Compared, is_near_chance, judge_more
+from broca.report.parts.verdicts import answer, is_near_chance, judge_record, together
 from broca.report.stored_run import StoredRun
 
 FEW = 10  # queries below which the first screen draws no conclusion
@@ -21,42 +21,22 @@ Record = Mapping[str, Any]
 
 
 def _flips_answer(run: StoredRun, study: str) -> Answer:
-    """Whether suppressing own neurons flips right answers more often than random ones."""
-    by = grouping(study)
-    question = f"Do query neurons flip answers, by {by}?"
+    """Whether own neurons flip more answers than random ones, action by action."""
+    question = f"Do query neurons flip answers, by {grouping(study)}?"
     own = {r["action"]: r for r in _whole(run, study) if r["method"] == "na-ica"}
-    detail = "; ".join(
-        f"{action_words(run, action)}: {_percent(own[action]['rate'])} of "
-        f"{own[action]['candidates']} prompts {ASKED[action]}"
-        for action in own
+    sentence = "; ".join(
+        f"{action_words(run, action)}, {_percent(record['rate'])} of {record['candidates']} "
+        f"prompts {ASKED[action]}, random neurons {_percent(record.get('matched'))}"
+        for action, record in own.items()
     )
-    if is_near_chance(run, study):
-        return Answer(question, NEAR_CHANCE, detail)
-    judged = [action for action, record in own.items() if record["n"] >= FEW]
-    if not judged:
-        return Answer(question, "This run cannot tell: too few prompts could flip", detail)
-    verdicts = {action: _beyond_random(run, study, own[action]) for action in judged}
-    beyond = [action for action, verdict in verdicts.items() if verdict == "more"]
-    words = {"boost": "boosted, to right ones", "suppress": "suppressed, to wrong ones"}
-    if beyond:
-        tone = "yes" if len(beyond) == len(own) else "mixed"
-        return Answer(question, "Yes: " + " and ".join(words[a] for a in beyond), detail, tone)
-    if "cannot be told" in verdicts.values():
-        return Answer(question, "Cannot be told from random neurons", detail)
-    if "no more" in verdicts.values():
-        return Answer(question, f"No more than random neurons, {WITHIN}", detail, "no")
-    return Answer(question, "Not compared with random neurons", detail)
-
-
-def _beyond_random(run: StoredRun, study: str, own: Record) -> Compared | None:
-    """By the random method's neurons, else by matched random sets; None where there are neither."""
-    for pair in run.table(study, "paired"):
-        if (pair["method"], pair["other"], pair["action"]) == ("na-ica", "random", own["action"]):
-            return judge_more(pair, "gap")
-    p = own.get("p_matched")
-    if p is None:
-        return None
-    return "more" if p < run.setting("queries", "alpha", 0.05) else "cannot be told"
+    alpha = run.setting("queries", "alpha", 0.05)
+    verdicts = [
+        judge_record(record, "beyond", p=record.get("p_matched"), alpha=alpha)
+        for record in own.values()
+        if record["n"] >= FEW
+    ]
+    verdict = "cannot tell" if is_near_chance(run, study) else together(verdicts)
+    return answer(question, verdict, f"{sentence}.")
 
 
 def _whole(run: StoredRun, study: str) -> list[dict[str, Any]]:
@@ -77,6 +57,9 @@ def _flips_section(run: StoredRun, study: str) -> Section:
             'flip; the paper counts over all queries, which is the column "of all".',
             "Methods that find no neurons for a query flip nothing there.",
         ],
+        changes="Yes: boosted and suppressed, own neurons surely flip 5 points more of the prompts "
+        "that could flip than matched random ones. No: surely less. More prompts that could flip "
+        "(wrong answers for the boost) narrow the interval.",
     )
 
 

@@ -66,6 +66,9 @@ def _free_section(run: StoredRun) -> Section:
             "Free form: the question without options; the sum over the answer's tokens of each "
             "token's attribution in log P.",
         ],
+        changes="Letters and answers in words that share no more neurons than those of different "
+        "questions would say that the letter stands for itself. More questions "
+        "(n_free_form) sharpen it.",
     )
 
 

@@ -56,6 +56,8 @@ def ablation_section(run: StoredRun) -> Section:
         figures=[figure],
         tables=[Table(columns, cells(sites, keys), "Means over relations", name="site-ablation")],
         notes=notes,
+        changes="A site carries the effect where its sets cost surely more than matched random "
+        "ones within it, by 5 points. More facts narrow the intervals.",
     )
 
 

@@ -67,6 +67,9 @@ def concept_section(run: StoredRun) -> Section:
             "The paper compares relation sets with concept sets as well; none of its figures for "
             "Llama-2-7B is known here, so nothing is compared."
         ],
+        changes="Overlap with the set of the subject's concept, beyond chance and beyond other "
+        "concepts, would say that a set serves the concept. Sets of other predicates, or "
+        "more of them, could show it.",
     )
 
 

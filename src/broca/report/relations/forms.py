@@ -37,6 +37,8 @@ def forms_section(run: StoredRun) -> Section:
         text=run.words(FORMS),
         tables=tables,
         notes=[f"The form {r['form']} was not tried: {r['reason']}." for r in lacking],
+        changes="Another form is taken where it has more right answers on facts kept for this "
+        "alone; more such facts (n_form) make the choice surer.",
     )
 
 

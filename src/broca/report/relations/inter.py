@@ -233,7 +233,7 @@ def _sets_section(run: StoredRun) -> Section:
             names,
             title="Neurons shared by sets",
             caption="Share of the smaller set's neurons that is in the other; by chance two sets "
-            f"share {expected[0][0]:.1f} neurons."
+            f"share {expected[0][0] / pairs[names[0], names[0]]['count']:.0%} of them."
             if names
             else "",
             sizes=[pairs[a, a]["count"] for a in names],

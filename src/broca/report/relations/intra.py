@@ -201,7 +201,11 @@ def k_table(run: StoredRun) -> Table:
         "chosen",
     ]
     keys = ("k", "share", "own", "other", "matched", "gain", "chosen")
-    caption = "How k was chosen, on detection prompts only"
+    doubling = run.setting("relations", "k_doubling", 0.05)
+    caption = (
+        "How k was chosen, on detection prompts only; gain: own less the larger of other and "
+        f"matched, less {100 * doubling:g} points for every doubling of k"
+    )
     return Table(columns, cells(table, keys), caption, folded=True, name="choice-of-k")
 
 

@@ -7,6 +7,7 @@ from broca.report.parts.figure import Figure
 from broca.report.parts.heatmaps import annotated_heatmap
 from broca.report.parts.study import StudyReport
 from broca.report.parts.tables import Column, Table, cells
+from broca.report.parts.verdicts import answer, judge_record, points_of
 from broca.report.parts.words import percent
 from broca.report.stored_run import StoredRun
 
@@ -15,22 +16,19 @@ LANGUAGES = "relations.languages"
 
 def languages_answer(run: StoredRun) -> Answer:
     """Do they hold across languages?"""
-    figures = run.summary
-    home, away = figures["languages.own_drop_home"], figures["languages.own_drop_away"]
-    if not home or away is None:
-        return Answer("Do they hold across languages?", "Not tested")
-    kept = away / home
-    tone = "yes" if kept >= 0.5 else "mixed" if kept >= 0.2 else "no"
-    word = {"yes": "Yes", "mixed": "Partly", "no": "Hardly"}[tone]
-    return Answer(
-        "Do they hold across languages?",
-        f"{word}: {kept:.0%} of the effect",
+    question, figures = "Do they hold across languages?", run.summary
+    away = figures["languages.own_drop_away"]
+    if not figures["languages.own_drop_home"] or away is None:
+        return answer(question, "cannot tell", "Nothing was lost in the language of finding.")
+    beyond = [figures.get(f"languages.beyond_away{end}") for end in ("", "_low", "_high")]
+    sentence = (
         f"Neurons found in one language cost {percent(away)} of the right answers in others, "
-        f"{percent(home)} at home (another relation's "
+        f"{percent(figures['languages.own_drop_home'])} at home (another relation's "
         f"{percent(figures['languages.other_drop_away'])}, matched random "
-        f"{percent(figures['languages.matched_drop_away'])}).",
-        tone,
+        f"{percent(figures['languages.matched_drop_away'])}); beyond matched random "
+        f"{points_of(*beyond) if beyond[0] is not None else 'unknown'} of accuracy."
     )
+    return answer(question, judge_record(figures, "languages.beyond_away"), sentence)
 
 
 def languages_figure(run: StoredRun) -> Figure:
@@ -108,6 +106,9 @@ def languages_section(run: StoredRun) -> Section:
             f"over to other languages; here {percent(home)} of the right answers are lost at home "
             f"and {percent(away)} elsewhere."
         ],
+        changes="Yes: asked in other languages, the sets cost surely 5 points of accuracy more "
+        "than matched random ones, over relations. No: surely less. Relations known in more "
+        "languages narrow the interval.",
     )
 
 

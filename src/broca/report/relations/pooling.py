@@ -49,6 +49,8 @@ def pooling_section(run: StoredRun) -> Section:
             )
         ],
         notes=["The paper takes the mean over all tokens, BOS included."],
+        changes="Another pooling is better where its sets cost the own relation surely more, and "
+        "others no more, at the same size.",
     )
 
 

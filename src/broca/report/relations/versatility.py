@@ -7,6 +7,7 @@ from broca.report.parts.figure import Figure
 from broca.report.parts.heatmaps import annotated_heatmap
 from broca.report.parts.study import StudyReport
 from broca.report.parts.tables import Column, Table, cells
+from broca.report.parts.verdicts import answer, judge_record
 from broca.report.stored_run import StoredRun
 
 VERSATILITY = "relations.versatility"
@@ -25,14 +26,13 @@ def versatility_answer(run: StoredRun) -> Answer:
     figures = run.summary
     above = figures["versatility.pairs_above_chance"]
     top = pairs[0]
-    return Answer(
-        "Who shares them?",
-        f"{above} of {len(pairs)} pairs of relations",
-        f"share more than chance; most: {top['a']} and {top['b']} ({top['of_smaller']:.0%}), in "
-        f"the mean {figures['versatility.overlap_mean']:.0%} (chance "
-        f"{figures['versatility.overlap_chance']:.0%}).",
-        "yes" if above else "no",
+    sentence = (
+        f"{above} of {len(pairs)} pairs share more than chance; most: {top['a']} and {top['b']} "
+        f"({top['of_smaller']:.0%}); in the mean {figures['versatility.overlap_mean']:.0%}, by "
+        f"chance {figures['versatility.overlap_chance']:.0%}."
     )
+    verdict = judge_record(figures, "versatility.overlap_beyond")
+    return answer("Do relations share neurons beyond chance?", verdict, sentence)
 
 
 def overlap_figure(run: StoredRun) -> Figure:
@@ -89,6 +89,8 @@ def versatility_section(run: StoredRun) -> Section:
             membership,
         ],
         notes=_shared_notes(run),
+        changes="Yes: over relations, the share of neurons that two sets have in common surely "
+        "exceeds chance by 5 points. No: surely by less.",
     )
 
 

@@ -266,8 +266,17 @@ def _against_matched(
     if not drawn.any():
         return {}
     beyond = (flips.wanted[method, action] - matched)[drawn]
+    gap = bootstrap(
+        lambda flipped, prompts: flipped / prompts,
+        beyond,
+        could[drawn],
+        groups=flips.groups[drawn],
+        seed=config.seed,
+        n_resamples=config.n_resamples,
+    )
     return {
         "matched": float(matched[drawn].sum() / could[drawn].sum()),
+        **spread("beyond", gap),
         "p_matched": sign_flip_test(
             group_sums(beyond, flips.groups[drawn]),
             seed=config.seed,

@@ -65,6 +65,7 @@ class RelationsConfig(StudySettings):
         k: Neurons per relation: a number, a share of all neurons (below 1), or "auto": one
             number for all relations, chosen on detection prompts (`selection.py`).
         k_ladder: Shares of all neurons among which "auto" chooses.
+        k_doubling: What a doubling of k must bring, as a share of right answers lost, to choose k.
         k_other_weight: What harm to other relations counts beside an own drop, to choose k.
         n_spot: Prompts of every other relation that each set is tried on to choose k.
         n_uniform: Uniformly random sets.
@@ -118,6 +119,7 @@ class RelationsConfig(StudySettings):
         0.08,
         0.16,
     )
+    k_doubling: NotNegative = 0.05
     k_other_weight: NotNegative = 1.0
     n_spot: Count = 5
     n_uniform: CountFrom0 = 10

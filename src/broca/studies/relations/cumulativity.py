@@ -10,14 +10,20 @@ arXiv 2502.17355, table 3 (set-difference test); METHODS §2, study 3.
    wrong with the top k2 off. Only ranks k1 to k2 are switched off; `affected` = those of `total`
    that are now wrong. cumulativity = 1 − affected / total: 1 where a fact needs the neurons below
    k1 off as well. Macro: mean over relations; micro: over prompts.
+3. Control of the set difference: the same with the largest set's neurons in `n_orders` random
+   orders. A purely additive dose gives .4 to 1.0 as well; only what the own order has beyond
+   random ones is said of it.
+4. Selectivity at k = (own − other) / (own + other) of the losses, none below 0; the smallest k with
+   half of the loss that the largest set costs (METHODS §7).
 
-What differs from the paper: log P, intervals, random sets at every k; others are measured on a
-few prompts each (`n_other`).
+What differs from the paper: log P, intervals, random sets at every k, random orders; others are
+measured on a few prompts each (`n_other`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -28,6 +34,7 @@ from broca.store import summary_key
 from broca.studies.relations.config import RelationsConfig, number_of_neurons
 from broca.studies.relations.figures import (
     NAN,
+    finite,
     groups_with_spots,
     interval,
     log_p_drop,
@@ -55,7 +62,8 @@ class Cumulativity:
         ladder = ladder_of(material.config, len(material.index))
         rungs: dict[tuple[str, int], dict[str, Any]] = {}
         steps: dict[tuple[str, int, int], Condition] = {}
-        extra = {"ladder": ladder, "rungs": rungs, "steps": steps}
+        orders: list[Order] = []
+        extra = {"ladder": ladder, "rungs": rungs, "steps": steps, "orders": orders}
         plan = material.plan(
             groups_with_spots(material),
             extra=extra,
@@ -73,6 +81,8 @@ class Cumulativity:
                 }
             for low, high in pairwise(ladder):
                 steps[name, low, high] = plan.switch_off(between(ranked, low, high), own)[0]
+        for seed in range(material.config.n_orders):
+            orders.append(_plan_order(plan, material, ladder, seed))
         for k in ladder:
             drawn = material.uniform(0, k)
             for condition in plan.switch_off(drawn, own_groups, control="uniform", seed=0):
@@ -87,14 +97,14 @@ class Cumulativity:
             for name in material.names
             for k in ladder
         ]
-        steps = [
-            _step(results, name, low, high)
-            for name in material.names
-            for low, high in pairwise(ladder)
-        ]
+        rungs, apart = results.extra["rungs"], results.extra["steps"]
+        own = Order({place: rung["own"] for place, rung in rungs.items()}, apart)
+        steps = _steps(results, material, ladder, own)
+        random = [_steps(results, material, ladder, order) for order in results.extra["orders"]]
         curve = [_point(material, results, records, k) for k in ladder]
         table = [_row(steps, low, high) for low, high in pairwise(ladder)]
         figures = _figures(material, records, curve, steps, table)
+        figures |= _beyond_random(material, steps, random)
         return Findings(
             figures=figures,
             tables={
@@ -103,6 +113,8 @@ class Cumulativity:
                 "curve": curve,
                 "differences": table,
                 "steps": steps,
+                "random_steps": [{"order": i, **s} for i, o in enumerate(random) for s in o],
+                "sizes": [_size(records, name) for name in material.names],
             },
             words=_words(curve, table, figures),
         )
@@ -127,6 +139,38 @@ def ladder_of(config: RelationsConfig, n_neurons: int) -> tuple[int, ...]:
 def between(ranked: NeuronSet, low: int, high: int) -> NeuronSet:
     """The neurons of ranks low (left out) to high, that is: in the top high, not in the top low."""
     return ranked.take(slice(low, high), name=f"{ranked.name}.ranks-{low}-{high}")
+
+
+@dataclass(frozen=True)
+class Order:
+    """A ranking of each relation's neurons, cut at the rungs.
+
+    Attributes:
+        tops: (relation, k) -> the first k off.
+        steps: (relation, k1, k2) -> ranks k1 to k2 off.
+    """
+
+    tops: Mapping[tuple[str, int], Condition]
+    steps: Mapping[tuple[str, int, int], Condition]
+
+
+def _plan_order(plan: Plan, material: Material, ladder: Sequence[int], seed: int) -> Order:
+    """The largest set's neurons of every relation in a random order."""
+    tops: dict[tuple[str, int], Condition] = {}
+    steps: dict[tuple[str, int, int], Condition] = {}
+    for number, name in enumerate(material.names):
+        rng = np.random.default_rng([material.config.seed, seed, number])
+        ranked = material.scores[name].top(ladder[-1], name=name)
+        ranked = ranked.take(rng.permutation(len(ranked)), name=f"{name}.order-{seed}")
+        group = [evaluation_group(name)]
+        labels: dict[str, Any] = {"control": "order", "seed": seed}
+        for k in ladder:
+            top = ranked.take(slice(k), name=f"{ranked.name}.top-{k}")
+            tops[name, k] = plan.switch_off(top, group, **labels)[0]
+        for low, high in pairwise(ladder):
+            part = between(ranked, low, high)
+            steps[name, low, high] = plan.switch_off(part, group, **labels)[0]
+    return Order(tops, steps)
 
 
 def set_difference(
@@ -155,6 +199,7 @@ def _rung(
     results: Results, name: str, k: int, conditions: dict[str, Any], n_neurons: int
 ) -> dict[str, Any]:
     own: Outcomes = results[conditions["own"]]
+    other = mean_drop(results, conditions["others"])
     others: Outcomes = results[conditions["others"]]
     uniform: Outcomes = results[conditions["uniform"]]
     return {
@@ -168,20 +213,44 @@ def _rung(
         "other": others.accuracy,
         "uniform": uniform.accuracy,
         "own_drop": own.drop,
-        "other_drop": mean_drop(results, conditions["others"]),
+        "other_drop": other,
+        "selectivity": selectivity(own.drop, other),
         "uniform_drop": uniform.drop,
         "log_p_drop": log_p_drop(own),
         "other_log_p_drop": log_p_drop(others),
     }
 
 
-def _step(results: Results, name: str, low: int, high: int) -> dict[str, Any]:
-    rungs = results.extra["rungs"]
-    total, affected = set_difference(
-        results[rungs[name, low]["own"]].correct.astype(bool),
-        results[rungs[name, high]["own"]].correct.astype(bool),
-        results[results.extra["steps"][name, low, high]].correct.astype(bool),
-    )
+def selectivity(own: float, other: float) -> float:
+    """(own − other) / (own + other) of two losses, none below 0; NaN where nothing is lost."""
+    own, other = max(own, 0.0), max(other, 0.0)
+    return (own - other) / (own + other) if own + other > 0 else NAN
+
+
+def _size(records: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
+    """The smallest k with half of the loss of the largest set, and what others lose there."""
+    here = [record for record in records if record["relation"] == name]
+    largest = here[-1]["own_drop"]
+    half = next((r for r in here if largest > 0 and r["own_drop"] >= largest / 2), None)
+    keys = ("k", "share", "own_drop", "other_drop", "selectivity")
+    found = {key: half[key] if half else None for key in keys}
+    return {"relation": name, "largest_loss": largest, **found}
+
+
+def _steps(
+    results: Results, material: Material, ladder: Sequence[int], order: Order
+) -> list[dict[str, Any]]:
+    return [
+        _step(results, order, name, low, high)
+        for name in material.names
+        for low, high in pairwise(ladder)
+    ]
+
+
+def _step(results: Results, order: Order, name: str, low: int, high: int) -> dict[str, Any]:
+    asked = order.tops[name, low], order.tops[name, high], order.steps[name, low, high]
+    right_low, right_high, right_between = (results[one].correct.astype(bool) for one in asked)
+    total, affected = set_difference(right_low, right_high, right_between)
     counts = int(total.sum()), int(affected.sum())
     return {
         "relation": name,
@@ -228,9 +297,30 @@ def _point(
             outcomes.correct.astype(float), material.config, list(outcomes.fact)
         )
         point |= interval(part, estimate)
-    for key in ("own_drop", "other_drop", "uniform_drop", "log_p_drop", "other_log_p_drop"):
+    names = ("own_drop", "other_drop", "uniform_drop", "selectivity")
+    for key in (*names, "log_p_drop", "other_log_p_drop"):
         point[key] = mean(record[key] for record in here)
     return point
+
+
+def _of_relation(steps: Sequence[dict[str, Any]], name: str) -> float:
+    """Cumulativity of a relation over all of its steps."""
+    here = [step for step in steps if step["relation"] == name]
+    return cumulativity(sum(s["total"] for s in here), sum(s["affected"] for s in here))
+
+
+def _beyond_random(
+    material: Material,
+    steps: Sequence[dict[str, Any]],
+    random: Sequence[Sequence[dict[str, Any]]],
+) -> dict[str, Any]:
+    """Macro cumulativity of random orders, and of the own order beyond them, over relations."""
+    drawn = {n: mean(_of_relation(order, n) for order in random) for n in material.names}
+    gaps = finite(_of_relation(steps, name) - drawn[name] for name in material.names)
+    return {
+        "cumulativity.random_order": mean(drawn.values()),
+        **interval("cumulativity.beyond_random", mean_estimate(gaps, material.config)),
+    }
 
 
 def _figures(
@@ -243,13 +333,7 @@ def _figures(
     half = next((point for point in curve if point["own_drop"] >= 0.5), None)
     falls = [b["own"] <= a["own"] for a, b in pairwise(curve)]
     total, affected = sum(r["total"] for r in table), sum(r["affected"] for r in table)
-    per_relation = [
-        cumulativity(
-            sum(s["total"] for s in steps if s["relation"] == name),
-            sum(s["affected"] for s in steps if s["relation"] == name),
-        )
-        for name in material.names
-    ]
+    per_relation = [_of_relation(steps, name) for name in material.names]
     figures: dict[str, float | int | None] = {
         "cumulativity.rungs": len(curve),
         "cumulativity.lost": total,
@@ -296,7 +380,8 @@ def _words(
         words.append(
             f"Of {total} answers lost between two rungs, {affected} are lost when only the "
             f"neurons between the rungs are off: cumulativity {figures['cumulativity.micro']:.2f} "
-            f"over answers, {figures['cumulativity.macro']:.2f} over relations."
+            f"over answers, {figures['cumulativity.macro']:.2f} over relations; with the same "
+            f"neurons in random order {figures['cumulativity.random_order']:.2f}."
         )
     else:
         words.append("No answer is lost between two rungs: nothing can be said of cumulativity.")

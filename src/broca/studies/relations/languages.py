@@ -36,8 +36,11 @@ from broca.studies.relations.figures import (
     NAN,
     adjust,
     control_set,
+    finite,
     flip_p,
+    interval,
     mean,
+    mean_estimate,
     median,
     percent,
     spared,
@@ -286,6 +289,7 @@ def _record(
         "own_drop": own.drop,
         "other_drop": other.drop,
         "matched_drop": matched.drop,
+        "beyond": matched.accuracy - own.accuracy,
         "log_p_drop": float((own.log_p_before - own.log_p).mean()),
         "log_p_matched": float((matched.log_p_before - matched.log_p).mean()),
         "p": flip_p(spared(own, matched), material.config) if testable else NAN,
@@ -344,8 +348,17 @@ def _figures(
     away = [c for c in matrix if c["found"] == base != c["asked"] and c["relations"]]
     across = [c for c in matrix if c["found"] != c["asked"] and c["relations"]]
     home = next(c for c in matrix if c["found"] == base == c["asked"])
+    beyond = [
+        mean(
+            r["beyond"]
+            for r in records
+            if r["relation"] == name and r["found"] == base != r["asked"]
+        )
+        for name in material.names
+    ]
     figures: dict[str, float | int | None] = {
         "languages.asked": len(away),
+        **interval("languages.beyond_away", mean_estimate(finite(beyond), material.config)),
         "languages.own_drop_home": home["own_drop"],
         "languages.own_drop_away": mean(c["own_drop"] for c in away),
         "languages.other_drop_away": mean(c["other_drop"] for c in away),

@@ -5,9 +5,10 @@
 2. For every size of a geometric ladder, the top neurons found on one half are switched off on
    prompts of the **other** half: the relation's own, some of every other relation, and the own
    ones again with matched random sets off.
-3. gain(k) = mean over relations of own drop − weight · max(other drop, matched drop, 0), where
-   a drop is acc_drop of METHODS §2 over both halves together, and other drop its mean over the
-   other relations. The k of the highest gain is taken, the smallest of equals.
+3. gain(k) = mean over relations of own drop − weight · max(other drop, matched drop, 0), less
+   `k_doubling` for every doubling of k over the smallest size, where a drop is acc_drop of
+   METHODS §2 over both halves together, and other drop its mean over the other relations. The k of
+   the highest gain is taken, the smallest of equals.
 4. Where the untouched model answers nothing rightly, drops of log P take the place of acc_drop.
 
 Evaluation prompts play no part. Afterwards the sets are found again on all detection prompts.
@@ -163,7 +164,7 @@ def _weigh(
     results: Results,
     n_neurons: int,
 ) -> list[dict[str, Any]]:
-    first = next(iter(trials.values()))
+    smallest, first = next(iter(trials.items()))
     knows = any(results[first[name].own].correct_before.any() for name in names)
     drop = _accuracy_drop if knows else _log_p_drop
     table = []
@@ -174,6 +175,7 @@ def _weigh(
             matched = drop(results[trial.matched])
             other = _mean([drop(results[conditions]) for conditions in trial.others.values()])
             gain = own - config.k_other_weight * np.nanmax([other, matched, 0.0])
+            gain -= config.k_doubling * np.log2(k / smallest)
             drops.append((own, other, matched, gain))
         own, other, matched, gain = (_mean(column) for column in zip(*drops, strict=True))
         table.append(

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
-from broca.settings import Count, CountFrom2, Share
+from broca.settings import Count, CountFrom0, CountFrom2, Share
 
 LANGUAGES = ("de", "es", "fr", "zh", "ja")
 TEMPLATE_SETS = ("robustness", "held_out")
@@ -25,6 +25,7 @@ class StudySettings:
         ladder: Numbers of neurons (or shares of all, below 1) for cumulativity; "auto": the
             paper's numbers for models as large as the paper's, a geometric ladder else.
         ladder_rungs: Rungs of the geometric ladder.
+        n_orders: Random orders of the largest set's neurons beside their own, in cumulativity.
         n_other: Evaluation prompts of every other relation under the ladder, the sites and the
             poolings, where the own relation is what counts.
         n_interference_controls: Matched random sets per relation that are switched off for all
@@ -44,6 +45,7 @@ class StudySettings:
 
     ladder: Annotated[tuple[Count | Share, ...], Field(min_length=2)] | Literal["auto"] = "auto"
     ladder_rungs: CountFrom2 = 9
+    n_orders: CountFrom0 = 1
     n_other: Count = 10
     n_interference_controls: Count = 1
     languages: tuple[str, ...] = LANGUAGES

@@ -24,8 +24,9 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from broca.estimates import bootstrap_mean
 from broca.store import summary_key
-from broca.studies.relations.figures import NAN, adjust, log_p_drop, mean, p_words
+from broca.studies.relations.figures import NAN, adjust, interval, log_p_drop, mean, p_words
 from broca.studies.relations.material import Material, evaluation_group, left_out
 from broca.studies.study import Bench, Findings, Plan, Results
 
@@ -150,6 +151,17 @@ def _figures(
     subjects, p_subjects = mantel_test(
         overlap, _matrix(material.names, pairs, "shared_subjects_of_smaller"), **options
     )
+    beyond = bootstrap_mean(
+        [
+            mean(
+                p["of_smaller"] - p["expected"] / material.k
+                for p in pairs
+                if name in (p["a"], p["b"])
+            )
+            for name in material.names
+        ],
+        seed=material.config.seed,
+    )
     total = sum(record["neurons"] for record in membership)
     several = sum(record["neurons"] for record in membership if record["sets"] > 1)
     figures: dict[str, float | int | None] = {
@@ -157,6 +169,7 @@ def _figures(
         "versatility.pairs_above_chance": sum(p["p_holm"] < material.config.alpha for p in pairs),
         "versatility.overlap_mean": mean(p["of_smaller"] for p in pairs),
         "versatility.overlap_chance": mean(p["expected"] / material.k for p in pairs),
+        **interval("versatility.overlap_beyond", beyond),
         "versatility.overlap_largest": max(p["of_smaller"] for p in pairs),
         "versatility.neurons": total,
         "versatility.neurons_of_several": several,
