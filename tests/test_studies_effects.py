@@ -9,20 +9,23 @@ import pytest
 
 from broca.errors import RecipeError
 from broca.interventions import Deactivate, intervene
-from broca.neurons import NeuronIndex, uniform_random
+from broca.neurons import Neuron, NeuronIndex, uniform_random
 from broca.scores import NeuronScores
 from broca.studies.relations import RelationsConfig
 from broca.studies.relations.ablation import SiteAblation, join_scores, site_groups
 from broca.studies.relations.cumulativity import (
     PAPER_LADDER,
     Cumulativity,
+    _size,
     between,
     cumulativity,
     ladder_of,
+    selectivity,
     set_difference,
 )
 from broca.studies.relations.interference import Interference
 from broca.studies.relations.versatility import Versatility, mantel_test
+from broca.studies.study import Condition
 from planted_words import HURT, HURTING, SHARED
 from relation_bench import K, done, planted_sets, prepared
 from tiny import tiny_model
@@ -96,6 +99,53 @@ def test_cumulativity_is_found_where_it_was_planted():
     rung = results.extra["rungs"]["ceo", 4]
     assert len(results[rung["own"]]) == len(material.evaluation["ceo"])
     assert len(rung["others"]) == len(material.names) - 1
+
+
+def test_random_orders_hold_the_same_neurons_and_stand_beside_the_own_order():
+    plan, results, found = done(Cumulativity(), ladder=LADDER)
+    material = prepared().material
+    (order,) = results.extra["orders"]
+
+    def off(condition: Condition) -> set[Neuron]:
+        return set(plan.sets[condition.set])
+
+    for name in material.names:
+        ranked = set(material.scores[name].top(LADDER[-1]))
+        sets = [off(order.tops[name, k]) for k in LADDER]
+        assert [len(one) for one in sets] == list(LADDER)
+        assert sets[-1] == ranked
+        assert all(a < b for a, b in pairwise(sets))
+        for (low, small), (high, large) in pairwise(zip(LADDER, sets, strict=True)):
+            assert off(order.steps[name, low, high]) == large - small
+    figures = found.figures
+    plain = []
+    for name in material.names:
+        here = [s for s in found.tables["steps"] if s["relation"] == name]
+        there = [s for s in found.tables["random_steps"] if s["relation"] == name]
+        own, random = (
+            cumulativity(sum(s["total"] for s in o), sum(s["affected"] for s in o))
+            for o in (here, there)
+        )
+        plain.append(own - random)
+    assert figures["cumulativity.beyond_random"] == pytest.approx(np.nanmean(plain))
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "expected"), [(0.6, 0.2, 0.5), (0.5, -0.1, 1.0), (0.0, 0.3, -1.0)]
+)
+def test_selectivity_is_the_gap_over_the_sum(own: float, other: float, expected: float) -> None:
+    assert selectivity(own, other) == pytest.approx(expected)
+    assert np.isnan(selectivity(-0.1, 0.0))
+
+
+def test_half_of_the_loss_of_the_largest_set():
+    records = [
+        {"relation": "r", "k": k, "share": k / 100, "own_drop": own, "other_drop": 0.1}
+        | {"selectivity": selectivity(own, 0.1)}
+        for k, own in ((1, 0.1), (5, 0.35), (20, 0.6))
+    ]
+    assert _size(records, "r")["k"] == 5
+    assert _size([{**r, "own_drop": 0.0} for r in records], "r")["k"] is None
 
 
 def test_versatility_names_the_pair_that_shares():

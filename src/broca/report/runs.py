@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from broca.report.page import Answer, PageHeader, Section, build_page
+from broca.report.parts.compared import shared_answers, shared_figures
 from broca.report.parts.figure import Figure
 from broca.report.parts.study import families, family_notices, find_report
 from broca.report.parts.tables import Column, Table, settings_table
@@ -111,21 +112,20 @@ def _side_by_side(runs: Sequence[StoredRun]) -> str:
         name="figures",
     )
     sections = [Section("All figures", tables=[table])]
-    answers = []
+    by_run = {}
     for name, run in zip(names, runs, strict=True):
         part = parts_of(run)
-        answers += [
-            Answer(f"{name}: {one.question}", one.answer, one.detail, one.tone)
-            for listed in part.answers.values()
-            for one in listed
-        ]
+        by_run[name] = [one for listed in part.answers.values() for one in listed]
         sections.append(
             Section(name, figures=part.figures, text=[w for s in part.sections for w in s.text])
         )
+    answers = shared_answers(by_run)
     header = PageHeader(
         title=f"{len(runs)} runs side by side",
         subtitle=", ".join(names),
-        answers=answers,
+        answers=answers[:MOST_ANSWERS],
+        further=answers[MOST_ANSWERS:],
+        figures=shared_figures(dict(zip(names, runs, strict=True))),
         facts=[(name, str(run.folder.path)) for name, run in zip(names, runs, strict=True)],
         command=shlex.join(["broca", "report", *(str(r.folder.path.absolute()) for r in runs)]),
     )

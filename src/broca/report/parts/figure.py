@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -58,6 +58,13 @@ class Figure:
         return vlc.vegalite_to_svg(chart.to_dict() | {"config": vega_config()})
 
     @cached_property
+    def values(self) -> list[str]:
+        """What its marks say, a line each, in the order drawn: the chart in numbers."""
+        chart: Any = self.chart
+        spec = {} if isinstance(chart, str) else chart.to_dict()
+        return list(dict.fromkeys(tip.removeprefix(TIP) for tip in _tips(spec)))
+
+    @cached_property
     def png(self) -> bytes:
         """The drawing as PNG, two pixels per unit."""
         return _packed(vlc.svg_to_png(self.svg, scale=2))
@@ -92,6 +99,18 @@ class Figure:
         ET.register_namespace("", _SVG)
         ET.register_namespace("xlink", _LINK)
         return ET.tostring(root, encoding="unicode")
+
+
+def _tips(spec: Any) -> Iterator[str]:
+    """The descriptions of marks in a chart's data, wherever it stands."""
+    if isinstance(spec, Mapping):
+        if isinstance(spec.get("tip"), str):
+            yield spec["tip"]
+        for value in spec.values():
+            yield from _tips(value)
+    elif isinstance(spec, list):
+        for value in spec:
+            yield from _tips(value)
 
 
 def _packed(png: bytes) -> bytes:

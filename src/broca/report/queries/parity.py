@@ -36,8 +36,8 @@ def _sections(run: StoredRun, study: str) -> list[Section]:
             "With the released code's settings, broca finds the clusters it found.",
             run.words(PARITY),
             tables=parity_tables(run),
-            changes="A cluster of another size, or neurons that only one of the runs has: the tables "
-            "name them.",
+            changes="A cluster of another size, or neurons that only one of the runs has: the "
+            "tables name them.",
         )
     ]
 

@@ -69,6 +69,22 @@ def _shuffled_figure(run: StoredRun) -> Figure:
     )
 
 
+def _cross_table(run: StoredRun) -> Table:
+    reading = "mean standardised response of the relation's neurons"
+    columns = [
+        "relation",
+        "partner",
+        Column("own wording, own subject", ".2f", reading),
+        Column("own wording, other subject", ".2f", reading),
+        Column("other wording, own subject", ".2f", reading),
+        Column("other wording, other subject", ".2f", reading),
+        Column("the wording's share", "percent", "of the effects of wording and subject"),
+    ]
+    keys = ("relation", "partner", "own_own", "own_wording", "own_subject", "neither")
+    rows = cells(run.table(CONTROLS, "cross"), (*keys, "wording_share"))
+    return Table(columns, rows, "Wording × subject", name="wording-subject")
+
+
 def controls_section(run: StoredRun) -> Section:
     """Shuffled labels, and neurons asked for in other wordings."""
     shuffled = run.table(CONTROLS, "shuffled")
@@ -106,10 +122,15 @@ def controls_section(run: StoredRun) -> Section:
             Column("AP, wordings found with", ".2f"),
             Column("AP, other wordings", ".2f"),
             Column("chance", ".2f"),
+            Column("content words shared", ".2f", "(AP − chance) / (1 − chance), other wordings"),
+            Column("none shared", ".2f", "(AP − chance) / (1 − chance), other wordings"),
             Column("still in the top k", "percent"),
         ]
-        keys = ("relation", "ap_found", "ap_other", "chance", "kept")
-        tables.append(Table(columns, cells(templates, keys), "Template control"))
+        keys = ("ap_found", "ap_other", "chance", "above_alike", "above_apart", "kept")
+        rows = [(r["relation"], *(r.get(key) for key in keys)) for r in templates]
+        tables.append(Table(columns, rows, "Template control"))
+    if run.table(CONTROLS, "cross"):
+        tables.append(_cross_table(run))
     return Section(
         "Controls of the finder",
         claim="Expertise belongs to the relation, not to the wording, and the pipeline "

@@ -20,13 +20,16 @@ def languages_answer(run: StoredRun) -> Answer:
     away = figures["languages.own_drop_away"]
     if not figures["languages.own_drop_home"] or away is None:
         return answer(question, "cannot tell", "Nothing was lost in the language of finding.")
-    beyond = [figures.get(f"languages.beyond_away{end}") for end in ("", "_low", "_high")]
+    beyond, low, high = (
+        figures.get(f"languages.beyond_away{end}") for end in ("", "_low", "_high")
+    )
+    told = "an unknown loss" if beyond is None else points_of(beyond, low, high)
     sentence = (
         f"Neurons found in one language cost {percent(away)} of the right answers in others, "
         f"{percent(figures['languages.own_drop_home'])} at home (another relation's "
         f"{percent(figures['languages.other_drop_away'])}, matched random "
         f"{percent(figures['languages.matched_drop_away'])}); beyond matched random "
-        f"{points_of(*beyond) if beyond[0] is not None else 'unknown'} of accuracy."
+        f"{told} of accuracy."
     )
     return answer(question, judge_record(figures, "languages.beyond_away"), sentence)
 

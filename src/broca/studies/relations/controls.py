@@ -8,7 +8,10 @@ compares with uniformly random sets only).
    cost beyond matched random sets is manufactured by the pipeline.
 2. **Template control.** The detection facts are asked in other wordings, responses recorded, and
    the average precision of the found neurons computed there, with the same labels. Neurons that
-   read the wording fall to chance, neurons that serve the relation do not.
+   read the wording fall to chance, neurons that serve the relation do not. Apart for wordings that
+   share a content word with the one the fact was found with, and for those that share none.
+3. **Wording × subject.** Own or other wording, own or other subject: which of them do the found
+   neurons respond to (`crossing.py`)?
 """
 
 from __future__ import annotations
@@ -20,7 +23,10 @@ import numpy as np
 
 from broca.estimates import bootstrap_mean, sign_flip_test
 from broca.neurons import NeuronSet
-from broca.scores import draw_negatives, shuffle_labels
+from broca.prompts import Prompt
+from broca.scores import Labelling, NeuronScores, draw_negatives, shuffle_labels
+from broca.studies.relations.crossing import content_words, cross_records
+from broca.studies.relations.figures import finite, interval, mean, mean_estimate
 from broca.studies.relations.material import Material, evaluation_group, matched_set
 from broca.studies.study import Bench, Findings, Plan, Results
 
@@ -35,7 +41,10 @@ class FinderControls:
         config = material.config
         plan = material.plan(
             material.groups,
-            extra={"templates": template_control(material, bench)},
+            extra={
+                "templates": template_control(material, bench),
+                "cross": cross_records(material, bench),
+            },
         )
         for seed in range(config.n_shuffled):
             for name, neurons in shuffled_sets(material, bench, config.seed + seed).items():
@@ -52,12 +61,12 @@ class FinderControls:
             for seed in range(material.config.n_shuffled)
             for name in material.names
         ]
-        templates = results.extra["templates"]
-        figures = _figures(material, shuffles, templates)
+        templates, cross = results.extra["templates"], results.extra["cross"]
+        figures = _figures(material, shuffles, templates) | _cross_figures(material, cross)
         return Findings(
             figures=figures,
-            tables={"shuffled": shuffles, "templates": templates},
-            words=_words(figures, shuffles, templates),
+            tables={"shuffled": shuffles, "templates": templates, "cross": cross},
+            words=[*_words(figures, shuffles, templates), *_cross_words(figures, len(cross))],
         )
 
 
@@ -87,12 +96,38 @@ def template_control(material: Material, bench: Bench) -> list[dict[str, Any]]:
     }
     order = [other[p.fact] for name in material.names for p in material.detection[name]]
     responses = bench.record(order, material.index.sites, material.config.pooling)
-    scores = bench.score(responses, material.labellings)
-    return [_template_record(material, name, scores[name].values) for name in material.names]
+    found = [p for name in material.names for p in material.detection[name]]
+    labellings = dict(material.labellings)
+    for kind, keep in _by_content(material, found, order).items():
+        for name, label in material.labellings.items():
+            positive = label.positive & keep
+            if positive.any():
+                included = label.included & (keep | ~label.positive)
+                labellings[f"{name}/{kind}"] = Labelling(positive, included)
+    scores = bench.score(responses, labellings)
+    return [_template_record(material, name, labellings, scores) for name in material.names]
 
 
-def _template_record(material: Material, name: str, values: np.ndarray) -> dict[str, Any]:
-    neurons = material.sets[name]
+def _by_content(
+    material: Material, found: Sequence[Prompt], other: Sequence[Prompt]
+) -> dict[str, np.ndarray]:
+    """Which facts' two wordings share a content word, and which share none, bool [prompt]."""
+
+    def words(prompt: Prompt) -> set[str]:
+        chosen, _, place = prompt.template.rpartition(".")
+        return content_words(material.facts[prompt.relation].templates[chosen][int(place)])
+
+    alike = np.array([bool(words(a) & words(b)) for a, b in zip(found, other, strict=True)])
+    return {"alike": alike, "apart": ~alike}
+
+
+def _template_record(
+    material: Material,
+    name: str,
+    labellings: Mapping[str, Labelling],
+    scores: Mapping[str, NeuronScores],
+) -> dict[str, Any]:
+    values, neurons = scores[name].values, material.sets[name]
     there = material.index.flatten(neurons)
     label = material.labellings[name]
     return {
@@ -101,8 +136,20 @@ def _template_record(material: Material, name: str, values: np.ndarray) -> dict[
         "ap_other": float(values[there].mean()),
         "ap_all": float(values.mean()),
         "chance": float(label.positive.sum() / label.included.sum()),
+        **{
+            f"above_{kind}": _above_chance(labellings[key], scores[key].values[there])
+            if (key := f"{name}/{kind}") in scores
+            else None
+            for kind in ("alike", "apart")
+        },
         "kept": float(np.isin(there, np.argsort(-values, kind="stable")[: len(there)]).mean()),
     }
+
+
+def _above_chance(label: Labelling, values: np.ndarray) -> float:
+    """Mean (AP − chance) / (1 − chance): comparable whatever the number of positives."""
+    chance = label.positive.sum() / label.included.sum()
+    return float((values.mean() - chance) / (1 - chance))
 
 
 def _shuffle_record(results: Results, name: str, seed: int) -> dict[str, Any]:
@@ -138,7 +185,30 @@ def _figures(
     if templates:
         for key in ("ap_found", "ap_other", "chance", "kept"):
             figures[f"controls.template_{key}"] = float(np.mean([t[key] for t in templates]))
+        for kind in ("alike", "apart"):
+            figures[f"controls.template_above_{kind}"] = mean(t[f"above_{kind}"] for t in templates)
     return figures
+
+
+def _cross_figures(material: Material, cross: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    figures: dict[str, Any] = {}
+    for key in ("by_wording", "by_subject", "wording_share"):
+        values = finite(record[key] for record in cross)
+        figures |= interval(f"controls.cross_{key}", mean_estimate(values, material.config))
+    return figures
+
+
+def _cross_words(figures: Mapping[str, Any], n: int) -> list[str]:
+    share, low, high = (
+        figures[f"controls.cross_wording_share{end}"] for end in ("", "_low", "_high")
+    )
+    if not np.isfinite(share):
+        return []
+    ends = f" [{low:.0%}, {high:.0%}]" if np.isfinite(low) else ""
+    return [
+        f"What makes the neurons respond is the wording to {share:.0%}{ends}, the subject to the "
+        f"rest: own or other wording × own or other subject, mean over {n} relations."
+    ]
 
 
 def _words(
@@ -164,6 +234,12 @@ def _words(
             f"In wordings they were not found with, the neurons' average precision is {other:.2f}, "
             f"against {found:.2f} in those they were found with and {chance:.2f} by chance."
         )
+        alike, apart = (figures[f"controls.template_above_{kind}"] for kind in ("alike", "apart"))
+        if np.isfinite(alike) and np.isfinite(apart):
+            words.append(
+                f"Above chance it is {alike:.2f} of what is possible in wordings that share a "
+                f"content word with those of finding, and {apart:.2f} in those that share none."
+            )
     else:
         words.append("The facts have no second set of wordings: no template control.")
     return words
