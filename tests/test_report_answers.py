@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytest
 
 from broca.report.page import Answer
+from broca.report.parts.compared import shared_answers, shared_figures
 from broca.report.parts.outcomes import action_words
 from broca.report.parts.study import find_report
 from broca.report.relations import notices
@@ -40,47 +41,40 @@ def answers(run: StoredRun) -> list[Answer]:
 # ---- flips
 
 
-def flips_answer(gap: tuple[float, float] | None, p: float | None, **more: Any) -> Answer:
-    """Of a run whose own neurons, suppressed, are compared as given."""
+def flips_answer(beyond: tuple[float | None, float | None] | None, **more: Any) -> Answer:
+    """Of a run whose own neurons, suppressed, flip more than matched ones as given."""
     own: dict[str, Any] = {"field": "all", "method": "na-ica", "action": "suppress", "rate": 0.4}
-    own |= {"n": 40, "candidates": 80}
-    own |= {} if p is None else {"p_matched": p}
-    pair = {"method": "na-ica", "other": "random", "action": "suppress"}
-    paired = [] if gap is None else [pair | {"gap_low": gap[0], "gap_high": gap[1]}]
-    run = stored("queries.flips", flips=[own], paired=paired, caution=[], **more)
+    own |= {"n": 40, "candidates": 80, "p_matched": 0.001, **more.pop("own", {})}
+    if beyond is not None:
+        own |= {"beyond": 0.1, "beyond_low": beyond[0], "beyond_high": beyond[1], "matched": 0.1}
+    run = stored("queries.flips", more.pop("config", None), flips=[own], caution=[], **more)
     (answer,) = answers(run)
     return answer
 
 
 @pytest.mark.parametrize(
-    ("gap", "p", "words", "tone"),
+    ("beyond", "own", "words"),
     [
-        ((0.1, 0.3), 0.6, "Yes", "yes"),
-        ((-0.02, 0.3), 0.001, "Cannot be told from random neurons", "plain"),
-        ((-0.02, 0.03), 0.001, "No more than random neurons, within 5 points", "no"),
-        (None, 0.001, "Yes", "yes"),
-        (None, 0.2, "Cannot be told from random neurons", "plain"),
-        (None, None, "Not compared with random neurons", "plain"),
+        ((0.06, 0.3), {}, "Yes"),
+        ((0.02, 0.3), {}, "Small effect"),
+        ((0.06, 0.3), {"p_matched": 0.2}, "Not shown"),
+        ((-0.02, 0.03), {}, "No"),
+        ((-0.02, 0.3), {}, "Not shown"),
+        ((None, None), {}, "This run cannot tell"),
+        (None, {}, "This run cannot tell"),
+        ((0.06, 0.3), {"n": 4}, "This run cannot tell"),
     ],
 )
-def test_flips_are_compared_with_what_the_run_has(
-    gap: tuple[float, float] | None, p: float | None, words: str, tone: str
+def test_flips_are_judged_on_the_scale(
+    beyond: tuple[float | None, float | None] | None, own: dict[str, Any], words: str
 ) -> None:
-    answer = flips_answer(gap, p)
-    assert answer.answer.startswith(words)
-    assert answer.tone == tone
+    assert flips_answer(beyond, own=own).answer == words
 
 
 def test_matched_neurons_are_judged_at_the_level_of_the_run() -> None:
-    run = stored(
-        "queries.flips",
-        {"queries": {"alpha": 0.001}, "relations": {"alpha": 0.05}},
-        flips=[
-            {"field": "all", "method": "na-ica", "action": "suppress", "rate": 0.4, "n": 40}
-            | {"candidates": 80, "p_matched": 0.01}
-        ],
-    )
-    assert answers(run)[0].answer == "Cannot be told from random neurons"
+    config = {"queries": {"alpha": 0.001}, "relations": {"alpha": 0.05}}
+    found = flips_answer((0.06, 0.3), own={"p_matched": 0.01}, config=config)
+    assert found.answer == "Not shown"
 
 
 # ---- prediction
@@ -88,30 +82,59 @@ def test_matched_neurons_are_judged_at_the_level_of_the_run() -> None:
 
 def prediction_answer(**ends: tuple[float | None, float | None]) -> Answer:
     record: dict[str, Any] = dict.fromkeys(("neurons", "model", "random", "chance"), 0.5)
-    record |= {"auroc": None}
-    for name in ("beyond_random", "beyond_chance", "beyond_model"):
+    record |= {"auroc": None, "p_holm": 0.01}
+    for name in ("beyond_random", "beyond_chance"):
+        record[name] = 0.2
         record[f"{name}_low"], record[f"{name}_high"] = ends.get(name, (0.1, 0.3))
     (answer,) = answers(stored("queries.prediction", fields=[record], caution=[]))
     return answer
 
 
 @pytest.mark.parametrize(
-    ("ends", "words", "tone"),
+    ("ends", "words"),
     [
-        ({"beyond_model": (-0.04, 0.1)}, "As well as the model itself, within 5 points", "yes"),
-        ({"beyond_model": (-0.3, 0.1)}, "Better than chance; cannot be told", "mixed"),
-        ({"beyond_model": (-0.3, -0.1)}, "Better than chance, worse than the model", "mixed"),
-        ({"beyond_random": (-0.1, 0.3)}, "Cannot be told from random neurons", "plain"),
-        ({"beyond_chance": (None, None)}, "Cannot be told from guessing", "plain"),
-        ({"beyond_random": (-0.1, 0.02)}, "No better than random neurons, within 5 points", "no"),
+        ({}, "Yes"),
+        ({"beyond_random": (-0.1, 0.3)}, "Not shown"),
+        ({"beyond_chance": (None, None)}, "This run cannot tell"),
+        ({"beyond_random": (-0.1, 0.02)}, "No"),
+        ({"beyond_chance": (0.01, 0.3)}, "Small effect"),
     ],
 )
-def test_prediction_is_called_as_good_only_within_a_margin(
-    ends: dict[str, Any], words: str, tone: str
-) -> None:
-    answer = prediction_answer(**ends)
-    assert answer.answer.startswith(words)
-    assert answer.tone == tone
+def test_prediction_is_judged_by_the_harder_of_its_rivals(ends: dict[str, Any], words: str) -> None:
+    assert prediction_answer(**ends).answer == words
+
+
+# ---- several runs
+
+
+def test_several_runs_give_one_answer_per_question() -> None:
+    one = Answer("Does it?", "Yes", "3 points.", "yes")
+    other = Answer("Does it?", "No", "0 points.", "no")
+    alone = Answer("Why?", "Not shown", "n = 2.")
+    both, single = shared_answers({"a": [one], "b": [other, alone]})
+    assert (both.answer, both.tone) == ("a: Yes · b: No", "mixed")
+    assert both.detail == "a: 3 points. b: 0 points."
+    assert (single.answer, single.tone) == ("b: Not shown", "plain")
+
+
+def test_several_runs_share_charts_of_what_two_of_them_have() -> None:
+    def run(**summary: float) -> StoredRun:
+        folder = Stored({}, {})
+        folder.summary = {name.replace("__", "."): value for name, value in summary.items()}
+        return StoredRun(cast(RunFolder, folder))
+
+    loss = "effect__own_loss"
+    runs = {
+        "a": run(**{loss: 0.4, f"{loss}_low": 0.3, f"{loss}_high": 0.5}),
+        "b": run(**{loss: 0.1, f"{loss}_low": 0.0, f"{loss}_high": 0.2}),
+        "c": run(**{"queries__na-ica__suppress__related": -0.2}),
+    }
+    (figure,) = shared_figures(runs)
+    assert figure.values == [
+        "own relation · a: 40.0 % [30.0 %, 50.0 %]",
+        "own relation · b: 10.0 % [0.0 %, 20.0 %]",
+    ]
+    assert not shared_figures({"a": runs["a"]})
 
 
 # ---- places of fields

@@ -62,8 +62,8 @@ def test_the_first_screen_answers_the_four_questions(run):
     page = (run.path / "report.html").read_text(encoding="utf-8")
     for question in (
         "Are there relation neurons?",
-        "How many does it take?",
-        "Who shares them?",
+        "Do they act together, beyond a random order?",
+        "Do relations share neurons beyond chance?",
         "Do they hold across languages?",
     ):
         assert question in page

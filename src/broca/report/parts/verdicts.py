@@ -7,17 +7,13 @@ it excludes differences of `MARGIN` and beyond.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from broca.estimates import Estimate, judge
 from broca.report.page import Answer, Tone
 from broca.report.stored_run import StoredRun
 
-NEAR_CHANCE = "This run cannot tell: near chance"
 MARGIN = 0.05  # differences of shares that are taken for none
-WITHIN = f"within {MARGIN * 100:.0f} points"
-
-Compared = Literal["more", "no more", "cannot be told"]
 
 SCALE: dict[str, tuple[str, Tone]] = {
     "yes": ("Yes", "yes"),
@@ -97,22 +93,3 @@ def judge_record(
     ends = (record.get(f"{name}{end}") for end in ("", "_low", "_high"))
     value, low, high = (float("nan") if end is None else end for end in ends)
     return judge(Estimate(value, low, high, 0), smallest, p=p, alpha=alpha)
-
-
-def judge_more(record: Mapping[str, Any], name: str) -> Compared:
-    """Whether a difference lies above 0, by its interval.
-
-    Args:
-        record: Holds the ends as `<name>_low` and `<name>_high`; None where there is no interval.
-        name: Of the difference.
-    """
-    low, high = record[f"{name}_low"], record[f"{name}_high"]
-    if low is None or high is None:
-        return "cannot be told"
-    return "more" if low > 0 else "no more" if high < MARGIN else "cannot be told"
-
-
-def is_as_good(record: Mapping[str, Any], name: str) -> bool:
-    """Whether a difference is surely not below 0 by as much as the margin."""
-    low = record[f"{name}_low"]
-    return low is not None and low > -MARGIN
