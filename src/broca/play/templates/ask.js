@@ -74,12 +74,9 @@ function drawAsk() {
 }
 
 function instead(said) {
-  const rows = said.instead.map(([token, p]) => [
-    make("span", { class: "token" }, visible(token)),
-    make("div", { class: "track" }, make("div", { class: "mark clean", style: { width: `${100 * p}%` } })),
-    make("span", { class: "change" }, percent(p)),
-  ]);
-  return make("div", { class: "bars", role: "group", "aria-label": "Next tokens with their probabilities" }, ...rows.flat());
+  const rows = said.instead.map(([token, p]) => bar(token, percent(p), null,
+    make("div", { class: "mark clean alone", style: { width: `${100 * p}%` } })));
+  return make("div", { class: "bars", role: "group", "aria-label": "Next tokens with their probabilities" }, ...rows);
 }
 
 // ---- facts and questions to choose from

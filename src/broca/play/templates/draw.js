@@ -34,6 +34,12 @@ function figure(one, onNeuron) {
   return make("figure", {}, make("h3", {}, one.title), drawing, make("figcaption", {}, make("p", {}, one.caption)));
 }
 
+// A token, marks on a track from 0 to 1, and what they say.
+function bar(token, told, label, ...marks) {
+  const track = make("div", { class: "track", role: label ? "img" : null, "aria-label": label, "aria-hidden": label ? null : "true" }, ...marks);
+  return make("div", { class: "bar" }, make("span", { class: "token" }, visible(token) || "∅"), track, make("span", { class: "change" }, told));
+}
+
 // Rows of cells under headings that sort them.
 function table(headings, rows, caption) {
   const head = make("tr");

@@ -105,14 +105,11 @@ function drawEdit() {
     return;
   }
   const { clean, edited, draws, compared, target, chosen } = answered;
-  const rows = compared.map((one) => [
-    make("span", { class: "token" }, visible(one.token)),
-    make("div", { class: "track", role: "img", "aria-label": `untouched ${percent(one.clean)}, edited ${percent(one.edited)}, matched ${range(one.draws, percent)}` },
-      make("div", { class: "band", style: { left: `${100 * low(one.draws)}%`, width: `${100 * (high(one.draws) - low(one.draws))}%` } }),
-      make("div", { class: "mark clean", style: { width: `${100 * one.clean}%` } }),
-      make("div", { class: "mark edited", style: { width: `${100 * one.edited}%` } })),
-    make("span", { class: "change" }, `${percent(one.clean)} → ${percent(one.edited)}`),
-  ]);
+  const rows = compared.map((one) => bar(one.token, `${percent(one.clean)} → ${percent(one.edited)}`,
+    `untouched ${percent(one.clean)}, edited ${percent(one.edited)}, matched ${range(one.draws, percent)}`,
+    make("div", { class: "band", style: { left: `${100 * low(one.draws)}%`, width: `${100 * (high(one.draws) - low(one.draws))}%` } }),
+    make("div", { class: "mark clean", style: { width: `${100 * one.clean}%` } }),
+    make("div", { class: "mark edited", style: { width: `${100 * one.edited}%` } })));
   show("edited",
     make("p", { class: "verdict" }, verdict()),
     make("div", { class: "sides" },
@@ -122,5 +119,5 @@ function drawEdit() {
     make("p", { class: "hint" }, `P, log P and rank are those of “${visible(target)}”, ${chosen ? "the answer chosen above" : "the model's own first token"}.`),
     make("h3", {}, "What changed in the next token"),
     make("ul", { class: "key" }, make("li", {}, "untouched"), make("li", { class: "edited" }, "edited"), make("li", { class: "matched" }, "matched random: lowest to highest")),
-    make("div", { class: "bars" }, ...rows.flat()));
+    make("div", { class: "bars" }, ...rows));
 }
