@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import runpy
 from pathlib import Path
 
@@ -18,3 +19,17 @@ def test_relation_neurons():
 def test_query_neurons():
     attributions = runpy.run_path(str(EXAMPLES / "query_neurons.py"))["main"]()
     assert attributions.converged_share > 0.5
+
+
+def test_play_notebook():
+    """The cells of the notebook, in order, as one script; what they say of the page is true."""
+    notebook = json.loads((EXAMPLES / "play.ipynb").read_text(encoding="utf-8"))
+    names: dict = {}
+    for number, cell in enumerate(notebook["cells"]):
+        if cell["cell_type"] == "code":
+            exec(compile("".join(cell["source"]), f"play.ipynb, cell {number}", "exec"), names)
+    rows = names["rows"]
+    assert rows["untouched"].correct
+    assert not rows["edited"].correct
+    assert rows["edited"].log_p < min(names["band"])
+    assert list(names["again"]) == list(names["found"])
