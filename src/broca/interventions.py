@@ -163,7 +163,8 @@ def intervene(
     with ExitStack() as stack:
         for (site, layer), listed in edits.items():
             routed = model.block(layer).widths()[site][0]
-            ordinary = [one for edit in listed if (one := edit.behind(routed))]
+            behind = [edit.behind(routed) for edit in listed] if routed else listed
+            ordinary = [edit for edit in behind if edit is not None]
             apply = _make_apply(ordinary, after_prompt, prompt_active)
             if not routed:
                 stack.enter_context(model.touch(site, layer, apply))
@@ -179,6 +180,18 @@ class _Edit:
     intervention: Intervention
     neurons: Tensor  # indices at this site and layer
     index: Tensor  # their ranks in the set
+
+    @property
+    def positions(self) -> Positions:
+        """Where it is made."""
+        return self.intervention.positions
+
+    def make(self, values: Tensor, tokens: slice | list[int]) -> None:
+        """Change every row of [prompt, token, neuron] in place."""
+        neurons = self.neurons.to(values.device)
+        here = values[:, tokens]
+        here[..., neurons] = self.intervention.change(here[..., neurons], self.index)
+        values[:, tokens] = here
 
     def behind(self, start: int) -> _Edit | None:
         """The same of neurons from an index on, counted from there; None for none."""
@@ -210,22 +223,72 @@ def _places(neurons: NeuronSet) -> Iterator[tuple[str, int, Tensor, Tensor]]:
 
 
 def _make_apply(edits: list[_Edit], after_prompt: int, prompt_active: bool):
+    everywhere = [edit for edit in edits if edit.row is None]
+    in_rows = _grouped([edit for edit in edits if edit.row is not None])
+
     def apply(tensor: Tensor) -> Tensor | None:
         new = None
-        for edit in edits:
-            tokens = _tokens(edit.intervention.positions, tensor, after_prompt, prompt_active)
+        for edit in (*everywhere, *in_rows):
+            tokens = _tokens(edit.positions, tensor, after_prompt, prompt_active)
             if tokens is None:
                 continue
             if new is None:
                 new = tensor.clone()
-            neurons = edit.neurons.to(tensor.device)
-            target = new if edit.row is None else new[edit.row : edit.row + 1]
-            here = target[:, tokens]
-            here[..., neurons] = edit.intervention.change(here[..., neurons], edit.index)
-            target[:, tokens] = here
+            edit.make(new, tokens)
         return new
 
     return apply
+
+
+@dataclass(frozen=True)
+class _RowEdits:
+    """Edits of single rows at the same positions, made all at once: value -> factor · value + put.
+
+    Attributes:
+        positions: Where.
+        rows, neurons, factors, put: One of each per edited neuron of a row.
+    """
+
+    positions: Positions
+    rows: Tensor
+    neurons: Tensor
+    factors: Tensor
+    put: Tensor
+
+    def make(self, values: Tensor, tokens: slice | list[int]) -> None:
+        """Change [prompt, token, neuron] in place."""
+        rows, neurons = self.rows.to(values.device), self.neurons.to(values.device)
+        if isinstance(tokens, slice):
+            own = (rows, tokens, neurons)
+        else:
+            own = (rows[:, None], torch.tensor(tokens, device=values.device), neurons[:, None])
+        factors, put = self.factors.to(values)[:, None], self.put.to(values)[:, None]
+        picked = values[own]  # [neuron of a row, token]
+        # an infinite value times 0 would not be 0
+        values[own] = torch.where(factors == 0, put, picked * factors + put)
+
+
+def _grouped(edits: list[_Edit]) -> list[_RowEdits]:
+    by_positions: dict[Positions, list[_Edit]] = defaultdict(list)
+    for edit in edits:
+        by_positions[edit.positions].append(edit)
+    groups = []
+    for positions, listed in by_positions.items():
+        rows = [torch.full((len(edit.neurons),), edit.row) for edit in listed]
+        factors, put = zip(*(_as_line(edit) for edit in listed), strict=True)
+        neurons = torch.cat([edit.neurons for edit in listed])
+        parts = (torch.cat(rows), neurons, torch.cat(factors), torch.cat(put))
+        groups.append(_RowEdits(positions, *parts))
+    return groups
+
+
+def _as_line(edit: _Edit) -> tuple[Tensor, Tensor]:
+    """An edit of each neuron as factor and what is added, float64 [neuron]."""
+    one, n = edit.intervention, len(edit.neurons)
+    if isinstance(one, Scale):
+        return torch.full((n,), float(one.factor), dtype=torch.float64), torch.zeros(n).double()
+    fixed = torch.as_tensor(one.value, dtype=torch.float64)
+    return torch.zeros(n).double(), fixed[edit.index] if fixed.dim() else fixed.expand(n)
 
 
 def _make_slots_apply(

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from broca.readout import token_text
 
 Changes = Sequence[Intervention]
 SHOWN = 8  # next tokens shown of each step
+SHOWN_ROWS = 2  # rows of which they are shown: clean and edited
+MOMENT = 0.15  # seconds after which a part of the answer is worth showing
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,8 @@ class Said:
         id: The token.
         text: As text.
         p: Its probability when it was said.
-        instead: The most probable tokens at that place, with their probabilities.
+        instead: The most probable tokens at that place, with their probabilities; of the first
+            two rows alone.
     """
 
     id: int
@@ -101,6 +105,7 @@ def answer_rows(
     *,
     n_tokens: int,
     between: Callable[[int], None] = lambda step: None,
+    begun: Callable[[list[Row]], None] | None = None,
 ) -> list[Row]:
     """Answer one prompt under several changes at once.
 
@@ -112,12 +117,14 @@ def answer_rows(
         rows: The changes of each row; an empty one leaves it alone.
         n_tokens: Tokens said at most.
         between: Called with the number of tokens said, before each further one; may raise.
+        begun: Told the rows when each has said one token, if that took longer than a moment.
 
     Raises:
         PromptError: The prompt with its answer exceeds the context.
         NeuronError: A set belongs to a model of another shape.
         ModelError: If logits are not finite.
     """
+    start = time.monotonic()
     ids = model.encode([prompt])[0]
     extra = max(len(answer) - 1, 0)
     batch = model.pad([[*ids, *answer[:-1]]] * len(rows))
@@ -128,11 +135,17 @@ def answer_rows(
     steps = [done.logits[:, 0]]
     past = crop(done.keys_values, torch.arange(len(rows)), len(ids))
     room = n_tokens if model.max_tokens is None else min(n_tokens, model.max_tokens - len(ids))
+
+    def told() -> list[Row]:
+        return [
+            _row(model, [step[row] for step in steps], log_p[row], rank[row], row < SHOWN_ROWS)
+            for row in range(len(rows))
+        ]
+
+    if begun is not None and time.monotonic() - start > MOMENT:
+        begun(told())
     steps += _go_on(model, ids, steps[0], past, rows, room, between)
-    return [
-        _row(model, [step[row] for step in steps], log_p[row], rank[row])
-        for row in range(len(rows))
-    ]
+    return told()
 
 
 @contextmanager
@@ -204,20 +217,25 @@ def _ended(model: LanguageModel, said: Sequence[int]) -> bool:
     return "\n" in text.lstrip() and bool(spoken(text))
 
 
-def _row(model: LanguageModel, steps: Sequence[Tensor], log_p: float, rank: int) -> Row:
+def _row(
+    model: LanguageModel, steps: Sequence[Tensor], log_p: float, rank: int, with_others: bool
+) -> Row:
     said: list[Said] = []
     for logits in steps:
         probabilities = logits.softmax(-1)
-        best = probabilities.topk(min(SHOWN, len(probabilities)))
-        instead = tuple(
-            (token_text(model, token), p)
-            for token, p in zip(best.indices.tolist(), best.values.tolist(), strict=True)
-        )
         token = int(logits.argmax())
         p = float(probabilities[token])
-        said.append(Said(token, token_text(model, token), p, instead))
+        others = _others(model, probabilities) if with_others else ()
+        said.append(Said(token, token_text(model, token), p, others))
         if _ended(model, [one.id for one in said]):
             break
     text = model.tokenizer.decode([one.id for one in said], skip_special_tokens=True)
     line = text.strip().split("\n")[0]
     return Row(steps[0].softmax(-1), tuple(said), line, log_p, rank)
+
+
+def _others(model: LanguageModel, probabilities: Tensor) -> tuple[tuple[str, float], ...]:
+    """The most probable tokens, with their probabilities."""
+    best = probabilities.topk(min(SHOWN, len(probabilities)))
+    pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    return tuple((token_text(model, token), p) for token, p in pairs)

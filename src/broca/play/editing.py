@@ -114,22 +114,37 @@ def answer(material: Material, state: State, job: Job) -> dict[str, Any]:
     job.check()
     made = changes_of(material, state)
     rows: list[Sequence[Intervention]] = [[], *([made.edited] if made.edited else []), *made.draws]
+
+    def shown(found: Sequence[Row]) -> dict[str, Any]:
+        return _shown(material, text, target, found, made.n_neurons)
+
     found = answer_rows(
-        model, text, target, rows, n_tokens=state.tokens, between=lambda _: job.check()
+        model,
+        text,
+        target,
+        rows,
+        n_tokens=state.tokens,
+        between=lambda _: job.check(),
+        begun=lambda found: job.part(shown(found)),
     )
-    tokens = [token_text(model, token) for token in model.encode([text])[0]]
-    clean, *others = found
+    return shown(found)
+
+
+def _shown(
+    material: Material, text: str, target: tuple[int, ...], rows: Sequence[Row], n_neurons: int
+) -> dict[str, Any]:
+    """Rows of a batch as the page takes them."""
+    model, (clean, *others) = material.model, rows
     measured = target or (clean.said[0].id,)
     return {
         "asked": text,
-        "tokens": tokens,
         "target": "".join(token_text(model, token) for token in measured),
         "chosen": bool(target),
         "clean": _plain(clean),
         "edited": _plain(others[0]) if others else None,
         "draws": [_plain(row) for row in others[1:]],
-        "compared": _compared(material, found) if others else [],
-        "neurons": made.n_neurons,
+        "compared": _compared(material, rows) if others else [],
+        "neurons": n_neurons,
     }
 
 

@@ -220,6 +220,7 @@ def _scatter(rows: Sequence[dict[str, Any]], title: str) -> dict[str, Any]:
         "answer loses without it at the last position, measured. Click on a point to use it.",
         x_title=title,
         y_title="loss of log P without it",
+        size=60,
     )
     return drawn(figure, "points")
 

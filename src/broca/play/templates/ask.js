@@ -29,14 +29,12 @@ async function askNow() {
     running = new AbortController();
     const start = performance.now();
     try {
-      const found = await stream("answer", state, (kind, data) => kind === "queued" && tellQueue(data.ahead), running.signal);
+      const found = await stream("answer", state, (kind, data) => {
+        if (kind === "queued") tellQueue(data.ahead);
+        if (kind === "part") drawAnswer(data.value); // its first tokens, before the rest is said
+      }, running.signal);
       lasting = performance.now() - start;
-      if (found) {
-        answered = found;
-        trouble(null);
-        drawAsk();
-        drawEdit();
-      }
+      if (found) drawAnswer(found);
     } catch (error) {
       if (error.name !== "AbortError") {
         answered = null;
@@ -50,6 +48,13 @@ async function askNow() {
     }
   }
   for (const id of ["answered", "edited"]) byId(id).setAttribute("aria-busy", "false");
+}
+
+function drawAnswer(found) {
+  answered = found;
+  trouble(null);
+  drawAsk();
+  drawEdit();
 }
 
 let place = 0; // the token whose alternatives are shown

@@ -15,8 +15,8 @@ const show = (id, ...children) => byId(id).replaceChildren(...children.filter((c
 const visible = (token) => token.replaceAll("\n", "↵");
 const percent = (p) => (p === null ? "–" : p >= 0.0995 ? `${(100 * p).toFixed(0)} %` : p >= 0.001 ? `${(100 * p).toFixed(1)} %` : p > 0 ? "< 0.1 %" : "0 %");
 const minus = (text) => text.replace("-", "−");
-const number = (value, digits = 3) => (value === null || value === undefined ? "–" : minus(Math.abs(value) >= 1e-3 || value === 0 ? value.toFixed(digits) : value.toExponential(1)));
-const signed = (value) => (value === null ? "–" : (value > 0 ? "+" : "") + number(value));
+const rounded = (value, digits) => value.toFixed(digits).replace(/^-(0(\.0*)?)$/, "$1"); // no −0.00
+const number = (value, digits = 3) => (value === null || value === undefined ? "–" : minus(digits < 3 || Math.abs(value) >= 1e-3 || value === 0 ? rounded(value, digits) : value.toExponential(1)));
 
 // A figure that the server has drawn; its text was escaped there, and it holds no script.
 function figure(one, onNeuron) {

@@ -116,7 +116,7 @@ function drawEdit() {
       side("clean", "Untouched", [clean]),
       side("edited", "Edited", [edited]),
       side("matched", `Matched random, ${draws.length} draws`, draws)),
-    make("p", { class: "hint" }, `P, log P and rank are those of “${visible(target)}”, ${chosen ? "the answer chosen above" : "the model's own first token"}.`),
+    make("p", { class: "hint" }, `P, log P and rank are those of “${visible(target.trim()) || "↵"}”, ${chosen ? "the answer chosen above" : "the model's own first token"}.`),
     make("h3", {}, "What changed in the next token"),
     make("ul", { class: "key" }, make("li", {}, "untouched"), make("li", { class: "edited" }, "edited"), make("li", { class: "matched" }, "matched random: lowest to highest")),
     make("div", { class: "bars" }, ...rows));

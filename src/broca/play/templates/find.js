@@ -47,14 +47,13 @@ function tellFind(what, done, total, left) {
 }
 
 function neuronTable(neurons, caption) {
-  const largest = Math.max(...neurons.map((one) => Math.abs(one.effect ?? 0)), 1e-12);
   const rows = neurons.map((one) => [
     make("td", {}, make("button", { type: "button", onclick: () => { addNeurons(one.neuron); useNote(one.neuron); } }, one.neuron)),
     numberCell(one.value),
     numberCell(one.effect, one.effect === null ? "…" : number(one.effect)),
     make("td", {}, make("button", { type: "button", "aria-label": `Look at ${one.neuron}`, onclick: () => lookAt(one.neuron) }, "look")),
   ]);
-  return table([["neuron: use it", false], ["attribution", true], ["loss of log P without it", true], ["", false]], rows, caption, largest);
+  return table([["neuron: use it", false], ["attribution", true], ["loss of log P without it", true], ["look", false]], rows, caption);
 }
 
 function useNote(name) {
@@ -66,7 +65,7 @@ function drawFound() {
   const told = agreement === null ? "" : ` Rank correlation of the two numbers: ${number(agreement, 2)}.`;
   const first = (count) => addNeurons(neurons.slice(0, count).map((one) => one.neuron).join(" "), `first ${count} by ${found.method}`);
   show("found",
-    make("p", {}, `The ${neurons.length} first neurons for “${visible(target)}” by ${title}, in ${seconds.toFixed(1)} s, with what log P really loses without each.${told}`),
+    make("p", {}, `The ${neurons.length} first neurons for “${visible(target.trim()) || "↵"}” by ${title}, in ${seconds.toFixed(1)} s, with what log P really loses without each.${told}`),
     make("div", { class: "row" }, ...[5, 20, neurons.length].filter((n, i, all) => n <= neurons.length && all.indexOf(n) === i).map((count) => make("button", { type: "button", onclick: () => first(count) }, `Use the first ${count}`))),
     neuronTable(neurons, "Click on a neuron to use it. Attribution and exact effect at the prompt's last position."),
     ...figures.map((one) => figure(one, (name) => { addNeurons(name); useNote(name); })));

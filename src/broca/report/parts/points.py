@@ -9,7 +9,14 @@ from broca.report.parts.figure import Figure
 
 
 def points_with_axes(
-    rows: Rows, *, title: str, caption: str, x_title: str, y_title: str, name: str = ""
+    rows: Rows,
+    *,
+    title: str,
+    caption: str,
+    x_title: str,
+    y_title: str,
+    name: str = "",
+    size: int = 16,
 ) -> Figure:
     """A panel per method, a point per neuron, coloured by layer.
 
@@ -20,6 +27,7 @@ def points_with_axes(
         x_title: What x is.
         y_title: What y is.
         name: File name of the figure.
+        size: Area of a point in square pixels.
     """
     data = plain_rows(rows, "label", "panel", "layer")
     panels = list(dict.fromkeys(row["panel"] for row in data))
@@ -29,7 +37,7 @@ def points_with_axes(
         values = [row for row in data if row["panel"] == panel]
         plots.append(
             alt.Chart(alt.InlineData(values=values))
-            .mark_point(filled=True, size=16, opacity=0.6)
+            .mark_point(filled=True, size=size, opacity=0.6)
             .encode(
                 x=alt.X("x:Q", title=x_title, scale=scale, axis=alt.Axis(tickCount=4)),
                 y=alt.Y("y:Q", title=y_title, scale=scale, axis=alt.Axis(tickCount=4)),
