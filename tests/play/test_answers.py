@@ -54,9 +54,19 @@ def test_rows_equal_plain_passes(model, material: Material, positions: str):
         assert [one.id for one in row.said] == said[: len(row.said)]
         assert row.log_p == pytest.approx(log_p, abs=1e-4)
         assert row.rank == int((p > p[answer[0]]).sum()) + 1
-        assert [one.p for one in row.said] == [
-            row.said[i].instead[0][1] for i in range(len(row.said))
-        ]
+        assert row.said[0].p == pytest.approx(float(p.max()), abs=1e-5)
+    for row in found[:2]:  # of these alone other tokens are shown
+        assert all(one.instead[0] == (one.text, one.p) for one in row.said)
+
+
+def test_the_first_tokens_are_told_before_the_rest(model, material: Material, monkeypatch):
+    monkeypatch.setattr("broca.play.answering.MOMENT", 0.0)
+    told: list[list] = []
+    rows = answer_rows(model, PROMPT, (), [[], []], n_tokens=4, begun=told.append)
+    (begun,) = told
+    assert [len(row.said) for row in begun] == [1, 1]
+    assert [row.said[0] for row in begun] == [row.said[0] for row in rows]
+    assert [row.log_p for row in begun] == [row.log_p for row in rows]
 
 
 def test_without_a_cache_it_is_the_same(model, material: Material, monkeypatch):
