@@ -6,6 +6,7 @@ import altair as alt
 
 from broca.report.parts.charts import Rows, plain_rows
 from broca.report.parts.figure import Figure
+from broca.report.parts.theme import MUTED
 
 
 def points_with_axes(
@@ -37,7 +38,7 @@ def points_with_axes(
         values = [row for row in data if row["panel"] == panel]
         plots.append(
             alt.Chart(alt.InlineData(values=values))
-            .mark_point(filled=True, size=size, opacity=0.6)
+            .mark_point(filled=True, size=size, opacity=0.75, stroke=MUTED, strokeWidth=0.6)
             .encode(
                 x=alt.X("x:Q", title=x_title, scale=scale, axis=alt.Axis(tickCount=4)),
                 y=alt.Y("y:Q", title=y_title, scale=scale, axis=alt.Axis(tickCount=4)),
