@@ -66,9 +66,14 @@ def choose_form(model: LanguageModel, path: Path, form: str = "auto") -> str:
         if checked.passed:
             return candidate
         failed.append(str(checked))
-    raise AttributionError(
-        f"{model.name} cannot be attributed", "; ".join(failed), "Try attn_implementation='eager'."
+    quantised = getattr(model.config, "quantization_config", None)
+    mend = (
+        "Load it without quantisation: 8-bit layers round activations together, whatever else is "
+        "in the batch."
+        if quantised
+        else "Try attn_implementation='eager'."
     )
+    raise AttributionError(f"{model.name} cannot be attributed", "; ".join(failed), mend)
 
 
 def check_form(model: LanguageModel, path: Path, form: str) -> FormCheck:
