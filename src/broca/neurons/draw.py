@@ -42,7 +42,7 @@ def draw_matched(neurons: NeuronSet, seed: int, *, units: bool = True) -> Places
             drawn += _draw_units(neurons, layer, joint, rng)
         for site in here:
             if site not in joint:
-                taken = neurons.only(site=site, layer=layer).indices
+                taken = neurons.indices[neurons.where(site, layer)]
                 drawn.append(
                     (site, layer, _draw_free(neurons, site, layer, taken, len(taken), rng))
                 )
@@ -53,14 +53,22 @@ def draw_matched(neurons: NeuronSet, seed: int, *, units: bool = True) -> Places
 def _draw_units(
     neurons: NeuronSet, layer: int, sites: list[str], rng: np.random.Generator
 ) -> list[tuple[str, int, np.ndarray]]:
-    members = {site: neurons.only(site=site, layer=layer).indices for site in sites}
-    taken = np.unique(np.concatenate(list(members.values())))
+    members = {site: neurons.indices[neurons.where(site, layer)] for site in sites}
+    width = neurons.identity.width(sites[0], layer)
+    held = np.zeros(width, dtype=bool)
+    held[np.concatenate(list(members.values()))] = True
+    taken = np.flatnonzero(held)
     drawn = _draw_free(neurons, sites[0], layer, taken, len(taken), rng, "units")
-    other = dict(zip(taken.tolist(), rng.permutation(drawn).tolist(), strict=True))
-    return [
-        (site, layer, np.sort(np.array([other[i] for i in listed.tolist()], dtype=np.int64)))
-        for site, listed in members.items()
-    ]
+    other = np.zeros(width, dtype=np.int64)
+    other[taken] = rng.permutation(drawn)
+    return [(site, layer, np.sort(other[listed])) for site, listed in members.items()]
+
+
+def _free(width: int, taken: np.ndarray) -> np.ndarray:
+    """The indices of a layer that are not taken, rising."""
+    free = np.ones(width, dtype=bool)
+    free[taken] = False
+    return np.flatnonzero(free)
 
 
 def _draw_free(
@@ -72,7 +80,7 @@ def _draw_free(
     rng: np.random.Generator,
     what: str = "neurons",
 ) -> np.ndarray:
-    free = np.setdiff1d(np.arange(neurons.identity.width(site, layer)), taken)
+    free = _free(neurons.identity.width(site, layer), taken)
     if len(free) < n:
         raise NeuronError(
             f"Only {len(free)} {what} of {site} in layer {layer} lie outside the set",
@@ -107,8 +115,8 @@ def draw_active(
     drawn: list[tuple[str, int, np.ndarray]] = []
     for site, layer in neurons.counts():
         here = activity[index.block_slice(site, layer)]
-        taken = neurons.only(site=site, layer=layer).indices
-        free = np.setdiff1d(np.arange(len(here)), taken)
+        taken = neurons.indices[neurons.where(site, layer)]
+        free = _free(len(here), taken)
         if len(free) < len(taken):
             raise NeuronError(
                 f"Only {len(free)} neurons of {site} in layer {layer} lie outside the set",
