@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import transformers
 
 from broca.attributions import attribute_neurons
+from broca.edits import save_edited
 from broca.edits.weights import edited
 from broca.errors import NeuronError
 from broca.interventions import Deactivate, Fix, Scale, intervene
@@ -291,3 +293,30 @@ def test_switching_it_off_takes_the_answer_and_routing_is_told_apart(planted):
         for routing in ("free", "frozen")
     }
     np.testing.assert_allclose(nothing["free"], nothing["frozen"], atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["mixtral", "qwen2_moe", "deepseek_v3", "gpt_oss"])
+def test_a_saved_copy_of_an_edit_of_experts_is_read_back(family, tmp_path):
+    """In plain transformers, with neurons of experts and of a shared expert and a whole expert."""
+    model = LanguageModel(build_tiny(family), tiny_tokenizer(), name=family)
+    layer = max(n for n, block in enumerate(model.blocks) if block.experts is not None)
+    experts, width = model.block(layer).experts, model.identity.width("hidden", layer)
+    whole = [Neuron("hidden", layer, experts.width + i) for i in range(experts.width)]
+    single = [Neuron("hidden", layer, i) for i in {0, 5, 2 * experts.width + 3, width - 1}]
+    changes = [
+        Deactivate(NeuronSet.of(whole, model.identity)),
+        Scale(NeuronSet.of(single, model.identity), 2.0),
+    ]
+    before = {name: weight.clone() for name, weight in model.module.state_dict().items()}
+    save_edited(model, changes, tmp_path / "copy")
+    for name, weight in model.module.state_dict().items():
+        assert torch.equal(weight, before[name]), name
+    copy = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "copy").eval()
+    ids = torch.tensor([[1, 40, 77, 150, 201, 33, 90, 41, 60]])
+    with torch.no_grad():
+        found = copy(ids).logits
+        with intervene(model, *changes):
+            expected = model.module(ids).logits
+        plain = model.module(ids).logits
+    assert float((found - expected).abs().max()) <= 1e-5 * float(plain.abs().max())
+    assert float((found - plain).abs().max()) > 1e-3

@@ -24,7 +24,7 @@ def unwrapped(module: Any) -> nn.Module:
 
     Raises:
         ModelError: If it is exported or sharded, or parts of it are compiled: functions set on
-            sites would not be called there.
+            sites would not be called there; or if weights are not in memory.
     """
     while type(module).__name__ in _WRAPPERS and type(module).__name__ not in _SHARDED:
         module = getattr(module, _WRAPPERS[type(module).__name__])
@@ -39,6 +39,13 @@ def unwrapped(module: Any) -> nn.Module:
             raise ModelError("An exported model runs no hooks", where, _ORIGINAL)
         if "OptimizedModule" in kinds or getattr(part, "_compiled_call_impl", None) is not None:
             raise ModelError("A part of the model is compiled and runs no hooks", where, _ORIGINAL)
+    away = next((name for name, weight in module.named_parameters() if weight.is_meta), None)
+    if away is not None:
+        raise ModelError(
+            "Weights are not in memory: they were offloaded to the CPU's memory or a disk",
+            away,
+            "Use a device_map that offloads nothing: more or larger devices, or a smaller dtype.",
+        )
     return module
 
 

@@ -57,7 +57,7 @@ def write_report(runs: Sequence[RunFolder], path: str | Path | None = None) -> P
 
 def parts_of(run: StoredRun) -> Part:
     """What the studies of a run show, put together in their order."""
-    whole, pictured = Part(), set()
+    whole, pictured = Part(notices=_coverage_notices(run)), set()
     for family in dict.fromkeys(study.partition(".")[0] for study in run.studies):
         whole.notices += family_notices(family, run)
     for study in run.studies:
@@ -72,6 +72,26 @@ def parts_of(run: StoredRun) -> Part:
             whole.answers.setdefault(family, []).extend(shown.answers(run, study))
             whole.sections += shown.sections(run, study)
     return whole
+
+
+def _coverage_notices(run: StoredRun) -> list[str]:
+    """What of the model its neurons leave out; runs of earlier versions do not tell."""
+    found = run.environment.get("coverage")
+    if not found:
+        return []
+    missing = found["of_parameters"] - found["parameters"]
+    if found["complete"] and found["layers"] == found["of_layers"]:
+        return []
+    counts = (
+        f"neurons in {found['parameters']:,} of {found['of_parameters']:,} MLP parameters, "
+        f"{found['layers']} of {found['of_layers']} layers"
+    )
+    why = (
+        f"{missing / found['of_parameters']:.1%} of its MLP parameters were not searched."
+        if missing > 0
+        else "The other layers have no MLP."
+    )
+    return [f"Coverage of {run.environment['model']}: {counts}. {why}"]
 
 
 def _most_asked(answers: Mapping[str, Sequence[Answer]]) -> tuple[list[Answer], list[Answer]]:
