@@ -29,6 +29,16 @@ SMALL = {
         "n_matched": 1,
         "n_free_form": 0,
     },
+    "locators": {
+        "studies": ["locators.agreement"],
+        "locators": ["exact", "gradient-activation", "expertise"],
+        "reference": "gradient-activation",
+        "sizes": [1, 10],
+        "n_prompts": 3,
+        "n_group": 2,
+        "n_others": 4,
+        "prefilter": 0.05,
+    },
 }
 CHANGING = {"environment.json", "elapsed.json", "summary.json", "report.html", "manifest.json"}
 """Files that hold seconds or names of machines; figures are compared in findings.json."""
@@ -36,7 +46,8 @@ CHANGING = {"environment.json", "elapsed.json", "summary.json", "report.html", "
 
 def small_job(kind: str, **more: Any):
     """A run of seconds on the embedded model."""
-    return read_job({"model": "atlas", "n_permutations": 200, **SMALL[kind], **more})
+    common = {"model": "atlas", "n_permutations": 200} if kind != "locators" else {"model": "atlas"}
+    return read_job({**common, **SMALL[kind], **more})
 
 
 def identical(one: Path, other: Path) -> bool:
@@ -94,4 +105,8 @@ class Dying:
 
 
 if __name__ == "__main__":
-    execute(small_job(sys.argv[1]), sys.argv[2], join=True)
+    kind, out, *how = sys.argv[1:]
+    if how == ["ray"]:
+        execute(small_job(kind, engine={"kind": "ray", "workers": 2}), out)
+    else:
+        execute(small_job(kind), out, join=True)

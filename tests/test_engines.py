@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,8 @@ from engine_parts import Dying, Squaring, Thirsty, identical, small_job
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning")
 
+
+KILLS = int(os.environ.get("BROCA_TEST_KILLS", "20"))
 
 # ---- claims
 
@@ -49,7 +53,8 @@ def test_claims_of_the_dead_are_taken_over(tmp_path: Path):
         "living elsewhere": {"host": "another", "pid": 1},
     }.items():
         (tmp_path / name).write_text(str(who).replace("'", '"'), encoding="utf-8")
-    os.utime(tmp_path / "silent elsewhere", (time.time() - 40,) * 2)
+    then = time.time() - 40
+    os.utime(tmp_path / "silent elsewhere", (then, then))
     taken = {}
     for name in ("dead here", "silent elsewhere", "living elsewhere"):
         with claims.hold(name) as taken[name]:
@@ -147,9 +152,9 @@ def reference(request, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, R
     return request.param, execute(small_job(request.param), path, engine=LocalEngine())
 
 
-def _joining(kind: str, out: Path) -> subprocess.Popen:
+def _joining(kind: str, out: Path, *how: str) -> subprocess.Popen:
     here = Path(__file__).parent
-    command = [sys.executable, str(here / "engine_parts.py"), kind, str(out)]
+    command = [sys.executable, str(here / "engine_parts.py"), kind, str(out), *how]
     return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
@@ -162,12 +167,12 @@ def test_two_processes_that_join_write_the_same_files(reference, tmp_path: Path)
 
 @pytest.mark.slow
 def test_killed_processes_are_made_up_for(reference, tmp_path: Path):
-    """Twenty random kills of either of two processes; whoever is left goes on."""
+    """Random kills of either of two processes; whoever is left goes on."""
     kind, whole = reference
     rng = random.Random(0)
     out = tmp_path / "run"
     both = [_joining(kind, out) for _ in range(2)]
-    for _ in range(20):
+    for _ in range(KILLS):
         time.sleep(rng.uniform(2, 9))
         place = rng.randrange(2)
         both[place].send_signal(signal.SIGKILL)
@@ -233,6 +238,101 @@ def test_two_ray_workers_write_the_same_files(reference, tmp_path: Path):
     kind, whole = reference
     run = execute(small_job(kind, engine={"kind": "ray", "workers": 2}), tmp_path / "run")
     assert identical(whole.path, run.path)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_killed_ray_workers_and_drivers_are_made_up_for(reference, tmp_path: Path):
+    """Random kills of workers, and of the driver, which is begun again."""
+    psutil = pytest.importorskip("psutil")
+    kind, whole = reference
+    rng = random.Random(1)
+    out, killed = tmp_path / "run", {"worker": 0, "driver": 0}
+    driver = _joining(kind, out, "ray")
+    for _ in range(KILLS):
+        time.sleep(rng.uniform(4, 15))
+        if driver.poll() is not None:
+            break
+        workers = [
+            process
+            for process in psutil.Process(driver.pid).children(recursive=True)
+            if process.name().startswith("ray::Worker")
+        ]
+        if workers and rng.random() < 0.7:
+            rng.choice(workers).kill()
+            killed["worker"] += 1
+        else:
+            driver.send_signal(signal.SIGKILL)
+            driver.wait()
+            killed["driver"] += 1
+            driver = _joining(kind, out, "ray")
+    code = driver.wait(timeout=900)
+    if code:  # an item may have been killed three times in one sitting: that is told, and resumed
+        assert _joining(kind, out, "ray").wait(timeout=900) == 0
+    assert sum(killed.values()) > 0
+    assert identical(whole.path, out)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_cluster_that_loses_a_node_finishes(reference, tmp_path: Path, monkeypatch):
+    """Three nodes of one core; one goes when the first rows are stored."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    kind, whole = reference
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
+    monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    out, gone = tmp_path / "run", threading.Event()
+    try:
+        lost, _ = (cluster.add_node(num_cpus=1) for _ in range(2))
+        cluster.wait_for_nodes()
+
+        def remove_when_under_way() -> None:
+            deadline = time.monotonic() + 600
+            while not list(out.glob("rows/*")) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            cluster.remove_node(lost, allow_graceful=False)
+            gone.set()
+
+        thread = threading.Thread(target=remove_when_under_way)
+        thread.start()
+        settings = {"kind": "ray", "workers": 3, "address": cluster.address}
+        execute(small_job(kind, engine=settings), out)
+        thread.join()
+        assert gone.is_set()
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    assert identical(whole.path, out)
+
+
+def _figures(run: RunFolder) -> str:
+    """Findings without what differs from run to run: seconds."""
+
+    def without_seconds(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: without_seconds(v) for k, v in value.items() if "seconds" not in k}
+        return [without_seconds(v) for v in value] if isinstance(value, list) else value
+
+    findings = run.read_json("findings.json")
+    for found in findings.values():
+        found["words"] = []
+    return json.dumps(without_seconds(findings), sort_keys=True)
+
+
+@pytest.mark.ray
+def test_locators_and_exact_effects_are_judged_by_workers(tmp_path: Path):
+    """Figures of this process alone, of two that join, and of two Ray workers are the same."""
+    alone = execute(small_job("locators"), tmp_path / "alone", engine=LocalEngine())
+    both = [_joining("locators", tmp_path / "joined") for _ in range(2)]
+    assert [process.wait(timeout=600) for process in both] == [0, 0]
+    settings = {"kind": "ray", "workers": 2}
+    ray = execute(small_job("locators", engine=settings), tmp_path / "ray", report=False)
+    logs = "".join(path.read_text(encoding="utf-8") for path in (ray.path / "logs").iterdir())
+    assert logs.count("located-") == 3
+    assert _figures(alone) == _figures(RunFolder.open(tmp_path / "joined")) == _figures(ray)
 
 
 @pytest.mark.ray

@@ -44,12 +44,15 @@ class Bench:
     def __init__(self, model) -> None:
         self.model, self.kept, self.computed = model, {}, 0
 
-    def keep(self, kind, determinants, work):
-        key = (kind, str(determinants))
-        if key not in self.kept:
-            self.computed += 1
-            self.kept[key] = work()
-        return self.kept[key]
+    def keep(self, kind, function, items):
+        found = []
+        for determinants, item in items:
+            key = (kind, str(determinants))
+            if key not in self.kept:
+                self.computed += 1
+                self.kept[key] = function(self.model, item)
+            found.append(self.kept[key])
+        return found
 
 
 def test_all_studies_and_what_they_share():

@@ -15,6 +15,7 @@ import importlib
 import importlib.util
 import logging
 import os
+import socket
 import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from broca.engines.engine import Item, Result, Stored
 from broca.engines.settings import EngineSettings
@@ -31,6 +33,7 @@ from broca.progress import progress_bar, tell
 
 IN_FLIGHT = 2  # items that a worker has, the one it computes and the next
 MAX_DEATHS = 3  # workers that may die under an item
+KNOCK_SECONDS = 10.0  # for a cluster's address to answer
 PATIENCE_SECONDS = 300.0  # without a single living worker
 
 
@@ -348,6 +351,7 @@ def _connect(settings: EngineSettings) -> bool:
             ray.init(num_cpus=cores, include_dashboard=False, **options)
         return True
     try:
+        _knock(settings.address)
         ray.init(address=settings.address, **options)
     except (ValueError, RuntimeError, OSError, SystemExit) as error:  # Ray leaves where it waits
         raise EngineError(
@@ -356,3 +360,18 @@ def _connect(settings: EngineSettings) -> bool:
             "Start one with `ray start --head`, or leave the address out for one on this machine",
         ) from error
     return True
+
+
+def _knock(address: str) -> None:
+    """Open a connection to an address and close it: Ray itself tries for minutes.
+
+    Raises:
+        OSError: Nobody answers.
+        ValueError: The address names no port.
+    """
+    if address in ("auto", "local"):
+        return
+    place = urlsplit(address if "://" in address else f"ray://{address}")
+    if place.hostname is None or place.port is None:
+        raise ValueError(f"{address} is no host:port")
+    socket.create_connection((place.hostname, place.port), timeout=KNOCK_SECONDS).close()

@@ -120,6 +120,20 @@ class Recording:
         )
 
 
+Judging = Callable[[LanguageModel, Any], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """Computes the values of an item that are kept, by its name."""
+
+    model: LanguageModel
+    function: Judging
+
+    def __call__(self, item: tuple[str, Any]) -> dict[str, Any]:
+        return self.function(self.model, item[1])
+
+
 class RunBench:
     """See the module; the protocol is `broca.studies.study.Bench`.
 
@@ -192,20 +206,30 @@ class RunBench:
         self.folder.save_set(neurons, name)
 
     def keep(
-        self, kind: str, determinants: Mapping[str, Any], work: Callable[[], dict[str, Any]]
-    ) -> dict[str, Any]:
-        """Plain values in `<kind>/<key>.json`, computed once and found again.
+        self, kind: str, function: Judging, items: Sequence[tuple[Mapping[str, Any], Any]]
+    ) -> list[dict[str, Any]]:
+        """Plain values of each item in `<kind>/<key>.json`, computed once and found again.
 
         Args:
             kind: What they are, the folder's name.
-            determinants: All that determines them beside the model, as plain values.
-            work: Computes them.
+            function: Computes the values of one item, with the model.
+            items: All that determines an item's values beside the model, as plain values; and what
+                the function is given.
         """
         settings = {"model": self.model.identity.fingerprint, "dtype": str(self.model.dtype)}
-        name = f"{kind}/{condition_key({**determinants, **settings})}.json"
-        if not (self.folder.path / name).exists():
-            self.folder.write_json(name, work())
-        return self.folder.read_json(name)
+        keys = [condition_key({**determinants, **settings}) for determinants, _ in items]
+        files = {f"{kind}-{key}": f"{kind}/{key}.json" for key in keys}
+        given = dict(zip(files, (item for _, item in items), strict=True))
+        left = {n: item for n, item in given.items() if not (self.folder.path / files[n]).exists()}
+        for (name, _), values in self.engine.map(
+            Keeping(self.model, function),
+            list(left.items()),
+            f"Judging: {kind}",
+            names=list(left),
+            stored=lambda name: (self.folder.path / files[name]).exists(),
+        ):
+            self.folder.write_json(files[name], values)
+        return [self.folder.read_json(f"{kind}/{key}.json") for key in keys]
 
     def measure(self, study: str, plan: Plan) -> Results:
         """See :meth:`broca.studies.study.Bench.measure`."""

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -112,12 +112,13 @@ class DryBench(RunBench):
         return _NoResponses(index, ids, pooling, key="dry")
 
     def keep(
-        self, kind: str, determinants: Mapping[str, Any], work: Callable[[], dict[str, Any]]
-    ) -> dict[str, Any]:
-        """A unit of work counted and not done."""
-        if self._is_first((kind, canonical_json(determinants))):
-            self._now.located += 1
-        return {}
+        self, kind: str, function: Any, items: Sequence[tuple[Mapping[str, Any], Any]]
+    ) -> list[dict[str, Any]]:
+        """Units of work counted and not done."""
+        for determinants, _ in items:
+            if self._is_first((kind, canonical_json(determinants))):
+                self._now.located += 1
+        return [{} for _ in items]
 
     def score(
         self, responses: Responses, labellings: Mapping[str, Labelling]

@@ -30,13 +30,11 @@ FIGURES = ("spearman", "pearson", "recall")
 def judged_prompts(material: Material, bench: KeepingBench) -> list[dict[str, Any]]:
     """What was kept of each prompt; computed once for all studies that read it."""
     settings = asdict(material.config)
-    found = []
-    for number, prompt in enumerate(material.prompts):
-        determinants = {"settings": settings, "prompt": [prompt.id, prompt.text, number]}
-        found.append(
-            bench.keep("located", determinants, lambda n=number: judge(bench.model, material, n))
-        )
-    return found
+    items = [
+        ({"settings": settings, "prompt": [prompt.id, prompt.text, number]}, number)
+        for number, prompt in enumerate(material.prompts)
+    ]
+    return bench.keep("located", lambda model, n: judge(model, material, n), items)
 
 
 class Agreement:

@@ -43,16 +43,14 @@ class InjectionStudy:
         facts = invented_facts(
             config.n_injected, relations=material_of(config.facts), seed=config.seed
         )
-        units = []
-        for number, prompt in enumerate(facts):
-            determinants = {"settings": asdict(config), "prompt": [prompt.id, prompt.text, number]}
-            units.append(
-                bench.keep(
-                    "injected",
-                    determinants,
-                    lambda p=prompt, n=number: judge_injected(bench.model, material, p, n),
-                )
-            )
+        settings = asdict(config)
+        items = [
+            ({"settings": settings, "prompt": [p.id, p.text, number]}, (p, number))
+            for number, p in enumerate(facts)
+        ]
+        units = bench.keep(
+            "injected", lambda model, item: judge_injected(model, material, *item), items
+        )
         return Plan({}, extra={"units": units})
 
     def summarise(self, material: Material, results: Results) -> Findings:

@@ -39,9 +39,12 @@ class KeepingBench(Protocol):
     def model(self) -> LanguageModel: ...
 
     def keep(
-        self, kind: str, determinants: Mapping[str, Any], work: Callable[[], dict[str, Any]]
-    ) -> dict[str, Any]:
-        """Plain values, computed once and found again."""
+        self,
+        kind: str,
+        function: Callable[[LanguageModel, Any], dict[str, Any]],
+        items: Sequence[tuple[Mapping[str, Any], Any]],
+    ) -> list[dict[str, Any]]:
+        """Plain values of each item, computed once and found again."""
         ...
 
 

@@ -27,14 +27,14 @@ class Planted:
 
     def plan(self, material: Material, bench: KeepingBench) -> Plan:
         config = material.config
-        units = [
-            bench.keep(
-                "planted",
-                {"settings": asdict(config), "prompt": [prompt.id, prompt.text]},
-                lambda p=prompt: judge_planted(bench.model, material, p),
-            )
+        settings = asdict(config)
+        items = [
+            ({"settings": settings, "prompt": [prompt.id, prompt.text]}, prompt)
             for prompt in material.prompts[: config.n_planted]
         ]
+        units = bench.keep(
+            "planted", lambda model, prompt: judge_planted(model, material, prompt), items
+        )
         return Plan({}, extra={"units": units})
 
     def summarise(self, material: Material, results: Results) -> Findings:

@@ -65,18 +65,15 @@ class Relations:
         known = known_prompts(bench.model, material)
         seen = {name: listed[: config.n_group] for name, listed in known.items()}
         judged = {name: listed[config.n_group :] for name, listed in known.items()}
-        units = []
+        items = []
         for name in known:
             others = round_by_round({n: p for n, p in seen.items() if n != name})
             rest = round_by_round({n: p for n, p in judged.items() if n != name})[: config.n_judged]
             parts = _Parts(name, seen[name], others[: config.n_others], judged[name], rest)
-            units.append(
-                bench.keep(
-                    "relation",
-                    {"settings": asdict(config), "prompts": parts.texts()},
-                    lambda parts=parts: judge_relation(bench.model, config, parts),
-                )
-            )
+            items.append(({"settings": asdict(config), "prompts": parts.texts()}, parts))
+        units = bench.keep(
+            "relation", lambda model, parts: judge_relation(model, config, parts), items
+        )
         return Plan({}, extra={"units": units})
 
     def summarise(self, material: Material, results: Results) -> Findings:

@@ -17,7 +17,6 @@ may be integrated accurately and still be another quantity than the effect of a 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -45,7 +44,7 @@ SETS = ("attribution", "exact", "random")
 class KeepingBench(QueryBench, Protocol):
     """A bench that keeps what a prompt gave."""
 
-    def keep(self, kind: str, determinants: Any, work: Any) -> dict[str, Any]: ...
+    def keep(self, kind: str, function: Any, items: Any) -> list[dict[str, Any]]: ...
 
 
 class Truth:
@@ -56,8 +55,8 @@ class Truth:
     def plan(self, material: Material, bench: KeepingBench) -> Plan:
         """Prompts are judged while the model is at hand; nothing is asked."""
         config, part = material.config, material.part("field", bench)
-        records, reason = [], ""
-        for query in spread(part, config.n_truth):
+        queries, items = spread(part, config.n_truth), []
+        for query in queries:
             asked, neurons = part.asked[query][0], part.neurons(query, "na-ica")
             determinants = {
                 "asked": [asked.prompt.id, asked.prompt.text, asked.target],
@@ -66,13 +65,19 @@ class Truth:
                 "v": config.v,
                 "seed": config.seed,
             }
-            work = partial(judge_prompt, bench.model, asked, neurons, config)
-            try:
-                judged = bench.keep("truth", determinants, work)
-            except EffectError as error:
-                reason = str(error)
-                break
-            records.append({"query": query, "field": part.questions[query].field, **judged})
+            items.append((determinants, (asked, neurons)))
+        records, reason = [], ""
+        try:
+            judged = bench.keep(
+                "truth", lambda model, item: judge_prompt(model, item[0], item[1], config), items
+            )
+        except EffectError as error:
+            reason = str(error)
+        else:
+            records = [
+                {"query": query, "field": part.questions[query].field, **figures}
+                for query, figures in zip(queries, judged, strict=True)
+            ]
         return Plan({}, extra={"part": part, "records": records, "reason": reason})
 
     def summarise(self, material: Material, results: Results) -> Findings:
