@@ -190,13 +190,23 @@ def show_dry_run(job) -> float:
         show(doubt)
     spent = ", ".join(f"{what} {seconds / 60:.1f}" for what, seconds in found.parts.items())
     show(
-        f"About {found.seconds / 60:.1f} minutes on this machine, which may be off by "
-        f"{found.off:.0%} ({spent}); "
+        f"About {found.seconds / 60:.1f} minutes {_place(found.workers)}, which may be off by "
+        f"{found.off:.0%} ({spent}{_of_one(found.workers)}); "
         f"{found.memory_bytes / 2**30:.1f} GiB of memory, {found.disk_bytes / 2**30:.2f} GiB of "
         "disk. Relations the model does not know, queries that keep no neurons, and sets that hold "
         "the same neurons make it less."
     )
     return found.seconds
+
+
+def _of_one(workers: int) -> str:
+    return "" if workers == 1 else " for a single one"
+
+
+def _place(workers: int) -> str:
+    if workers == 1:
+        return "on this machine"
+    return f"with {workers} workers, each as fast as this machine is"
 
 
 def asking_overrides(form: str | None, shots: int | None) -> list[str]:

@@ -48,6 +48,10 @@ ROW_BYTES = 40  # on disk
 QUERY_BYTES = 4 << 10  # on disk, the attributions of a query
 
 
+ALONE = ("scoring", "finding letters", "asking in words")
+"""What the driver does by itself, however many workers there are."""
+
+
 @dataclass
 class DryRun:
     """What a whole run would need.
@@ -62,6 +66,7 @@ class DryRun:
         unsure: Seconds by which these may be wrong.
         words: How facts would be asked.
         doubts: What no run with these settings can show.
+        workers: How many share what can be shared, each as fast as this machine.
     """
 
     studies: list[Estimate] = field(default_factory=list)
@@ -72,11 +77,14 @@ class DryRun:
     unsure: float = 0.0
     words: list[str] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
+    workers: int = 1
 
     @property
     def seconds(self) -> float:
         """Estimated time."""
-        return sum(self.parts.values())
+        return sum(
+            seconds / (1 if what in ALONE else self.workers) for what, seconds in self.parts.items()
+        )
 
     @property
     def evaluations(self) -> int:
@@ -96,7 +104,8 @@ class DryRun:
     @property
     def off(self) -> float:
         """Share of the time by which the estimate may be wrong, as measured."""
-        return self.unsure / self.seconds if self.seconds else 0.0
+        spent = sum(self.parts.values())
+        return self.unsure / spent if spent else 0.0
 
     def spend(self, what: str, n: float, each: Rate) -> None:
         """Add a number of things that are done."""
@@ -117,7 +126,7 @@ def dry_run(job: Job, model: LanguageModel | None = None) -> DryRun:
     """
     job.check(embedded=None if model is None else model.is_embedded)
     model = model or job.model.load()
-    found = DryRun()
+    found = DryRun(workers=(job.engine.workers or 1) if job.engine.kind == "ray" else 1)
     held = 0
     for name, settings in job.settings.items():
         family = load_family(name)

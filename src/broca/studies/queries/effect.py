@@ -129,10 +129,8 @@ def plan_ceilings(
 
     It is what a set can do at most. Name -> its conditions, one per query.
     """
-    identity, site = part.sets.identity, part.sets.site
-    index = NeuronIndex(identity, (site,))
-    each = {f"layer {n}": index.block_slice(site, n) for n in range(identity.n_layers)}
-    each = each if layers else {}
+    index = NeuronIndex(part.sets.identity, (part.sets.site,))
+    each = {f"layer {n}": where for _, n, where in index.blocks()} if layers else {}
     groups = [own_group(query) for query in part.found]
     made: dict[str, list[Condition]] = {}
     for name, where in {"all layers": slice(0, len(index)), **each}.items():

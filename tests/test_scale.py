@@ -1,0 +1,48 @@
+"""docs/scale.md is arithmetic that can be read off the code, and a dry run with workers divides."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from broca.run.dry import ALONE, DryRun
+from broca.run.scale import Gpu, Size, Work, as_markdown, need
+from broca.run.timing import Rate
+
+PAGE = Path(__file__).parent.parent / "docs" / "scale.md"
+
+
+def test_the_page_holds_the_table():
+    assert as_markdown() in PAGE.read_text(encoding="utf-8")
+
+
+def test_answers_are_two_operations_per_weight_and_token():
+    size, gpu = Size("m", 4e9, 1e9, 10), Gpu(memory=16e9, peak=1e12, answering=0.5)
+    found = need(size, 3, Work(evaluations=100, n_tokens=20), gpu)
+    assert (found.gpus_per_worker, found.n_workers) == (1, 3)
+    assert found.answers == pytest.approx(100 * 20 * 2e9 / 0.5e12 / 3)
+
+
+def test_attributions_count_every_layer_above():
+    """By a loop over layers and the layers above each, forward and backward."""
+    size, gpu = Size("m", 1e9, 1e9, 7), Gpu(memory=16e9, peak=1e12, attributing=0.25)
+    work = Work(attributed=5, n_nodes=9)
+    passes = sum(1 for layer in range(7) for _ in range(layer + 1, 7))
+    operations = 5 * 9 * passes * (2 + 4) * size.active / 7
+    assert need(size, 1, work, gpu).attributions == pytest.approx(operations / 0.25e12)
+
+
+def test_what_does_not_fit_takes_for_ever():
+    found = need(Size("m", 100e9, 100e9, 10), 1, gpu=Gpu(memory=80e9))
+    assert (found.n_workers, found.gpus_per_worker) == (0, 3)
+    assert math.isinf(found.answers)
+
+
+def test_a_dry_run_divides_what_workers_share():
+    found = DryRun(workers=4)
+    found.spend("answering", 100, Rate(2.0, 0.1))
+    found.spend(ALONE[0], 10, Rate(1.0, 0.1))
+    assert found.seconds == pytest.approx(200 / 4 + 10)
+    assert found.off == pytest.approx(0.1)
