@@ -18,6 +18,7 @@ from broca.store import RunFolder
 from broca.studies.queries import QueriesConfig
 from broca.studies.queries.attributing import portions
 from broca.studies.queries.facts import read_word_queries
+from broca.studies.queries.screening import Screened, keep_known
 from planted import planted_world
 from planted_files import write_planted_facts
 
@@ -213,3 +214,20 @@ def test_a_dry_run_counts_what_words_need(facts: Path, model: LanguageModel) -> 
         found.parts
     )
     assert found.attributed == 8 * 4  # four queries of eight relations, one prompt each
+
+
+def test_fields_known_best_are_kept_and_others_told_why() -> None:
+    rights = {"few": 4, "half": 5, "most": 9, "well": 8}  # of ten each, five kept at most
+    screened = [
+        Screened(f"{field}{i}", field, f"{field}{i}", float(i < right), 0.0)
+        for field, right in rights.items()
+        for i in range(10)
+    ]
+    questions: dict = {one.query: None for one in screened}
+    config = QueriesConfig(answer="words", per_field=5, min_right=5, max_fields=2)
+    kept, left_out = keep_known(config, "field", "words", questions, screened)
+    assert kept == [f"{field}{i}" for field in ("most", "well") for i in range(5)]
+    assert left_out == {
+        "few": "4 of 10 queries are answered rightly, fewer than 5",
+        "half": "50% of its queries are answered rightly: others are known better",
+    }

@@ -46,7 +46,7 @@ class QueriesConfig:
         only_right: Only queries that the model answers rightly in all of their prompts. By
             default so in words, and all queries with letters.
         min_right: A field with fewer queries left is left out.
-        max_fields: Fields at most, those with most right answers.
+        max_fields: Fields at most, those with the largest share of right answers.
         questions: "atlas" or "lre" (questions about these facts), "auto" (the one that suits the
             model), or a file that `broca.load_questions` reads.
         columns: Our column name -> the file's, for tables with other names.

@@ -90,8 +90,14 @@ def keep_known(
     }
     fields = [field for field in by_field if field not in left_out]
     if config.max_fields is not None:
-        best = sorted(fields, key=lambda field: -len(by_field[field]))[: config.max_fields]
-        left_out |= {field: "others keep more queries" for field in fields if field not in best}
+        share = {field: _share_right(screened, field) for field in fields}
+        best = sorted(fields, key=lambda field: -share[field])[: config.max_fields]
+        left_out |= {
+            field: f"{share[field]:.0%} of its queries are answered rightly: others are known "
+            "better"
+            for field in fields
+            if field not in best
+        }
     if len(left_out) == len(by_field):
         asked = len(screened)
         right = sum(one.right == 1 for one in screened)
@@ -103,3 +109,9 @@ def keep_known(
         )
     kept = {q for field, listed in by_field.items() if field not in left_out for q in listed}
     return [query for query in questions if query in kept], left_out
+
+
+def _share_right(screened: Sequence[Screened], field: str) -> float:
+    """Share of a field's queries that are answered rightly, those beyond its limit included."""
+    right = [one.right == 1 for one in screened if one.field == field]
+    return sum(right) / len(right)
