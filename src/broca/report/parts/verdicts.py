@@ -59,7 +59,7 @@ def interval_of(record: Mapping[str, Any], name: str) -> str:
     """A change in percent with its interval, where there is one."""
     low, high = record.get(f"{name}_low"), record.get(f"{name}_high")
     ends = f" [{low:+z.1%}, {high:+z.1%}]" if low is not None and high is not None else ""
-    return f"{record[name]:+z.1%}{ends}"
+    return f"{record[name]:+z.1%}{ends}".replace("-", "−")
 
 
 def _points(share: float) -> str:

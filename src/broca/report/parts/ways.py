@@ -22,6 +22,11 @@ KINDS = {
     "ceiling": "all neurons, own answer",
 }
 """Columns of a way, and how pictures call them."""
+SHORT = {
+    "matched": "matched random",
+    "active": "random as active",
+    "unrelated": "answers of other fields",
+}
 TESTS = {"matched": "matched random", "active": "random as active"}
 
 
@@ -105,14 +110,16 @@ def ways_answer(
     """A verdict with every way's figures in one sentence."""
     records = run.table(study, "ways")
     told = "; ".join(
-        f"{names[r['way']]}: "
-        + ", ".join(
-            f"{KINDS[kind]} {interval_of(r, kind)}" for kind in kinds if r.get(kind) is not None
+        f"{names[r['way']]} by {interval_of(r, 'related')}"
+        + "".join(
+            f", {SHORT[kind]} {interval_of({kind: r[kind]}, kind)}"
+            for kind in kinds
+            if r.get(kind) is not None
         )
         for r in records
     )
     near = is_near_chance(run, study)
-    sentence = f"{told} (change of P, n = {records[0]['n']} queries)."
+    sentence = f"Suppressed, own neurons change P {told} (n = {records[0]['n']} queries)."
     return answer(question, "cannot tell" if near else verdict, sentence)
 
 

@@ -100,9 +100,9 @@ def kinds_figure(run: StoredRun, study: str) -> Figure:
     ]
     return dot_intervals(
         rows,
-        title=f"Change of an answer's probability, {action_words(run, 'suppress')}",
-        caption="Mean of (P′ − P) / P over queries, 95 % intervals, answers in words. Random "
-        "neurons: as many in the same layers as the method found.",
+        title=f"Change of the {answered(run, study)}'s probability, {action_words(run, 'suppress')}",
+        caption="Mean of (P′ − P) / P over queries, 95 % intervals. Random neurons: as many in the "
+        "same layers as the method found.",
         value_title="(P′ − P) / P",
         percent=True,
         width=NARROW,
@@ -110,26 +110,23 @@ def kinds_figure(run: StoredRun, study: str) -> Figure:
     )
 
 
-def difference_figure(run: StoredRun, study: str, narrow: bool = False) -> Figure:
+def difference_figure(run: StoredRun, study: str) -> Figure:
     """|Related| - |Unrelated| by method."""
-    shown = [record for record in whole(run, study) if not narrow or record["action"] == "suppress"]
     rows = [
         {
             "group": record["method"],
             "condition": action_words(run, record["action"]),
             **point(record, "difference"),
         }
-        for record in shown
+        for record in whole(run, study)
     ]
     return dot_intervals(
         rows,
-        title=f"|Related| − |Unrelated|, by {grouping(study)}"
-        + (f", {action_words(run, 'suppress')}" if narrow else ""),
+        title=f"|Related| − |Unrelated|, by {grouping(study)}",
         caption="Above 0: a query's neurons move its own answer more than those of other "
         f"{grouping(study)}s. 95 % bootstrap intervals over queries.",
         value_title="|Related| − |Unrelated|",
-        width=NARROW if narrow else WIDTH,
-        name=f"difference-{slug(study)}{'-small' if narrow else ''}",
+        name=f"difference-{slug(study)}",
     )
 
 
@@ -371,9 +368,7 @@ def _sections(run: StoredRun, study: str) -> list[Section]:
 
 
 def _pictures(run: StoredRun, study: str) -> list[Figure]:
-    if answered(run, study) == "answer":
-        return [kinds_figure(run, study)]
-    return [difference_figure(run, study, narrow=True)]
+    return [kinds_figure(run, study)]
 
 
 REPORT = StudyReport(_sections, _answers, _pictures, near_chance)

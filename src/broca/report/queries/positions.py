@@ -20,7 +20,7 @@ def _answers(run: StoredRun, study: str) -> list[Answer]:
     everywhere = run.table(STUDY, "ways")[-1]
     question = "Do they act elsewhere than where the answer is read?"
     verdict = everywhere.get("matched_verdict", "cannot tell")
-    return [ways_answer(run, STUDY, question, NAMES, verdict, ("related", "matched", "unrelated"))]
+    return [ways_answer(run, STUDY, question, NAMES, verdict, ("matched", "unrelated"))]
 
 
 def _section(run: StoredRun) -> Section:

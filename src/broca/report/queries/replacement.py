@@ -10,6 +10,7 @@ from broca.report.parts.ways import ways_answer, ways_figure, ways_table
 from broca.report.stored_run import StoredRun
 
 STUDY = "queries.replacement"
+WITH = {"zero": "with zero", "mean": "with the mean", "resample": "with a resample"}
 NAMES = {"zero": "zero", "mean": "mean", "resample": "resample"}
 
 
@@ -18,7 +19,7 @@ def _answers(run: StoredRun, study: str) -> list[Answer]:
     control = "active" if any("active" in r for r in records) else "matched"
     verdict = together([r.get(f"{control}_verdict", "cannot tell") for r in records])
     question = "Do query neurons matter, whatever is put in their place?"
-    return [ways_answer(run, STUDY, question, NAMES, verdict, ("related", control))]
+    return [ways_answer(run, STUDY, question, WITH, verdict, (control,))]
 
 
 def _section(run: StoredRun) -> Section:
