@@ -100,7 +100,7 @@ def kinds_figure(run: StoredRun, study: str) -> Figure:
     ]
     return dot_intervals(
         rows,
-        title=f"Change of the {answered(run, study)}'s probability, {action_words(run, 'suppress')}",
+        title=f"Change of the {answered(run, study)}'s P, {action_words(run, 'suppress')}",
         caption="Mean of (P′ − P) / P over queries, 95 % intervals. Random neurons: as many in the "
         "same layers as the method found.",
         value_title="(P′ − P) / P",
