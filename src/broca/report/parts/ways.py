@@ -14,14 +14,14 @@ from broca.report.parts.verdicts import answer, interval_of, is_near_chance
 from broca.report.stored_run import StoredRun
 
 KINDS = {
-    "related": "own neurons, own answer",
-    "same": "own neurons, same field",
-    "unrelated": "own neurons, other fields",
-    "matched": "matched random, own answer",
+    "related": "own answer",
+    "same": "same field",
+    "unrelated": "other fields",
+    "matched": "matched random neurons, own answer",
     "active": "random as active, own answer",
     "ceiling": "all neurons, own answer",
 }
-"""Columns of a way, and how pictures call them."""
+"""Columns of a way, and how pictures call them; a query's own neurons where none are named."""
 SHORT = {
     "matched": "matched random",
     "active": "random as active",

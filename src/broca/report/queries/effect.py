@@ -96,7 +96,7 @@ def kinds_figure(run: StoredRun, study: str) -> Figure:
     records = [r for r in whole(run, study) if r["action"] == "suppress"]
     rows = [
         {"group": r["method"], "condition": r["kind"], **r["point"]}
-        for r in _kinds(records, study, {**KINDS, "matched": "own answer, random neurons"})
+        for r in _kinds(records, study, {**KINDS, "matched": "random neurons, own answer"})
     ]
     return dot_intervals(
         rows,
