@@ -274,7 +274,7 @@ def _grouped(edits: list[_Edit]) -> list[_RowEdits]:
         by_positions[edit.positions].append(edit)
     groups = []
     for positions, listed in by_positions.items():
-        rows = [torch.full((len(edit.neurons),), edit.row) for edit in listed]
+        rows = [torch.full((len(edit.neurons),), edit.row or 0) for edit in listed]
         factors, put = zip(*(_as_line(edit) for edit in listed), strict=True)
         neurons = torch.cat([edit.neurons for edit in listed])
         parts = (torch.cat(rows), neurons, torch.cat(factors), torch.cat(put))
