@@ -366,3 +366,15 @@ def test_recipes_name_the_engine():
     assert "engine" not in job.as_config()
     with pytest.raises(BrocaError, match="no setting"):
         read_job({**values, "engine": {"wokers": 2}})
+
+
+@pytest.mark.ray
+def test_a_ray_that_does_not_start_is_told(monkeypatch: pytest.MonkeyPatch):
+    import ray
+
+    def timing_out(**_: Any) -> None:
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray, "init", timing_out)
+    with pytest.raises(EngineError, match=r"did not start.*timed out"):
+        RayEngine(None)

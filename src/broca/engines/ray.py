@@ -262,11 +262,11 @@ class RayEngine:
             return ray.get(reference)
         except errors.RayTaskError as error:
             raise EngineError(
-                f"A worker failed: {str(error.cause).strip().splitlines()[-1]}",
+                f"A worker failed: {_last_line(error.cause)}",
                 mend="The whole error is in Ray's logs; finished work is kept",
             ) from error
         except errors.RayError as error:
-            self._last_loss = str(error).strip().splitlines()[-1]
+            self._last_loss = _last_line(error)
             return None
 
     def _bury(
@@ -337,7 +337,7 @@ def _connect(settings: EngineSettings) -> bool:
     """Join the cluster, or start one here; whether it was started here.
 
     Raises:
-        EngineError: The cluster cannot be reached.
+        EngineError: The cluster cannot be reached, or Ray does not start.
     """
     ray = _ray()
 
@@ -347,8 +347,14 @@ def _connect(settings: EngineSettings) -> bool:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if settings.address is None:
         cores = max(os.cpu_count() or 1, (settings.workers or 1) * settings.threads)
-        with _own_path():
-            ray.init(num_cpus=cores, include_dashboard=False, **options)
+        try:
+            with _own_path():
+                ray.init(num_cpus=cores, include_dashboard=False, **options)
+        except Exception as error:  # Ray's own are plain Exceptions
+            raise EngineError(
+                f"Ray did not start on this machine: {_last_line(error)}",
+                mend="Try again when the machine is less busy, or use --engine local or --join",
+            ) from error
         return True
     try:
         _knock(settings.address)
@@ -360,6 +366,11 @@ def _connect(settings: EngineSettings) -> bool:
             "Start one with `ray start --head`, or leave the address out for one on this machine",
         ) from error
     return True
+
+
+def _last_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[-1] if lines else type(error).__name__
 
 
 def _knock(address: str) -> None:
