@@ -106,7 +106,7 @@ def test_answers_under_masks(family, positions):
                 wanted[row] += _under(model, aim, mask, positions)
                 before[row] += _under(model, aim, torch.ones_like(mask), positions)
         with torch.no_grad():
-            found = group.log_p(masks[:1] if shared else masks)
+            found = group.log_p((masks[:1] if shared else masks).flatten(1))
             np.testing.assert_allclose(found.numpy(), wanted.numpy(), atol=1e-4)
             np.testing.assert_allclose(group.before().numpy(), before.numpy(), atol=1e-4)
 
