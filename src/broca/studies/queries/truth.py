@@ -159,15 +159,9 @@ def exact_effects(
     model: LanguageModel, targets: Sequence[tuple[list[int], int]], share: float | None
 ) -> np.ndarray:
     """Change of log P of the whole answer without each neuron alone, [layer, neuron]."""
-    options: dict[str, Any] = {"prefilter": share, "progress": False}
-    return np.sum(
-        [
-            ablate_each(model, [tokens], target=[token], **options)[0].values
-            for tokens, token in targets
-        ],
-        axis=0,
-        dtype=float,
-    )
+    tokens, answer = targets[0][0], [token for _, token in targets]
+    found = ablate_each(model, [tokens], target=[answer], prefilter=share, progress=False)
+    return np.asarray(found[0].values, dtype=float)
 
 
 def joint_effect(
