@@ -74,7 +74,7 @@ def make_aims(
     if _are_answers(target):
         aims = _given_answers(model, prompts, target)  # type: ignore[arg-type]
     elif not isinstance(target, str):
-        items = make_items(model, prompts, target)
+        items = make_items(model, prompts, target)  # type: ignore[arg-type]
         aims = [[Aim(item.id, item.tokens, item.candidates[0])] for item in items]
     elif target == "answer":
         aims = [_answer(model, prompt) for prompt in prompts]

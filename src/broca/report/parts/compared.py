@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from broca.report.page import Answer
+from broca.report.page import Answer, Tone
 from broca.report.parts.charts import dot_intervals
 from broca.report.parts.figure import Figure
 from broca.report.parts.theme import NARROW
@@ -40,8 +40,9 @@ def shared_answers(by_run: Mapping[str, Sequence[Answer]]) -> list[Answer]:
         }
         words = " · ".join(f"{name}: {one.answer}" for name, one in here.items())
         detail = " ".join(f"{name}: {one.detail}" for name, one in here.items() if one.detail)
-        tones = {one.tone for one in here.values()}
-        found.append(Answer(question, words, detail, tones.pop() if len(tones) == 1 else "mixed"))
+        tones: set[Tone] = {one.tone for one in here.values()}
+        tone: Tone = tones.pop() if len(tones) == 1 else "mixed"
+        found.append(Answer(question, words, detail, tone))
     return found
 
 

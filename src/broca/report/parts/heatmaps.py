@@ -170,9 +170,10 @@ def overlap_heatmap(
     for i, line in enumerate(counts):
         smaller = [min(sizes[i], size) or 1 for size in sizes]
         shares.append([None if i == j or n is None else n / smaller[j] for j, n in enumerate(line)])
+        by_chance = expected[i] if expected else [None] * len(line)
         chance = [
-            f", by chance {expected[i][j] / smaller[j]:.0%}" if expected else ""
-            for j in range(len(line))
+            "" if n is None else f", by chance {n / smaller[j]:.0%}"
+            for j, n in enumerate(by_chance)
         ]
         tips.append(
             [

@@ -248,7 +248,9 @@ def read_attributed(plain: Mapping[str, Any]) -> dict[str, Attributed]:
     return {
         query: Attributed(
             QuerySummary(
-                *(_ranking(found[n]) for n in ("cluster", "knowledge", "activation")),
+                _ranking(found["cluster"]),
+                _ranking(found["knowledge"]),
+                _ranking(found["activation"]),
                 {name: _ranking(pair) for name, pair in found.get("located", {}).items()},
             ),
             tuple(PromptFigures(**figures) for figures in found["prompts"]),
@@ -256,10 +258,6 @@ def read_attributed(plain: Mapping[str, Any]) -> dict[str, Attributed]:
         )
         for query, found in plain.items()
     }
-
-
-def _plain(ranking: Ranking) -> list[list[Any]]:
-    return [ranking.neurons.tolist(), ranking.scores.tolist()]
 
 
 def _ranking(pair: Sequence[Sequence[float]]) -> Ranking:

@@ -92,8 +92,8 @@ class Truth:
             values = np.array([record[name] for record in records])
             found = bootstrap_mean(values, seed=config.seed, n_resamples=config.n_resamples)
             least, most = FIGURES[name]
-            ends = np.clip([found.low, found.high], least, most).tolist()
-            mean |= with_interval(name, Estimate(found.value, *ends, found.n))
+            low, high = np.clip([found.low, found.high], least, most).tolist()
+            mean |= with_interval(name, Estimate(found.value, low, high, found.n))
         mean["verdict"] = agreement_verdict(mean)
         return Findings(
             {f"queries.truth.{name}": mean[name] for name in (*FIGURES, "n")},

@@ -204,12 +204,12 @@ def introduce(asking: Asking, tried: Sequence[Tried], example: Prompt) -> Findin
     shots = f" ({asking.shots} demonstrations)" if "few-shot" in asking.form else ""
     words = [f"Facts are asked in the form {asking.form}{shots}, for example: {example.text!r}."]
     figures: dict[str, float | int | None] = {}
-    asked = [one for one in tried if one.outcomes is not None]
-    for one in asked:
+    asked = [(one, one.outcomes) for one in tried if one.outcomes is not None]
+    for one, _ in asked:
         figures[summary_key("form", one.form, "accuracy")] = one.accuracy
     if asked:
-        listed = ", ".join(f"{one.form} {one.accuracy:.0%}" for one in asked)
-        most, n = len(asked[0].prompts), min(len(one.outcomes.correct) for one in asked)
+        listed = ", ".join(f"{one.form} {one.accuracy:.0%}" for one, _ in asked)
+        most, n = len(asked[0][0].prompts), min(len(outcomes) for _, outcomes in asked)
         facts = f"{most}" if n == most else f"{n} or more of {most}"
         words.append(
             f"It has the most right answers on {facts} detection facts kept for the choice of a "
