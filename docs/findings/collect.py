@@ -24,7 +24,7 @@ def condense(run: RunFolder, command: str) -> dict[str, Any]:
     findings = run.read_json("findings.json")
     environment = {key: run.environment[key] for key in KEPT}
     environment["model"] = Path(environment["model"]).name
-    settings = {key: value for key, value in run.config.items() if key != "model"}
+    settings = {key: _named(value) for key, value in run.config.items() if key != "model"}
     figures = {k: rounded(v) for k, v in run.summary.items() if ".pairs." not in k}
     words = {study: found["words"] for study, found in findings.items()}
     return {
@@ -34,6 +34,11 @@ def condense(run: RunFolder, command: str) -> dict[str, Any]:
         "figures": figures,
         "words": words,
     }
+
+
+def _named(value: Any) -> Any:
+    """A file by its name alone: where it lay says nothing."""
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def rounded(value: float | int | None) -> float | int | None:
