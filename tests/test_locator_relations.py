@@ -45,7 +45,9 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
 
 def test_planted_neurons_cost_their_own_answers(material: Material) -> None:
     model = planted_world().language_model()
-    bench = SimpleNamespace(model=model, keep=lambda kind, determinants, work: work())
+    bench = SimpleNamespace(
+        model=model, keep=lambda kind, judge, items: [judge(model, given) for _, given in items]
+    )
     study = FAMILY.studies["locators.relations"]
     found = study.summarise(material, Results({}, {}, study.plan(material, bench).extra))
     at_six = {r["locator"]: r for r in found.tables["locators"] if r["k"] == 6}

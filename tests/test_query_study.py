@@ -314,7 +314,8 @@ def test_broken_probabilities_and_empty_clusters_are_refused(questions: Path) ->
 
         def attribute(self, parts: Any) -> Any:
             empty = [[], []]
-            found = {"cluster": empty, "knowledge": empty, "activation": empty, "prompts": []}
+            names = ("cluster", "knowledge", "activation")
+            found = {**dict.fromkeys(names, empty), "prompts": [], "tops": []}
             return [{query: found for part in parts for query in part.queries}]
 
         def keep_query_sets(self, sets: Any, name: str) -> None: ...

@@ -158,7 +158,7 @@ def test_marks_tell_their_numbers() -> None:
     titles = re.findall(r"<title>(.*?)</title>", FIGURES["bars"].inline_svg("p"))
     assert "company_ceo · own neurons off: 20.0 % [10.0 %, 30.0 %], n = 50" in titles
     titles = re.findall(r"<title>(.*?)</title>", FIGURES["overlap"].inline_svg("p"))
-    assert any("1 of 3 shared, by chance 0.1" in title for title in titles)
+    assert any("1 of 3 shared, by chance 3%" in title for title in titles)
 
 
 def test_numbers_stand_in_the_cells() -> None:

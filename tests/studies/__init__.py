@@ -1,0 +1,1 @@
+"""Tests of one study each, by its name."""
