@@ -218,6 +218,33 @@ def test_layers_of_other_kinds_sum_to_the_effect(family):
 # ---- what is refused
 
 
+@pytest.mark.parametrize("part", ["", "model", "model.layers.1", "model.layers.1.mlp"])
+@pytest.mark.parametrize("kind", ["llama", "mixtral"])
+def test_what_is_compiled_after_loading_is_refused(kind: str, part: str):
+    module = build_tiny(kind)
+    model = LanguageModel(module, tiny_tokenizer())
+    neurons = NeuronSet.of([Neuron("hidden", 1, i) for i in range(20)], model.identity)
+    with intervene(model, Deactivate(neurons)):
+        pass
+    module.get_submodule(part).compile(backend="eager")
+    with (
+        pytest.raises(ModelError, match="compiled after it was loaded"),
+        intervene(model, Deactivate(neurons)),
+    ):
+        pass
+
+
+def test_a_layer_replaced_by_a_compiled_one_is_refused():
+    module = build_tiny("llama")
+    model = LanguageModel(module, tiny_tokenizer())
+    module.model.layers[1] = torch.compile(module.model.layers[1], backend="eager")
+    with (
+        pytest.raises(ModelError, match="compiled after it was loaded"),
+        model.watch("hidden", 1, lambda values: None),
+    ):
+        pass
+
+
 def test_compiled_models_are_reached_through_or_refused():
     module = build_tiny("llama")
     plain = LanguageModel(module, tiny_tokenizer())

@@ -37,7 +37,7 @@ from broca.model.loading import check_finite, fingerprint, load_module
 from broca.model.resume import KeysValues, Pass, inputs_kept, passed_over
 from broca.model.special_tokens import SpecialTokens, find_special_tokens
 from broca.model.touching import Touch, touched, touched_apart, watched
-from broca.model.wrappers import unwrapped
+from broca.model.wrappers import check_uncompiled, parts_around, unwrapped
 from broca.neurons import SITES, Experts, ModelIdentity
 from broca.neurons.identity import Widths, one_if_equal
 
@@ -103,6 +103,7 @@ class LanguageModel:
         check_finite(module, self.name)
         self.blocks = find_blocks(module, layout)
         self.layers: list[nn.Module] = [block.module for block in self.blocks]
+        self._around: dict[int, tuple[nn.Module, ...]] = {}  # what must not be compiled
         self.rows = 1  # prompts in the pass that runs now
         self.mlp_error = 0.0
         self._accepted = _accepted(type(self.module))
@@ -448,12 +449,16 @@ class LanguageModel:
             yield
 
     def identity_check(self, site: str, layer: int) -> None:
-        """Refuse a site or layer that the model does not have.
+        """Refuse a site or layer that the model does not have, or where hooks would not run.
 
         Raises:
             NeuronError: If it has not.
+            ModelError: If a part of the model was compiled after it had been loaded.
         """
         if 0 <= layer < self.n_layers and site in self.blocks[layer].widths():
+            if layer not in self._around:
+                self._around[layer] = parts_around(self.module, self.blocks[layer].module)
+            check_uncompiled(self._around[layer])
             return
         if site not in self.widths:
             raise NeuronError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
@@ -47,6 +48,33 @@ def unwrapped(module: Any) -> nn.Module:
             "Use a device_map that offloads nothing: more or larger devices, or a smaller dtype.",
         )
     return module
+
+
+def parts_around(root: nn.Module, inner: nn.Module) -> tuple[nn.Module, ...]:
+    """A module, all it is made of, and all it is part of within a model."""
+    path = next(name for name, module in root.named_modules() if module is inner)
+    names = path.split(".")
+    above = [root.get_submodule(".".join(names[:n])) for n in range(len(names))]
+    return (*above, *inner.modules())
+
+
+def check_uncompiled(parts: Iterable[nn.Module]) -> None:
+    """Refuse a model of which a part was compiled in place after it had been loaded.
+
+    Raises:
+        ModelError: If one was: a function set on a site would not be called there.
+    """
+    for part in parts:
+        # read past __getattr__: this is asked whenever a site is touched
+        inside = part.__dict__.get("_modules", {}).values()
+        if part.__dict__.get("_compiled_call_impl") is not None or any(
+            type(one).__name__ == "OptimizedModule" for one in inside
+        ):
+            raise ModelError(
+                "A part of the model was compiled after it was loaded and runs no hooks",
+                type(part).__name__,
+                _ORIGINAL,
+            )
 
 
 _ORIGINAL = "Pass the model as transformers loaded it, before torch.compile, FSDP or export."
