@@ -3,7 +3,8 @@
     python docs/findings/collect.py NAME RUN "COMMAND"
 
 writes docs/findings/NAME.json: the command that repeats the run, its settings, what it was computed
-with, its figures to four digits (those of pairs of fields left out) and its sentences.
+with, its figures to four digits (those of pairs of fields left out), its sentences, and the tables
+that the page reads from.
 """
 
 from __future__ import annotations
@@ -17,6 +18,21 @@ from broca.store import RunFolder
 
 HERE = Path(__file__).parent
 KEPT = ("model", "architecture", "parameters", "fingerprint", "dtype", "device", "versions")
+TABLES = {
+    "relations.forms": {"forms": ("form", "relation", "n", "right", "right_shown", "reason")},
+    "relations.intra": {
+        "k": ("k", "share", "own", "matched", "other", "gain", "chosen"),
+        "drops": (
+            "relation", "n", "right", "own_drop", "matched_drop", "matched_drop_worst",
+            "log_p_drop", "log_p_matched_drop", "matched_accuracy_p", "p_holm",
+        ),
+    },
+    "queries.effect": {
+        "ceilings": ("off", "change", "change_low", "change_high", "n"),
+        "accuracy": ("field", "accuracy", "accuracy_low", "accuracy_high", "chance", "n", "kept"),
+    },
+}  # fmt: skip
+"""Study -> its tables that are kept -> their columns."""
 
 
 def condense(run: RunFolder, command: str) -> dict[str, Any]:
@@ -27,12 +43,19 @@ def condense(run: RunFolder, command: str) -> dict[str, Any]:
     settings = {key: _named(value) for key, value in run.config.items() if key != "model"}
     figures = {k: rounded(v) for k, v in run.summary.items() if ".pairs." not in k}
     words = {study: found["words"] for study, found in findings.items()}
+    tables = {
+        name: [{c: rounded(record[c]) for c in columns if c in record} for record in records]
+        for study, kept in TABLES.items()
+        for name, columns in kept.items()
+        if (records := findings.get(study, {}).get("tables", {}).get(name))
+    }
     return {
         "command": command,
         "settings": settings,
         "environment": environment,
         "figures": figures,
         "words": words,
+        "tables": tables,
     }
 
 
@@ -41,8 +64,8 @@ def _named(value: Any) -> Any:
     return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
-def rounded(value: float | int | None) -> float | int | None:
-    """Four significant digits."""
+def rounded(value: Any) -> Any:
+    """Four significant digits of what is no whole number or text."""
     return float(f"{value:.4g}") if isinstance(value, float) else value
 
 

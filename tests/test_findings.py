@@ -1,0 +1,81 @@
+"""docs/findings.md: its tables, and figures around them, are those of the committed files."""
+
+from __future__ import annotations
+
+import json
+import re
+from decimal import ROUND_HALF_UP, Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+DOCS = Path(__file__).parent.parent / "docs"
+PAGE = (DOCS / "findings.md").read_text(encoding="utf-8")
+
+
+def kept(name: str) -> dict[str, Any]:
+    return json.loads((DOCS / "findings" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def tenths(value: float) -> str:
+    """One digit; the files hold four, so that a 5 behind it was rounded already."""
+    return str(Decimal(str(value)).quantize(Decimal("0.1"), ROUND_HALF_UP))
+
+
+def percent(value: float, digits: int = 1) -> str:
+    shown = f"{100 * value:+.{digits}f}".replace("-", "−")
+    return "0.0" if float(shown.replace("−", "-")) == 0 else shown
+
+
+def with_ends(figures: dict[str, Any], name: str) -> str:
+    low, high = (percent(figures[f"{name}.{end}"]) for end in ("low", "high"))
+    return f"{percent(figures[name])} % [{low}, {high}]"
+
+
+@pytest.mark.parametrize("name", ["smollm2-words", "gemma3-words"])
+@pytest.mark.parametrize("method", ["na-ica", "na", "random"])
+def test_rows_of_query_neurons(name: str, method: str) -> None:
+    figures = kept(name)["figures"]
+    at = f"queries.{method}.suppress"
+    cells = [with_ends(figures, f"{at}.{what}") for what in ("related", "same", "unrelated")]
+    pcr, low, high = (figures[f"{at}.pcr{end}"] for end in ("", ".low", ".high"))
+    cells.append("unbounded" if high is None else f"{tenths(pcr)} [{tenths(low)}, {tenths(high)}]")
+    assert f"| {' | '.join(cells)} |" in PAGE
+
+
+def test_rows_of_relations() -> None:
+    records = kept("smollm2-relations")["tables"]["drops"]
+    for one in records:
+        row = (
+            f"| {one['relation']} | {one['right']} of {one['n']} | {100 * one['own_drop']:.0f} % | "
+            f"{100 * one['matched_drop']:.0f} % | {one['log_p_drop']:.1f} | "
+            f"{one['log_p_matched_drop']:.1f} |"
+        )
+        assert row in PAGE
+    assert len(records) == len(re.findall(r"^\| \w+ \| \d+ of \d+ \|", PAGE, re.MULTILINE))
+
+
+def test_forms_and_sizes_of_sets() -> None:
+    tables = kept("smollm2-relations")["tables"]
+    forms = {(one["form"], one["relation"]): one for one in tables["forms"]}
+    whole = forms["few-shot", ""]
+    assert f"{whole['right_shown']} of its {whole['right']} right answers stood" in PAGE
+    for relation, called in (
+        ("landmark_continent", "continents"),
+        ("landmark_country", "countries"),
+    ):
+        one = forms["few-shot", relation]
+        assert f"for {called} {one['right_shown']} of {one['right']}" in PAGE
+    for one in tables["k"]:
+        own, matched, other = (f"{100 * one[c]:.0f} %" for c in ("own", "matched", "other"))
+        said = re.search(rf"{one['k']:,} (?:neurons )?cost {own}[^(]*\(([^)]*)\)", PAGE)
+        assert said is not None
+        assert [matched, other] == re.findall(r"\d+ %", said[1])
+
+
+def test_one_layer_near_the_ceiling() -> None:
+    (layer,) = (
+        one for one in kept("smollm2-words")["tables"]["ceilings"] if one["off"] == "layer 0"
+    )
+    assert f"costs {-100 * layer['change']:.0f} %: the ceiling is near" in PAGE
