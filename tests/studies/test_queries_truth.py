@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from broca.choices import Words, find_letters, find_words
+from broca.estimates import judge_agreement
 from broca.interventions import Deactivate, Scale, intervene
 from broca.neurons import NeuronIndex, uniform_random
 from broca.prompts import Prompt
 from broca.studies.queries.truth import (
-    agreement_verdict,
     exact_effects,
     joint_effect,
     targets_of,
@@ -79,10 +79,4 @@ def test_attributions_of_the_planted_model_find_what_was_planted(planted_run: Pl
 def test_the_verdict_needs_both(
     spearman: tuple[float, float], recall: tuple[float, float], verdict: str
 ) -> None:
-    ends = {"spearman": spearman, "recall": recall}
-    mean = {
-        f"{n}_{e}": v
-        for n, pair in ends.items()
-        for e, v in zip(("low", "high"), pair, strict=True)
-    }
-    assert agreement_verdict(mean) == verdict
+    assert judge_agreement(spearman, recall) == verdict

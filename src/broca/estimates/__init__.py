@@ -24,7 +24,7 @@ from broca.estimates.resampling import (
 )
 from broca.estimates.samples import Alternative
 from broca.estimates.shares import relative_loss, share, wilson
-from broca.estimates.verdicts import Verdict, judge
+from broca.estimates.verdicts import Verdict, judge, judge_agreement
 
 __all__ = [
     "FEWEST",
@@ -42,6 +42,7 @@ __all__ = [
     "fewest_to_flip",
     "holm",
     "judge",
+    "judge_agreement",
     "max_statistic_test",
     "median",
     "random_sets_test",

@@ -12,6 +12,9 @@ from typing import Literal
 from broca.estimates.estimate import Estimate
 
 Verdict = Literal["yes", "small", "not shown", "no", "cannot tell"]
+Interval = tuple[float, float]
+
+AGREES = 0.5  # correlation with the truth, and share of it found, from which on numbers tell it
 
 
 def judge(
@@ -45,3 +48,25 @@ def judge(
     if significant and effect.low > 0:
         return "small"
     return "no" if effect.high < smallest else "not shown"
+
+
+def judge_agreement(correlation: Interval, recall: Interval) -> str:
+    """The verdict on numbers that are held against the truth, by both ways of looking at them.
+
+    Args:
+        correlation: Ends of the interval of their rank correlation with the true effects.
+        recall: Ends of that of the share of the largest effects that they find.
+
+    Returns:
+        "yes": both surely above :data:`AGREES`. "in part": one of them. "no": both surely below.
+        "not shown": none of these. "cannot tell": no interval.
+    """
+    both = (correlation, recall)
+    if any(math.isnan(end) for ends in both for end in ends):
+        return "cannot tell"
+    above = [low > AGREES for low, _ in both]
+    if all(above):
+        return "yes"
+    if all(high < AGREES for _, high in both):
+        return "no"
+    return "in part" if any(above) else "not shown"

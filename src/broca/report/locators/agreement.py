@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
-from broca.report.locators.common import locator_table
+from broca.estimates import judge_agreement
+from broca.report.locators.common import locator_table, spread
 from broca.report.page import Answer, Section
 from broca.report.parts.charts import layer_lines
 from broca.report.parts.figure import Figure
 from broca.report.parts.points import points_with_axes
 from broca.report.parts.study import StudyReport
+from broca.report.parts.verdicts import answer
 from broca.report.stored_run import StoredRun
 
 SHOWN = ("ig", "gradient-activation", "hard-concrete", "activation")
@@ -48,9 +52,9 @@ def agreement_sections(run: StoredRun, study: str) -> list[Section]:
                 "Average precision, mean difference and firing read no answer: they can agree "
                 "with the effect on one prompt only by chance."
             ],
-            changes="A locator that another one surely exceeds, over the same prompts, is no "
-            "longer named first; more prompts (n_prompts) decide between those that cannot be told "
-            "apart.",
+            changes="Yes: rank correlation and recall both surely above one half. No: both surely "
+            "below. More prompts (n_prompts) narrow the intervals, and decide between locators "
+            "that cannot be told apart.",
         )
     ]
 
@@ -97,19 +101,35 @@ def _layers(run: StoredRun, study: str) -> Figure:
 
 
 def agreement_answers(run: StoredRun, study: str) -> list[Answer]:
-    """Whether a cheap locator does for single neurons."""
+    """Whether the locator that others are compared with tells what single neurons do."""
     records = {r["locator"]: r for r in run.table(study, "locators")}
-    best = max(
-        (r for r in records.values() if r["locator"] not in ("exact", "random")),
-        key=lambda r: r["recall"],
+    reference = records[run.setting("locators", "reference", "ig")]
+    top = run.table(study, "about")[0]["top"]
+    sentence = (
+        f"Rank correlation with the exact effects {_told(reference, 'spearman', '.2f')}, "
+        f"{_told(reference, 'recall', '.0%')} of the {top} largest found"
     )
+    if "random" in records:
+        sentence += f"; random numbers find {_told(records['random'], 'recall', '.0%')}"
+    others = [r for n, r in records.items() if n not in ("exact", "random", reference["locator"])]
+    if others:
+        best = max(others, key=lambda r: r["recall"])
+        sentence += f"; of the others {best['title']} most, {_told(best, 'recall', '.0%')}"
+    ends = [(spread(reference, n).low, spread(reference, n).high) for n in ("spearman", "recall")]
     return [
-        Answer(
-            "Which locator comes nearest to what single neurons do?",
-            best["title"],
-            f"recall {best['recall']:.0%} of the largest effects, Spearman {best['spearman']:.2f}",
+        answer(
+            f"Does {reference['title']} tell what single neurons do?",
+            judge_agreement(*ends),
+            f"{sentence} (means over {reference['n']} prompts).",
         )
     ]
+
+
+def _told(record: Mapping[str, Any], figure: str, form: str) -> str:
+    found = spread(record, figure)
+    if math.isnan(found.low) or math.isnan(found.high):
+        return f"{found.value:{form}}"
+    return f"{found.value:{form}} [{found.low:{form}}, {found.high:{form}}]"
 
 
 REPORT = StudyReport(

@@ -8,6 +8,7 @@ from broca.report.parts.charts import ladder_lines
 from broca.report.parts.figure import Figure
 from broca.report.parts.study import StudyReport
 from broca.report.parts.tables import Column, Table, cells
+from broca.report.parts.verdicts import MARGIN, answer, judge_record, points_of, together
 from broca.report.stored_run import StoredRun
 
 
@@ -84,21 +85,19 @@ def injection_answers(run: StoredRun, study: str) -> list[Answer]:
     masks = [records[name] for name in ("hard-concrete", "slimming") if name in records]
     if not masks:
         return []
-    best = max(masks, key=lambda r: r["global_0_gap"])
-    low, high = best["global_0_gap_low"], best["global_0_gap_high"]
-    answer = "cannot be told"
-    if low is not None and high is not None:
-        answer = "yes" if low > 0 else "no" if high < 0 else answer
-    detail = f"{best['title']}: {best['global_0']:.0%} against {reference['global_0']:.0%}"
-    if low is not None and high is not None:
-        detail += f", paired difference {best['global_0_gap']:+.2f} [{low:+.2f}, {high:+.2f}]"
-    tone = {"yes": "yes", "no": "no"}.get(answer, "mixed")
+    share = run.setting("locators", "recall_shares")[0]
+    gaps = "; ".join(
+        f"{mask['title']} {mask['global_0']:.0%}, "
+        + points_of(*(mask[f"global_0_gap{end}"] for end in ("", "_low", "_high")))
+        for mask in masks
+    )
     return [
-        Answer(
+        answer(
             f"Do learned masks find injected facts better than {reference['title']}?",
-            answer,
-            f"{detail} (first 1 % of all neurons)",
-            tone,  # type: ignore[arg-type]
+            together([judge_record(mask, "global_0_gap") for mask in masks]),
+            f"Recall among the first {share:.0%} of all neurons, and beyond {reference['title']} "
+            f"with its {reference['global_0']:.0%}: {gaps} (n = {reference['n']} facts). "
+            f"{MARGIN:.0%} is the smallest difference of interest.",
         )
     ]
 

@@ -11,7 +11,8 @@ may be integrated accurately and still be another quantity than the effect of a 
    among the v largest attributions.
 4. Joint truth: the v neurons of the largest attribution, of the largest loss, and v random ones,
    are set to 0 together; so is the query's NA-ICA set, beside what its neurons cost one by one.
-5. Means over prompts with intervals. The verdict needs both means of step 3 beyond `AGREES`.
+5. Means over prompts with intervals. The verdict needs both means of step 3 beyond
+   `broca.estimates.verdicts.AGREES`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from broca.choices import Letters
 from broca.effects import ablate_each, ablate_sets
 from broca.effects.agreement import agreement, ranked
 from broca.errors import EffectError
-from broca.estimates import Estimate, bootstrap_mean
+from broca.estimates import Estimate, bootstrap_mean, judge_agreement
 from broca.model import LanguageModel
 from broca.neurons import NeuronIndex, NeuronSet
 from broca.studies.queries.attributing import Asked, attribute_asked
@@ -36,7 +37,6 @@ from broca.studies.queries.material import Material, Part, QueryBench, spread
 from broca.studies.study import Findings, Plan, Results
 
 MOST = 4000  # neurons measured of a prompt
-AGREES = 0.5
 """Correlation and recall from which on attributions agree with single effects."""
 SETS = ("attribution", "exact", "random")
 
@@ -94,7 +94,8 @@ class Truth:
             least, most = FIGURES[name]
             low, high = np.clip([found.low, found.high], least, most).tolist()
             mean |= with_interval(name, Estimate(found.value, low, high, found.n))
-        mean["verdict"] = agreement_verdict(mean)
+        ends = [(mean[f"{n}_low"], mean[f"{n}_high"]) for n in ("spearman", "recall")]
+        mean["verdict"] = judge_agreement(*ends)
         return Findings(
             {f"queries.truth.{name}": mean[name] for name in (*FIGURES, "n")},
             {"agreement": [mean], "prompts": records},
@@ -173,18 +174,6 @@ def joint_effect(
         found = ablate_sets(model, [tokens], neurons, [len(neurons)], target=[token])
         change += float(found.after[0, 0] - found.before[0])
     return float(np.expm1(change))
-
-
-def agreement_verdict(mean: dict[str, Any]) -> str:
-    """Yes where correlation and recall surely exceed `AGREES`, no where neither may."""
-    names = ("spearman", "recall")
-    if any(np.isnan(mean[f"{name}_low"]) for name in names):
-        return "cannot tell"
-    if all(mean[f"{name}_low"] > AGREES for name in names):
-        return "yes"
-    if all(mean[f"{name}_high"] < AGREES for name in names):
-        return "no"
-    return "in part" if any(mean[f"{name}_low"] > AGREES for name in names) else "not shown"
 
 
 def _words(mean: dict[str, Any], part: Part) -> str:
