@@ -24,35 +24,10 @@ from broca.studies.locators.judging import agreement
 from broca.studies.locators.material import known_first, recalls
 from broca.studies.locators.truths import plant
 from broca.studies.study import Results
+from locator_bench import Bench, prompts
 from tiny import TEXTS, tiny_model
 
 ROOT = Path(__file__).parent.parent
-ANSWERS = (" dog", " France", " A", " B", " city", " the")
-
-
-def prompts() -> list[Prompt]:
-    texts = [*TEXTS, TEXTS[0] + " of", TEXTS[1] + " and"]
-    return [
-        Prompt(f"p{n}", text, (answer,), relation="rs"[n % 2])
-        for n, (text, answer) in enumerate(zip(texts, ANSWERS, strict=True))
-    ]
-
-
-class Bench:
-    """Keeps in memory, and counts what was computed."""
-
-    def __init__(self, model) -> None:
-        self.model, self.kept, self.computed = model, {}, 0
-
-    def keep(self, kind, function, items):
-        found = []
-        for determinants, item in items:
-            key = (kind, str(determinants))
-            if key not in self.kept:
-                self.computed += 1
-                self.kept[key] = function(self.model, item)
-            found.append(self.kept[key])
-        return found
 
 
 def test_all_studies_and_what_they_share():
@@ -72,7 +47,7 @@ def test_all_studies_and_what_they_share():
     )
     by = {name: [p for p in asked if p.relation == name] for name in "rs"}
     material = Material(config, asked[:2], by, {"r": by["s"], "s": by["r"]}, 0)
-    bench = Bench(tiny_model())
+    bench = Bench()
     found = {}
     for name, study in FAMILY.studies.items():
         # a random model learns no fact in so few steps, and knows none of a relation

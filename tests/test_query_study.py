@@ -14,7 +14,7 @@ import pytest
 
 from broca.cli import run_cli
 from broca.engines import LocalEngine
-from broca.errors import BrocaError, PromptError, QuestionsError, RecipeError, ScoreError
+from broca.errors import BrocaError, PromptError, RecipeError, ScoreError
 from broca.model import LanguageModel
 from broca.recipes import load_recipe
 from broca.report.parts import figure
@@ -85,19 +85,6 @@ def test_unrelated_queries_are_of_every_other_field_and_drawn_by_seed() -> None:
     assert drawn == unrelated(part, "q0", 4, seed=1) != unrelated(part, "q0", 4, seed=2)
     assert unrelated(part, "q3", 4, seed=1) != drawn
     assert len(unrelated(part, "q0", 100, seed=1)) == 20
-
-
-def test_fields_and_languages_are_never_crossed(tmp_path: Path) -> None:
-    listed = [{**row, "language": ("en", "de")[i // 4]} for i, row in enumerate(rows(2, 4))]
-    path = write_rows(tmp_path / "q.jsonl", listed)
-    config = QueriesConfig(questions=str(path), languages=("en", "de"), per_language=3)
-    by_field = read_questions(config, "field")
-    assert {q.language for q in by_field} == {"en"}
-    assert {q.field for q in by_field} == {"field0", "field1"}
-    by_language = read_questions(config, "language")
-    assert [q.field for q in by_language] == ["en"] * 3 + ["de"] * 3
-    with pytest.raises(QuestionsError, match="two languages"):
-        read_questions(replace(config, languages=("en",)), "language")
 
 
 def test_a_file_of_several_languages_is_asked_by_field_in_its_first_one(tmp_path: Path) -> None:

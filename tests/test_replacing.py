@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from broca.studies.conditions import key_of, make_intervention
 from broca.studies.replacing import Replaced, neuron_means
-from broca.studies.study import Condition, Plan, key_of, make_intervention
+from broca.studies.study import Condition, Plan
 from relation_bench import prepared
 
 

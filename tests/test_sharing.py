@@ -27,7 +27,8 @@ from broca.run.bench import RunBench
 from broca.run.choice_bench import ChoiceBench
 from broca.run.sharing import Sharing, change_of
 from broca.store import RunFolder
-from broca.studies.study import Plan, Results, make_intervention
+from broca.studies.conditions import make_intervention
+from broca.studies.study import Plan, Results
 from tiny import tiny_model
 
 MODEL = tiny_model("llama")

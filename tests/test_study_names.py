@@ -44,11 +44,17 @@ REPORT = StudyReport(lambda run, study: [Section("A toy", text=run.words(study))
 '''
 
 
-def rooms(study: str) -> tuple[Path, Path]:
-    """Where a study and its report stand."""
+def rooms(study: str) -> tuple[Path, Path, Path, Path]:
+    """Where a study, its report, its recipe and its tests stand."""
     family, _, rest = study.partition(".")
-    file = f"{rest.partition('.')[0].replace('-', '_')}.py"
-    return tuple(ROOT / "src/broca" / place / family / file for place in ("studies", "report"))
+    name = rest.partition(".")[0]
+    file = name.replace("-", "_")
+    return (
+        ROOT / "src/broca/studies" / family / f"{file}.py",
+        ROOT / "src/broca/report" / family / f"{file}.py",
+        ROOT / "recipes" / family / f"{name}.toml",
+        ROOT / "tests/studies" / f"test_{family}_{file}.py",
+    )
 
 
 @pytest.mark.parametrize("study", STUDIES)
@@ -59,12 +65,22 @@ def test_every_study_stands_in_files_of_its_name(study: str) -> None:
 
 
 @pytest.mark.parametrize("study", STUDIES)
-def test_every_study_has_a_recipe_of_its_name(study: str) -> None:
-    family, _, rest = study.partition(".")
-    recipe = load_recipe(ROOT / "recipes" / family / f"{rest.partition('.')[0]}.toml")
-    beginning = f"{family}.{rest.partition('.')[0]}"
+def test_the_recipe_of_a_study_names_it(study: str) -> None:
+    recipe = load_recipe(rooms(study)[2])
+    beginning = ".".join(study.split(".")[:2])
     assert any(name.startswith(beginning) for name in recipe["studies"])
     assert read_job(recipe).studies
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_page_is_of_a_study_or_of_what_its_family_introduces(family: str) -> None:
+    pages = {
+        path.stem
+        for path in (ROOT / "src/broca/report" / family).glob("*.py")
+        if "\nREPORT = " in path.read_text(encoding="utf-8")
+    }
+    named = {rooms(study)[1].stem for study in STUDIES if study.startswith(f"{family}.")}
+    assert pages - named <= {"forms"}
 
 
 def test_a_new_study_is_new_files_and_nothing_else(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from broca.neurons import NeuronIndex
 from broca.responses import Responses
+from broca.store import RunFolder
 from broca.studies.relations.controls import FinderControls
 from broca.studies.relations.crossing import _record, content_words, readings
 from planted import planted_world
@@ -67,3 +68,18 @@ def test_the_planted_relations_are_crossed_with_their_partners() -> None:
     assert all(record["partner"] != record["relation"] for record in found.tables["cross"])
     # planted neurons read the wording: it alone tells the relation of a planted prompt
     assert found.figures["controls.cross_wording_share"] > 0.8
+
+
+def test_twenty_shuffles_of_the_labels_manufacture_nothing():
+    found = done(FinderControls(), n_shuffled=20).found
+    assert len(found.tables["shuffled"]) == 20 * 8
+    assert abs(found.figures["controls.shuffled_beyond_matched"]) <= 0.05
+    assert found.figures["controls.template_kept"] > 0.9
+
+
+def test_template_control(relation_run: RunFolder):
+    """The planted neurons read the relation word, whatever the wording."""
+    records = relation_run.read_json("findings.json")["relations.controls"]["tables"]["templates"]
+    assert len(records) == 4
+    for record in records:
+        assert record["ap_other"] > 2 * record["chance"]

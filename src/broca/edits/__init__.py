@@ -4,8 +4,8 @@ The pipeline: ``weights`` (value vectors changed in memory, put back bit by bit)
 (which change makes a model say another object) -> ``saving`` (a checkpoint for transformers).
 """
 
+from broca.edits.config import FactEditConfig
 from broca.edits.replacement import (
-    FactEditConfig,
     FactReplacement,
     parse_fact,
     pick_fact,

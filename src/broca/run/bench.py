@@ -31,7 +31,8 @@ from broca.run.stored_rows import StoredRows, condition_columns, prompt_columns
 from broca.scores import Labelling, NeuronScores, score_expertise_many
 from broca.store import RunFolder, condition_key
 from broca.store.blocks import damaged_blocks
-from broca.studies.study import Condition, Plan, Results, key_of, make_intervention, prompts_digest
+from broca.studies.conditions import key_of, make_intervention, prompts_digest
+from broca.studies.study import Condition, Plan, Results
 
 Writing = Callable[[Any, list[Any]], Iterable[Mapping[str, Any]]]
 

@@ -35,8 +35,9 @@ from broca.run.choice_rows import stored_row
 from broca.run.sharing import SamePrompts, Share
 from broca.scores import QuerySets
 from broca.store import condition_key, replacing
+from broca.studies.conditions import make_intervention
 from broca.studies.queries.attributing import Asked, Attributing, Portion
-from broca.studies.study import Plan, Results, make_intervention
+from broca.studies.study import Plan, Results
 
 Found = TypeVar("Found", Letters, Words)
 P = TypeVar("P", bound=Prompt)

@@ -1,67 +1,20 @@
-"""The command line: what works, and how mistakes end (exit 2, words on stderr, nothing lost)."""
+"""How mistakes end: exit code 2, words on standard error, nothing lost."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from broca.__main__ import main
 from broca.errors import RunError
 from broca.neurons import NeuronSet
 from broca.store import RunFolder, write_toml
 from planted import planted_world
 from planted_files import QUICK, write_planted_facts
-from tiny import tiny_module, tiny_tokenizer
 
 Broca = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def broca(capsys: pytest.CaptureFixture[str]) -> Broca:
-    """Run a command; its exit code, standard output and standard error."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return call
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The planted model, its facts, a tiny GPT-2 and a recipe, as a user has them."""
-    folder = tmp_path_factory.mktemp("place")
-    world = planted_world()
-    world.module.save_pretrained(folder / "model")
-    world.tokenizer.save_pretrained(folder / "model")
-    tiny_module("gpt2").save_pretrained(folder / "gpt2")
-    tiny_tokenizer().save_pretrained(folder / "gpt2")
-    write_planted_facts(folder / "facts", ("father", "ceo", "river"))
-    recipe = {
-        **QUICK,
-        "studies": ["relations.intra"],
-        "model": str(folder / "model"),
-        "facts": str(folder / "facts" / "facts.jsonl"),
-    }
-    (folder / "recipe.toml").write_text(write_toml(recipe), encoding="utf-8")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def finished(place: Path) -> Path:
-    """A finished run."""
-    with pytest.raises(SystemExit) as ended:
-        main(["run", str(place / "recipe.toml"), "--out", str(place / "run")])
-    assert not ended.value.code
-    return place / "run"
 
 
 def refused(outcome: tuple[int, str, str], *words: str) -> None:
@@ -72,142 +25,6 @@ def refused(outcome: tuple[int, str, str], *words: str) -> None:
     text = " ".join(err.split())
     for word in words:
         assert word in text
-
-
-# ---- what works
-
-
-def test_help_loads_no_torch():
-    code = (
-        "import sys; from broca.__main__ import main\n"
-        "try: main(['--help'])\n"
-        "except SystemExit: pass\n"
-        "sys.exit('torch' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    for command in ("demo", "run", "find", "ask", "inspect", "report", "ls"):
-        assert command in done.stdout
-
-
-def test_run_and_report(broca: Broca, finished: Path, tmp_path: Path):
-    run = RunFolder.open(finished)
-    assert run.finished
-    code, out, _ = broca("report", finished)
-    assert (code, "report.html" in out, run.check()) == (0, True, [])
-    code, out, _ = broca("report", finished, finished, "--out", tmp_path / "two.html")
-    assert code == 0
-    assert "side by side" in (tmp_path / "two.html").read_text()
-
-
-def test_ls(broca: Broca, finished: Path, tmp_path: Path):
-    code, out, _ = broca("ls", finished.parent)
-    assert code == 0
-    assert "relations.intra" in out
-    assert "finished" in out
-    code, _, err = broca("ls", tmp_path)
-    assert code == 0
-    assert "no runs" in err
-    refused(broca("ls", tmp_path / "nowhere"), "no such folder")
-
-
-def test_find_relations(broca: Broca, place: Path, tmp_path: Path):
-    found = tmp_path / "found"
-    words = (
-        "find",
-        "relations",
-        "--model",
-        place / "model",
-        "--facts",
-        place / "facts" / "facts.jsonl",
-        "--sites",
-        "hidden",
-        "--set",
-        "n_evaluation=10",
-        "--set",
-        "min_detection=4",
-        "--out",
-        found,
-    )
-    refused(broca(*words, "--top", "6", "--relation", "rivr"), "Did you mean river")
-    code, _, err = broca(*words, "--top", "6", "--relation", "river")
-    assert code == 0, err
-    assert [path.name for path in found.iterdir()] == ["river.json"]
-    neurons = NeuronSet.load(found / "river.json")
-    assert set(neurons) == set(planted_world().planted["river"])
-    refused(broca(*words), "holds something already")
-
-
-def test_ask(broca: Broca, place: Path, finished: Path):
-    fact = planted_world().facts_of("river")[3]
-    prompt = planted_world().prompt(fact)
-    first = fact.objects[0].split()[0]
-    river, ceo = finished / "sets" / "river.json", finished / "sets" / "ceo.json"
-    common = ("ask", prompt, "--model", place / "model", "--tokens", "1")
-    code, out, err = broca(*common)  # simply asked
-    assert code == 0, err
-    assert f"Asked: {prompt}" in out
-    (line,) = [row for row in out.splitlines() if row.lstrip().startswith("untouched")]
-    assert line.split()[1] == first
-    assert line.count(" · ") == 4
-    code, out, err = broca(*common, "--off", river)
-    assert code == 0, err
-    clean, edited = [row for row in out.splitlines() if " · " in row]
-    assert first in clean.split()[:2]
-    assert "river.json off" in edited
-    assert first not in edited.split()[:4]
-    code, out, _ = broca(*common, "--scale", river, "--factor", "1")
-    clean, edited = [row[row.index("'") :] for row in out.splitlines() if " · " in row]
-    assert clean == edited
-    assert broca(*common, "--off", river, "--off", ceo)[0] == 0
-
-
-def test_ask_in_forms(broca: Broca, place: Path):
-    common = ("ask", "the river of a is", "--model", place / "model", "--tokens", "1")
-    code, out, err = broca(*common, "--form", "question")
-    assert code == 0, err
-    assert "Asked: the river of a is? Answer:" in out
-    code, out, err = broca(*common, "--form", "few-shot", "--shot", "the river of b is c")
-    assert code == 0, err
-    assert "Asked: the river of b is c\nthe river of a is\n" in out
-    assert (
-        "Asked: tell: the river of a is now" in broca(*common, "--form", "tell: {wording} now")[1]
-    )
-    refused(broca(*common, "--form", "few-shot"), "--shot")
-    refused(broca(*common, "--shot", "b is c"), "few-shot, and only there")
-    refused(broca(*common, "--form", "qestion"), "Did you mean 'question'")
-    refused(broca(*common, "--form", "chat"), "chat template")
-
-
-def test_inspect(broca: Broca, place: Path):
-    code, out, _ = broca("inspect", "--model", place / "gpt2")
-    assert code == 0
-    assert "gpt2, 4 layers" in out
-    assert "gate" not in out.replace("gate + up + down", "")
-    assert "✗" not in out
-
-
-@pytest.mark.parametrize("change", [{"k": "auto", "n_spot": 1}, {"k": 0.01}])
-def test_a_model_that_knows_nothing(broca: Broca, place: Path, tmp_path: Path, change: dict):
-    """A plain MLP has no gate; without the filter all relations are studied."""
-    options = {"detection_filter": "none", "sites": "gate,up,down", "n_shuffled": 0, **change}
-    settings = [word for key, value in options.items() for word in ("--set", f"{key}={value}")]
-    code, _, err = broca(
-        "run",
-        place / "recipe.toml",
-        "--model",
-        place / "gpt2",
-        *settings,
-        "--out",
-        tmp_path / "run",
-    )
-    assert code == 0, err
-    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert summary["effect.relations_skipped"] == 0
-    assert "has no gates" in (tmp_path / "run" / "findings.json").read_text()
-
-
-# ---- mistakes
 
 
 def test_missing_recipe(broca: Broca, place: Path):

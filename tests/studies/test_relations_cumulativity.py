@@ -1,4 +1,4 @@
-"""Studies of what switching sets off does, on the planted model: they report what was planted."""
+"""Cumulativity: ladders, plain loops over sets, and what was planted."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ import pytest
 from broca.errors import RecipeError
 from broca.interventions import Deactivate, intervene
 from broca.neurons import Neuron, NeuronIndex, uniform_random
-from broca.scores import NeuronScores
 from broca.studies.relations import RelationsConfig
-from broca.studies.relations.ablation import SiteAblation, join_scores, site_groups
 from broca.studies.relations.cumulativity import (
     PAPER_LADDER,
     Cumulativity,
@@ -23,11 +21,8 @@ from broca.studies.relations.cumulativity import (
     selectivity,
     set_difference,
 )
-from broca.studies.relations.interference import Interference
-from broca.studies.relations.versatility import Versatility, mantel_test
 from broca.studies.study import Condition
-from planted_words import HURT, HURTING, SHARED
-from relation_bench import K, done, planted_sets, prepared
+from relation_bench import done, prepared
 from tiny import tiny_model
 
 LADDER = (1, 2, 4, 6)
@@ -146,82 +141,3 @@ def test_half_of_the_loss_of_the_largest_set():
     ]
     assert _size(records, "r")["k"] == 5
     assert _size([{**r, "own_drop": 0.0} for r in records], "r")["k"] is None
-
-
-def test_versatility_names_the_pair_that_shares():
-    found = done(Versatility(), sets=planted_sets()).found
-    pairs = {(p["a"], p["b"]): p for p in found.tables["pairs"]}
-    shared = pairs[SHARED]
-    world = prepared().world
-    assert shared["count"] == len(world.shared)
-    assert shared["of_smaller"] == shared["count"] / K
-    assert shared["shared_subjects_of_smaller"] == 1
-    assert shared["p_holm"] < 0.05
-    assert found.figures["versatility.pairs_above_chance"] == 1
-    assert max(p["count"] for pair, p in pairs.items() if pair != SHARED) == 0
-    assert shared["log_p_drop"] == max(p["log_p_drop"] for p in pairs.values())
-    assert sum(r["neurons"] * r["sets"] for r in found.tables["membership"]) == K * 8
-
-
-def test_mantel_test_equals_a_plain_one():
-    rng = np.random.default_rng(0)
-    a = rng.random((6, 6))
-    a = a + a.T
-    rho, p = mantel_test(a, 2 * a, n_permutations=300)
-    assert rho == pytest.approx(1)
-    assert p < 0.02
-    other = rng.random((6, 6))
-    rho, p = mantel_test(a, other + other.T, n_permutations=300)
-    assert abs(rho) < 0.9
-    assert p > 0.02
-    assert np.isnan(mantel_test(a, np.zeros((6, 6)))[0])
-
-
-def test_interference_names_the_planted_pair():
-    found = done(Interference(), sets=planted_sets()).found
-    raised = [(p["asked"], p["off"]) for p in found.tables["pairs"] if p["raised"]]
-    assert raised == [(HURT, HURTING)]
-    right = {(r["asked"], r["off"]) for r in found.tables["became_right"]}
-    assert right == {(HURT, HURTING)}
-    hurt = {f"{HURT}/{fact.subject}" for fact in prepared().world.hurt}
-    assert {r["prompt"].partition("/en")[0] for r in found.tables["became_right"]} <= hurt
-    assert found.figures["interference.pairs"] == 56
-
-
-def test_site_groups_leave_out_what_a_model_lacks():
-    assert site_groups(("gate", "up", "attention", "all"), ("up", "hidden", "down", "q")) == {
-        "up": ("up",),
-        "attention": ("q",),
-        "all": ("up", "down", "q"),
-    }
-
-
-def test_joined_scores_rank_like_one_list():
-    identity = tiny_model().identity
-    rng = np.random.default_rng(0)
-    parts = [
-        NeuronScores(index, rng.random(len(index)), "expertise")
-        for index in (NeuronIndex(identity, ("gate", "down")), NeuronIndex(identity, ("up",)))
-    ]
-    joined = join_scores(parts, ("up", "down", "gate"))
-    plain = {
-        neuron: score
-        for part in parts
-        for neuron, score in zip(
-            part.index.select(np.arange(len(part))), part.values.tolist(), strict=True
-        )
-    }
-    assert len(joined) == len(plain)
-    best = sorted(plain, key=lambda neuron: -plain[neuron])[:20]
-    assert list(joined.top(20)) == best
-
-
-def test_ablation_finds_the_sites_that_gate():
-    found = done(SiteAblation(), ablated_sites=("gate", "up", "hidden")).found
-    sites = {record["sites"]: record for record in found.tables["sites"]}
-    assert sites["hidden"]["own_drop"] == 1
-    # act(gate) · up: zero at gate is zero at hidden, but there seven to ten neurons have the same
-    # score for six places
-    assert sites["gate"]["own_drop"] > 0.8
-    assert sites["up"]["own_drop"] < 0.2  # up is the same for all prompts there: it tells nothing
-    assert all(record["k"] == K for record in sites.values())

@@ -1,4 +1,4 @@
-"""Answers in words by language, and the choice between letters and words, on the embedded model."""
+"""Letters or words: a model at chance is asked in words."""
 
 from __future__ import annotations
 
@@ -7,35 +7,11 @@ from typing import Any
 
 import pytest
 
-from broca.run import execute, read_job
 from broca.studies.queries.material import Material
 from query_files import rows, write_rows
 from tiny import tiny_model
 
 pytestmark = pytest.mark.slow
-
-
-def test_languages_in_words_on_atlas(tmp_path: Path) -> None:
-    job = read_job(
-        {
-            "studies": ["queries.languages"],
-            "answer": "words",
-            "languages": ["en", "de", "fr"],
-            "per_language": 6,
-            "n_prompts": 1,
-            "n_unrelated": 1,
-            "n_same": 1,
-            "n_matched": 1,
-            "methods": ["na-ica"],
-            "n_resamples": 50,
-            "n_permutations": 50,
-        }
-    )
-    figures = execute(job, tmp_path / "run", report=False).summary
-    assert figures["queries.languages.in_words"] == 1
-    assert figures["queries.languages.fields"] == 3
-    own = "queries.languages.na-ica.suppress"
-    assert figures[f"{own}.related"] < min(figures[f"{own}.matched"], figures[f"{own}.unrelated"])
 
 
 def test_letters_at_chance_give_way_to_words(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Flips and prediction by neurons: equal to plain counts, true on planted and made-up ground."""
+"""Prediction by neurons: options as answers, halves, findings on made-up margins."""
 
 from __future__ import annotations
 
@@ -20,109 +20,21 @@ from broca.model import LanguageModel
 from broca.neurons import Neuron, NeuronIndex, NeuronSet
 from broca.prediction import record_options, render_options
 from broca.prompts import render_question_prompts
-from broca.questions import Question, write_questions
-from broca.report.parts import figure
-from broca.report.runs import write_report
-from broca.run import execute, read_job
+from broca.questions import Question
 from broca.scores import QuerySets
 from broca.store import RunFolder
 from broca.studies.queries import QueriesConfig
 from broca.studies.queries.prediction import halves, random_like
 from broca.studies.queries.prediction_findings import Predicted, prediction_findings, together
 from planted import planted_world
-from query_files import planted_questions, rows, write_rows
+from planted_run import tables
+from query_files import planted_questions
 from tiny import tiny_model
 
-SETTINGS: dict[str, Any] = {
-    "studies": ["queries.effect", "queries.flips", "queries.prediction"],
-    "n_prompts": 2,
-    "n_unrelated": 1,
-    "n_matched": 2,
-    "methods": ["na-ica", "na", "random"],
-    "n_resamples": 200,
-    "n_permutations": 200,
-}
 
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """Both studies beside the effect, on the planted model."""
-    world, place = planted_world(), tmp_path_factory.mktemp("planted")
-    questions = write_questions(planted_questions(world, 6), place / "questions.jsonl")
-    model = LanguageModel(world.module, world.tokenizer, name="planted")
-    job = read_job({**SETTINGS, "questions": str(questions)})
-    return execute(job, place / "run", model=model, report=False)
-
-
-def tables(run: RunFolder, study: str) -> dict[str, list[dict[str, Any]]]:
-    return run.read_json("findings.json")[study]["tables"]
-
-
-# ---- flips
-
-
-def own_rows(run: RunFolder, method: str, factor: float) -> list[dict[str, Any]]:
-    """Rows of every query's own prompts with its own neurons by a method scaled.
-
-    Methods that choose the same neurons share their rows, so these are looked up by what was asked.
-    """
-    asked = run.read_json("conditions.json")
-    stored = {(r["condition"], r["prompt"]): r for r in run.rows.read().to_pylist()}
-    found = []
-    for one in asked["conditions"]:
-        query = one["prompts"].removeprefix("query/")
-        own = one["study"] == "queries.flips" and one["set"] == f"{query}/{method}"
-        if own and one["factor"] == factor and not one["control"]:
-            prompts = asked["groups"]["queries.flips"][one["prompts"]]
-            pairs = [(key, prompt) for key in one["keys"] for prompt in prompts]
-            found += [stored[pair] for pair in pairs if pair in stored]
-    return found
-
-
-def test_flips_equal_a_plain_count_over_rows(run: RunFolder) -> None:
-    found = [r for r in tables(run, "queries.flips")["flips"] if r["field"] == "all"]
-    assert {(r["method"], r["action"]) for r in found} == {
-        (method, action) for method in SETTINGS["methods"] for action in ("boost", "suppress")
-    }
-    for record in found:
-        factor, before = {"boost": (2.0, False), "suppress": (0.0, True)}[record["action"]]
-        here = own_rows(run, record["method"], factor)
-        could = [r for r in here if r["correct_before"] == before]
-        flipped = [r for r in could if r["correct"] != before]
-        assert len(here) == record["prompts"]
-        assert record["flips"] == len(flipped)
-        assert record["candidates"] == len(could)
-        assert record["share"] == pytest.approx(len(flipped) / len(here))
-        if could:
-            assert record["rate"] == pytest.approx(len(flipped) / len(could))
-        else:
-            assert record["rate"] is None
-        back = [r for r in here if r["correct_before"] != before and r["correct"] == before]
-        assert record["against"] == pytest.approx(len(back) / len(here))
-
-
-def test_flips_share_every_row_with_the_effect(run: RunFolder) -> None:
-    assert "queries.flips" not in set(run.rows.read().column("study").to_pylist())
-    assert tables(run, "queries.flips")["flips"][0]["prompts"] > 0
-
-
-def test_suppressing_own_neurons_flips_right_answers_and_random_ones_do_not(run: RunFolder) -> None:
-    figures = run.summary
-    own = "queries.flips.na-ica.suppress"
-    assert figures[f"{own}.rate.low"] > 0.2
-    assert figures[f"{own}.matched"] < 0.1
-    assert figures[f"{own}.p_matched"] < 0.01
-    assert figures[f"{own}.beyond_random.low"] > 0.1
-    assert figures["queries.flips.random.suppress.rate"] < 0.1
-    words = run.read_json("findings.json")["queries.flips"]["words"]
-    assert any("No prompt is answered wrongly" in text for text in words)  # it knows all of them
-    assert any("More than random neurons: na-ica" in text for text in words)
-
-
-# ---- options put as answers
-
-
-def test_options_are_put_as_the_letters_tokens_and_read_there(run: RunFolder) -> None:
+def test_options_are_put_as_the_letters_tokens_and_read_there(
+    planted_applications: RunFolder,
+) -> None:
     world = planted_world()
     model = world.language_model()
     prompts = render_question_prompts(planted_questions(world, 1), n_prompts=2)
@@ -166,9 +78,6 @@ def test_what_cannot_be_put_as_an_answer_is_refused() -> None:
         record_options(model, prompts, other)
 
 
-# ---- the study
-
-
 def made_part(n: int = 10, n_fields: int = 2) -> Any:
     listed = {
         f"q{i}": SimpleNamespace(
@@ -206,21 +115,21 @@ def test_translations_of_a_question_stay_in_one_half() -> None:
     assert not bases[0] & bases[1]
 
 
-def test_neurons_of_held_out_queries_are_not_used(run: RunFolder) -> None:
+def test_neurons_of_held_out_queries_are_not_used(planted_applications: RunFolder) -> None:
     """A held-out query's own neurons are in the set only where detection queries have them."""
-    stored = tables(run, "queries.prediction")
+    stored = tables(planted_applications, "queries.prediction")
     held_out = {r["query"] for r in stored["queries"]}
-    sets = QuerySets.load(run.path / "sets" / "queries.parquet")
-    counts = tables(run, "queries.effect")["counts"]
+    sets = QuerySets.load(planted_applications.path / "sets" / "queries.parquet")
+    counts = tables(planted_applications, "queries.effect")["counts"]
     fields = {r["query"]: r["field"] for r in counts}
     for record in stored["fields"][1:]:
         name = record["field"]
         assert record["n"] + record["detection"] == sum(f == name for f in fields.values())
-        union = NeuronSet.load(run.set_path(f"prediction.{name}"))
+        union = NeuronSet.load(planted_applications.set_path(f"prediction.{name}"))
         assert len(union) == record["n_neurons"]
         assert set(planted_world().fields[name]) <= set(union)
     assert held_out < set(sets.queries)
-    attributed = run.rows.read(columns=["query", "intervention"])
+    attributed = planted_applications.rows.read(columns=["query", "intervention"])
     asked = attributed.filter(pc.field("intervention") == "none").column("query").to_pylist()
     assert held_out <= set(asked)
 
@@ -303,62 +212,28 @@ def test_the_auroc_over_all_fields_compares_within_fields() -> None:
     assert "No field has both right and wrong" in " ".join(apart.words)
 
 
-def test_the_page_shows_both(
-    run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    svg = "<svg xmlns='http://www.w3.org/2000/svg'/>"
-    monkeypatch.setattr(figure.vlc, "vegalite_to_svg", lambda chart: svg)
-    monkeypatch.setattr(figure.Figure, "file", lambda self, kind: b"drawn")
-    page = write_report([run], tmp_path / "page.html").read_text(encoding="utf-8")
-    for text in (
-        "Knowledge editing at inference, by field",
-        "Flips by method",
-        "published: of all, Llama-2-7B-chat",
-        "18.2 %",
-        "Prediction by neurons",
-        "biology (published)",
-        "Do query neurons flip answers, by field?",
-        "Do a field&#39;s neurons predict answers?",
-    ):
-        assert text in page, text
-
-
-def test_a_model_that_knows_nothing_is_told_apart(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Tiny and random, in two languages: no conclusions, no crash, and a page."""
-    listed = [{**row, "language": "de" if i // 2 % 2 else "en"} for i, row in enumerate(rows(2, 8))]
-    path = write_rows(tmp_path / "questions.jsonl", listed)
-    studies = ["queries.flips", "queries.flips.languages", "queries.prediction"]
-    options = {**SETTINGS, "n_prompts": 1, "u": 0.9, "studies": studies, "questions": str(path)}
-    done = execute(read_job(options), tmp_path / "run", model=tiny_model("llama"), report=False)
-    for study in ("queries.flips", "queries.prediction"):
-        assert "near chance" in " ".join(done.read_json("findings.json")[study]["words"])
-    assert "queries.flips.languages.na-ica.suppress.share" in done.summary
-    # asked by language too, prompts keep their field of knowledge
-    asked = [prompt for prompt in done.prompts().values() if prompt["language"] == "en"]
-    assert {prompt["field"] for prompt in asked} == {"field0", "field1"}
-    monkeypatch.setattr(figure.vlc, "vegalite_to_svg", lambda chart: "<svg/>")
-    monkeypatch.setattr(figure.Figure, "file", lambda self, kind: b"drawn")
-    page = write_report([done], tmp_path / "page.html").read_text(encoding="utf-8")
-    assert "This run cannot tell" in page
-
-
 def test_a_neuron_is_told_what_it_serves(
-    run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    planted_applications: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A planted field neuron: the field's queries, its relations, and its set; no other field."""
     world = planted_world()
     world.module.save_pretrained(tmp_path / "model")
     world.tokenizer.save_pretrained(tmp_path / "model")
-    common = ["--model", str(tmp_path / "model"), "--run", str(run.path), "--prompts", "20"]
+    common = [
+        "--model",
+        str(tmp_path / "model"),
+        "--run",
+        str(planted_applications.path),
+        "--prompts",
+        "20",
+    ]
     capsys.readouterr()
     assert run_cli(["neuron", str(world.fields["place"][1]), *common]) == 0
     said = capsys.readouterr().out
     served = said[said.index("Sets of") :]
     found = {line.split()[0]: line.split()[1:] for line in served.splitlines() if line.split()}
     assert found["prediction.place"][2] == str(
-        len(NeuronSet.load(run.set_path("prediction.place")))
+        len(NeuronSet.load(planted_applications.set_path("prediction.place")))
     )
     assert found["place"] == ["6", "6"]  # all of its field's queries
     assert found["country"] == ["4", "4"]

@@ -9,8 +9,10 @@ import torch
 from broca.edits import edited
 from broca.effects.aims import make_aims
 from broca.prompts import Prompt
+from broca.report.locators.injection import injection_answers
 from broca.studies.locators.injecting import draw_truth, inject
 from broca.studies.locators.material import recalls
+from locator_bench import stored
 from tiny import TEXTS, tiny_model
 
 KNOWN = 2.0  # a tiny model cannot be surer: the head has little to say
@@ -105,3 +107,34 @@ def test_recall_against_a_loop(seed: int) -> None:
             hits = sum(place in chosen for place in true)
             assert found[kind][number] == pytest.approx(hits / len(true)), kind
     assert found["global"][-1] == found["layer"][-1] == 1.0
+
+
+def mask(name: str, gap: float, low: float | None, high: float | None) -> dict[str, object]:
+    ends = {"global_0_gap_low": low, "global_0_gap_high": high}
+    return {"locator": name, "title": name, "global_0": 0.3 + gap, "global_0_gap": gap, **ends}
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (0.06, 0.2, "Yes"),
+        (0.01, 0.2, "Small effect"),
+        (-0.01, 0.2, "Not shown"),
+        (-0.2, 0.04, "No"),
+        (None, None, "This run cannot tell"),
+    ],
+)
+def test_masks_are_better_only_beyond_the_smallest_difference_of_interest(
+    low: float | None, high: float | None, verdict: str
+) -> None:
+    records = [
+        {"locator": "ig", "title": "IG", "n": 17, "global_0": 0.3},
+        mask("slimming", 0.1, low, high),
+    ]
+    (answer,) = injection_answers(stored({"recall_shares": [0.01]}, locators=records), "")
+    assert answer.answer == verdict
+    assert "10.0" in answer.detail
+    records.append(mask("hard-concrete", 0.1, -0.1, 0.3))
+    (both,) = injection_answers(stored({"recall_shares": [0.01]}, locators=records), "")
+    assert both.answer == {"Yes": "In part", "No": "Not shown"}.get(verdict, both.answer)
+    assert not injection_answers(stored({}, locators=records[:1]), "")
