@@ -7,7 +7,7 @@ from broca.report.page import Answer, Section
 from broca.report.parts.charts import ladder_lines
 from broca.report.parts.figure import Figure
 from broca.report.parts.study import StudyReport
-from broca.report.parts.tables import Column, Table, cells
+from broca.report.parts.tables import Column, records_table
 from broca.report.parts.verdicts import MARGIN, answer, judge_record, points_of, together
 from broca.report.stored_run import StoredRun
 
@@ -23,14 +23,14 @@ def injection_sections(run: StoredRun, study: str) -> list[Section]:
     }
     published = [key for key in records[0] if key.startswith("published")]
     facts = run.table(study, "facts")
-    columns = [
-        "text",
-        Column("loss before", ".2f"),
-        Column("loss", ".3f"),
-        Column("steps", "d"),
-        "known",
-    ]
-    keys = ("text", "loss_before", "loss", "n_steps", "known")
+    columns = {
+        "text": "text",
+        "loss_before": Column("loss before", ".2f"),
+        "loss": Column("loss", ".3f"),
+        "n_steps": Column("steps", "d"),
+        "known": "known",
+    }
+
     return [
         Section(
             "Facts put into a few value vectors",
@@ -47,7 +47,7 @@ def injection_sections(run: StoredRun, study: str) -> list[Section]:
                     "locators-injection",
                     beside={key: key for key in published},
                 ),
-                Table(columns, cells(facts, keys), "The facts", folded=True, name="injected"),
+                records_table(facts, columns, "The facts", folded=True, name="injected"),
             ],
             notes=[
                 "The published figures are those of whole sentences in GPT-2 and Pythia; here the "

@@ -18,6 +18,7 @@ def plain_bars(
     caption: str,
     value_title: str,
     name: str,
+    percent: bool = True,
 ) -> Figure:
     """Bars of several figures of each record, without intervals."""
     rows = [
@@ -27,10 +28,11 @@ def plain_bars(
             "value": record[figure],
             "low": None,
             "high": None,
+            "n": record.get("n"),
         }
         for record in records
         for figure, condition in words.items()
     ]
     return bars_with_intervals(
-        rows, title=title, caption=caption, value_title=value_title, name=name
+        rows, title=title, caption=caption, value_title=value_title, name=name, percent=percent
     )

@@ -142,6 +142,28 @@ def number(value: Any, format: str = "") -> str:
     return text.replace("-", "−") if "e" not in text else text
 
 
+def records_table(
+    records: Sequence[Mapping[str, Any]],
+    columns: Mapping[str, str | Column],
+    caption: str = "",
+    **options: Any,
+) -> Table:
+    """A row per record.
+
+    Args:
+        records: What is shown.
+        columns: Key of a record -> its column.
+        caption: As a table's.
+        **options: Further attributes of the table.
+    """
+    return Table(list(columns.values()), cells(records, list(columns)), caption, **options)
+
+
+def percents(**names: str) -> dict[str, Column]:
+    """Columns of shares: key -> heading."""
+    return {key: Column(name, "percent") for key, name in names.items()}
+
+
 def as_rich(table: Table) -> RichTable:
     """The table for a terminal."""
     shown = RichTable(title=table.caption or None, box=box.SIMPLE_HEAD, title_justify="left")

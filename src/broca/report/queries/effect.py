@@ -19,7 +19,7 @@ from broca.report.parts.outcomes import (
     slug,
 )
 from broca.report.parts.study import StudyReport
-from broca.report.parts.tables import Column, Table, cells
+from broca.report.parts.tables import Column, Table, records_table
 from broca.report.parts.theme import NARROW, WIDTH
 from broca.report.parts.verdicts import answer, interval_of
 from broca.report.queries.find import (
@@ -272,16 +272,18 @@ def paired_table(run: StoredRun, study: str) -> Table:
 
 def probability_table(run: StoredRun, study: str) -> Table:
     """Mean P by field and method."""
-    columns = [
-        grouping(study),
-        "method",
-        Column("queries", "d"),
-        *(Column(name, ".4f") for name in ("untouched", "boost", "suppress")),
-    ]
-    keys = ("field", "method", "n", "untouched", "boost", "suppress")
-    return Table(
+    columns = {
+        "field": grouping(study),
+        "method": "method",
+        "n": Column("queries", "d"),
+        "untouched": Column("untouched", ".4f"),
+        "boost": Column("boost", ".4f"),
+        "suppress": Column("suppress", ".4f"),
+    }
+
+    return records_table(
+        run.table(study, "probabilities"),
         columns,
-        cells(run.table(study, "probabilities"), keys),
         f"Probability of the right {answered(run, study)}, mean over queries",
         folded=True,
         name=f"probabilities-{slug(study)}",

@@ -8,7 +8,7 @@ from broca.report.parts.charts import histogram, neurons_per_layer_and_site
 from broca.report.parts.figure import Figure
 from broca.report.parts.outcomes import ALL, answered, estimate, grouping, slug
 from broca.report.parts.study import StudyReport
-from broca.report.parts.tables import Column, Table, cells
+from broca.report.parts.tables import Column, Table, cells, percents, records_table
 from broca.report.parts.verdicts import answer
 from broca.report.stored_run import StoredRun
 
@@ -111,9 +111,12 @@ def counts_table(run: StoredRun, study: str) -> Table:
 
 def common_table(run: StoredRun, study: str) -> Table:
     """Common neurons with their share of the clusters."""
-    return Table(
-        ["neuron", Column("clusters", "percent")],
-        cells(run.table(study, "common"), ("neuron", "share")),
+    return records_table(
+        run.table(study, "common"),
+        {
+            "neuron": "neuron",
+            **percents(share="clusters"),
+        },
         "Common neurons: in more than a share u of the clusters",
         folded=True,
         name=f"common-{slug(study)}",

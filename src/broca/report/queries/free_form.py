@@ -6,7 +6,7 @@ from broca.report.page import Section
 from broca.report.parts.charts import bars_with_intervals
 from broca.report.parts.figure import Figure
 from broca.report.parts.study import StudyReport
-from broca.report.parts.tables import Column, Table, cells
+from broca.report.parts.tables import Column, Table, percents, records_table
 from broca.report.stored_run import StoredRun
 
 FREE = "queries.free-form"
@@ -34,20 +34,18 @@ def free_figure(run: StoredRun) -> Figure:
 
 def free_table(run: StoredRun) -> Table:
     """Overlap per query."""
-    columns = [
-        "sets",
-        "query",
-        "field",
-        Column("letter", "d"),
-        Column("in words", "d"),
-        Column("overlap", "percent"),
-        Column("with others", "percent"),
-        Column("chance", "percent"),
-    ]
-    keys = ("kind", "query", "field", "proxy", "free", "own", "others", "chance")
-    return Table(
+    columns = {
+        "kind": "sets",
+        "query": "query",
+        "field": "field",
+        "proxy": Column("letter", "d"),
+        "free": Column("in words", "d"),
+        **percents(own="overlap", others="with others", chance="chance"),
+    }
+
+    return records_table(
+        run.table(FREE, "overlaps"),
         columns,
-        cells(run.table(FREE, "overlaps"), keys),
         "Letter and answer in words, query by query",
         folded=True,
         name="free-form",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from broca.report.page import Section
 from broca.report.parts.study import StudyReport
-from broca.report.parts.tables import Column, Table, cells
+from broca.report.parts.tables import Column, Table, records_table
 from broca.report.stored_run import StoredRun
 
 PARITY = "queries.parity"
@@ -13,15 +13,24 @@ PARITY = "queries.parity"
 def parity_tables(run: StoredRun) -> list[Table]:
     """Clusters beside the published ones."""
     return [
-        Table(
-            ["figure", "ours", "published"],
-            cells(run.table(PARITY, "parity"), ("figure", "ours", "published")),
+        records_table(
+            run.table(PARITY, "parity"),
+            {
+                "figure": "figure",
+                "ours": "ours",
+                "published": "published",
+            },
             "Over all clusters",
             name="parity",
         ),
-        Table(
-            ["query", "field", Column("ours", "d"), Column("published", "d")],
-            cells(run.table(PARITY, "clusters"), ("query", "field", "ours", "published")),
+        records_table(
+            run.table(PARITY, "clusters"),
+            {
+                "query": "query",
+                "field": "field",
+                "ours": Column("ours", "d"),
+                "published": Column("published", "d"),
+            },
             "Sizes of the coarse clusters, in the order of the file",
             folded=True,
             name="clusters",

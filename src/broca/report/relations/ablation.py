@@ -5,7 +5,7 @@ from __future__ import annotations
 from broca.report.page import Section
 from broca.report.parts.heatmaps import annotated_heatmap
 from broca.report.parts.study import StudyReport
-from broca.report.parts.tables import Column, Table, cells
+from broca.report.parts.tables import Column, percents, records_table
 from broca.report.stored_run import StoredRun
 
 ABLATION = "relations.ablation"
@@ -27,18 +27,15 @@ def ablation_section(run: StoredRun) -> Section:
         limit=1.0,
         name="site-ablation",
     )
-    columns = [
-        "sites",
-        Column("k", "d"),
-        Column("of", "d", "neurons of these sites"),
-        *(Column(n, "percent") for n in ("own drop", "median", "other drop", "random")),
-        Column("loss of log P", ".2f"),
-        Column("loss of log P, random", ".2f"),
-    ]
-    keys = (
-        *("sites", "k", "of", "own_drop", "own_drop_median", "other_drop", "uniform_drop"),
-        *("log_p_drop", "log_p_uniform"),
-    )
+    columns = {
+        "sites": "sites",
+        "k": Column("k", "d"),
+        "of": Column("of", "d", "neurons of these sites"),
+        **percents(own_drop="own drop", own_drop_median="median"),
+        **percents(other_drop="other drop", uniform_drop="random"),
+        "log_p_drop": Column("loss of log P", ".2f"),
+        "log_p_uniform": Column("loss of log P, random", ".2f"),
+    }
     drops = {record["sites"]: record["own_drop"] for record in sites}
     notes = []
     if {"gate", "up", "all"} <= set(drops):
@@ -54,7 +51,7 @@ def ablation_section(run: StoredRun) -> Section:
         claim="The gate projection holds nearly all of it.",
         text=run.words(ABLATION),
         figures=[figure],
-        tables=[Table(columns, cells(sites, keys), "Means over relations", name="site-ablation")],
+        tables=[records_table(sites, columns, "Means over relations", name="site-ablation")],
         notes=notes,
         changes="A site carries the effect where its sets cost surely more than matched random "
         "ones within it, by 5 points. More facts narrow the intervals.",

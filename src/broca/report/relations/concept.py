@@ -5,7 +5,7 @@ from __future__ import annotations
 from broca.report.page import Section
 from broca.report.parts.heatmaps import annotated_heatmap
 from broca.report.parts.study import StudyReport
-from broca.report.parts.tables import Column, Table, cells
+from broca.report.parts.tables import percents, records_table
 from broca.report.stored_run import StoredRun
 
 CONCEPT = "relations.concept"
@@ -35,30 +35,27 @@ def concept_section(run: StoredRun) -> Section:
         outline=own,
         name="concepts",
     )
-    columns = [
-        "relation",
-        "concept of its subjects",
-        *(
-            Column(name, "percent")
-            for name in (
-                *("shared with it", "shared with others", "own set off", "its concept's set off"),
-                *("other concepts' sets off", "own set without the concept's off"),
-            )
+    columns = {
+        "relation": "relation",
+        "concept": "concept of its subjects",
+        **percents(
+            shared_own="shared with it",
+            shared_others="shared with others",
+            drop="own set off",
+            drop_own_concept="its concept's set off",
+            drop_other_concepts="other concepts' sets off",
+            drop_without_concept="own set without the concept's off",
         ),
-    ]
-    keys = (
-        *("relation", "concept", "shared_own", "shared_others", "drop", "drop_own_concept"),
-        *("drop_other_concepts", "drop_without_concept"),
-    )
+    }
     return Section(
         "Relation or concept",
         claim="Relation neurons are not merely neurons of what the subjects are.",
         text=run.words(CONCEPT),
         figures=[figure],
         tables=[
-            Table(
+            records_table(
+                run.table(CONCEPT, "relations"),
                 columns,
-                cells(run.table(CONCEPT, "relations"), keys),
                 "Overlaps, and losses of right answers (acc_drop)",
                 name="concepts",
             )

@@ -10,7 +10,7 @@ from broca.report.parts.bars import plain_bars
 from broca.report.parts.charts import dot_intervals
 from broca.report.parts.figure import Figure
 from broca.report.parts.study import StudyReport
-from broca.report.parts.tables import Column, Table, cells
+from broca.report.parts.tables import Column, Table, cells, percents, records_table
 from broca.report.parts.verdicts import MARGIN, answer, points_of
 from broca.report.stored_run import StoredRun
 
@@ -92,15 +92,17 @@ def controls_section(run: StoredRun) -> Section:
     figures, tables = [], []
     if shuffled:
         figures.append(_shuffled_figure(run))
-        columns = [
-            "relation",
-            Column("shuffle", "d"),
-            Column("untouched", "percent"),
-            Column("set for shuffled labels off", "percent"),
-            Column("matched random off", "percent"),
-        ]
-        keys = ("relation", "seed", "before", "shuffled", "matched")
-        tables.append(Table(columns, cells(shuffled, keys), "Shuffled labels", folded=True))
+        columns = {
+            "relation": "relation",
+            "seed": Column("shuffle", "d"),
+            **percents(
+                before="untouched",
+                shuffled="set for shuffled labels off",
+                matched="matched random off",
+            ),
+        }
+
+        tables.append(records_table(shuffled, columns, "Shuffled labels", folded=True))
     if templates:
         figures.append(
             plain_bars(

@@ -6,7 +6,7 @@ from broca.report.page import Answer, Section
 from broca.report.parts.charts import ladder_lines
 from broca.report.parts.figure import Figure
 from broca.report.parts.study import StudyReport
-from broca.report.parts.tables import Column, Table, cells
+from broca.report.parts.tables import Column, percents, records_table
 from broca.report.parts.theme import NARROW, WIDTH
 from broca.report.parts.verdicts import answer, judge_record
 from broca.report.parts.words import percent
@@ -106,56 +106,45 @@ def _relations_figure(run: StoredRun) -> Figure:
 
 def cumulativity_section(run: StoredRun) -> Section:
     """The ladder and the set-difference test."""
-    differences = Table(
-        [
-            Column("k1", "d"),
-            Column("k2", "d"),
-            Column("total", "d", "answers right with the top k1 off and wrong with the top k2 off"),
-            Column("affected", "d", "of these, wrong with only ranks k1 to k2 off"),
-            Column("micro", ".2f", "1 − affected / total over answers"),
-            Column("macro", ".2f", "mean over relations"),
-        ],
-        cells(
-            run.table(CUMULATIVITY, "differences"),
-            ("k1", "k2", "total", "affected", "micro", "macro"),
-        ),
+    differences = records_table(
+        run.table(CUMULATIVITY, "differences"),
+        {
+            "k1": Column("k1", "d"),
+            "k2": Column("k2", "d"),
+            "total": Column(
+                "total", "d", "answers right with the top k1 off and wrong with the top k2 off"
+            ),
+            "affected": Column("affected", "d", "of these, wrong with only ranks k1 to k2 off"),
+            "micro": Column("micro", ".2f", "1 − affected / total over answers"),
+            "macro": Column("macro", ".2f", "mean over relations"),
+        },
         "Set-difference test (the paper's table 3)",
         name="set-difference",
     )
-    columns = [
-        "relation",
-        Column("k", "d"),
-        Column("untouched", "percent"),
-        Column("own", "percent", "accuracy with its top k off"),
-        Column("others", "percent", "accuracy of the others with its top k off"),
-        Column("random", "percent", "own accuracy with k random neurons off"),
-        Column("selectivity", ".2f", "(own − other) / (own + other) of the losses"),
-        Column("loss of log P, own", ".2f"),
-        Column("loss of log P, others", ".2f"),
-    ]
-    keys = ("relation", "k", "before", "own", "other", "uniform", "selectivity", "log_p_drop")
-    keys = (*keys, "other_log_p_drop")
-    rungs = Table(
-        columns,
-        cells(run.table(CUMULATIVITY, "rungs"), keys),
-        "Every rung",
-        folded=True,
-        name="rungs",
+    columns = {
+        "relation": "relation",
+        "k": Column("k", "d"),
+        **percents(before="untouched"),
+        "own": Column("own", "percent", "accuracy with its top k off"),
+        "other": Column("others", "percent", "accuracy of the others with its top k off"),
+        "uniform": Column("random", "percent", "own accuracy with k random neurons off"),
+        "selectivity": Column("selectivity", ".2f", "(own − other) / (own + other) of the losses"),
+        "log_p_drop": Column("loss of log P, own", ".2f"),
+        "other_log_p_drop": Column("loss of log P, others", ".2f"),
+    }
+
+    rungs = records_table(
+        run.table(CUMULATIVITY, "rungs"), columns, "Every rung", folded=True, name="rungs"
     )
-    sizes = Table(
-        [
-            "relation",
-            Column("k for half of its loss", "d"),
-            Column("of all", "percent"),
-            Column("loss there", "percent"),
-            Column("others lose there", "percent"),
-            Column("selectivity there", ".2f"),
-            Column("loss of the largest set", "percent"),
-        ],
-        cells(
-            run.table(CUMULATIVITY, "sizes"),
-            ("relation", "k", "share", "own_drop", "other_drop", "selectivity", "largest_loss"),
-        ),
+    sizes = records_table(
+        run.table(CUMULATIVITY, "sizes"),
+        {
+            "relation": "relation",
+            "k": Column("k for half of its loss", "d"),
+            **percents(share="of all", own_drop="loss there", other_drop="others lose there"),
+            "selectivity": Column("selectivity there", ".2f"),
+            **percents(largest_loss="loss of the largest set"),
+        },
         "How many neurons cost half of what the largest set costs",
         name="k-half",
     )

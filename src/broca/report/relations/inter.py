@@ -10,7 +10,7 @@ from broca.report.parts.charts import neurons_per_layer_and_site
 from broca.report.parts.figure import Figure
 from broca.report.parts.heatmaps import annotated_heatmap, overlap_heatmap
 from broca.report.parts.study import StudyReport
-from broca.report.parts.tables import Column, Table, cells
+from broca.report.parts.tables import Column, Table, percents, records_table
 from broca.report.parts.verdicts import MARGIN, answer, points_of
 from broca.report.relations.versatility import PAPER_FATHER_MOTHER, VERSATILITY
 from broca.report.stored_run import StoredRun
@@ -81,22 +81,19 @@ def said_figure(run: StoredRun) -> Figure:
 
 
 def sets_table(run: StoredRun) -> Table:
-    columns = [
-        "set",
-        Column("neurons", "d"),
-        Column("units", "d", "gate i, up i and hidden i of a layer are one unit"),
-        Column("own drop", "percent"),
-        Column("other drop", "percent", "mean over the other relations"),
-        Column("worst other", "percent"),
-        Column("best other", "percent", "negative: a relation gains"),
-        Column("highest AP", ".3f"),
-        Column("lowest AP", ".3f"),
-    ]
-    keys = (
-        *("set", "neurons", "units", "own_drop", "other_drop", "other_drop_worst"),
-        *("other_drop_best", "highest_ap", "lowest_ap"),
-    )
-    return Table(columns, cells(run.table(INTER, "sets"), keys), "The sets", name="sets")
+    columns = {
+        "set": "set",
+        "neurons": Column("neurons", "d"),
+        "units": Column("units", "d", "gate i, up i and hidden i of a layer are one unit"),
+        **percents(own_drop="own drop"),
+        "other_drop": Column("other drop", "percent", "mean over the other relations"),
+        **percents(other_drop_worst="worst other"),
+        "other_drop_best": Column("best other", "percent", "negative: a relation gains"),
+        "highest_ap": Column("highest AP", ".3f"),
+        "lowest_ap": Column("lowest AP", ".3f"),
+    }
+
+    return records_table(run.table(INTER, "sets"), columns, "The sets", name="sets")
 
 
 def answers_table(run: StoredRun) -> Table:

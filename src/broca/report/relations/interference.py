@@ -5,7 +5,7 @@ from __future__ import annotations
 from broca.report.page import Section
 from broca.report.parts.heatmaps import annotated_heatmap
 from broca.report.parts.study import StudyReport
-from broca.report.parts.tables import Column, Table, cells
+from broca.report.parts.tables import Column, Table, percents, records_table
 from broca.report.stored_run import StoredRun
 
 INTERFERENCE = "relations.interference"
@@ -37,31 +37,27 @@ def interference_section(run: StoredRun) -> Section:
         outline=raised,
         name="interference",
     )
-    columns = [
-        "asked",
-        "neurons off",
-        Column("facts", "d"),
-        Column("before", "percent"),
-        Column("after", "percent"),
-        Column("became right", "d"),
-        Column("became wrong", "d"),
-        Column("gain of log P", ".3f"),
-        Column("low", ".3f"),
-        Column("high", ".3f"),
-        Column("p (Holm)", "p", "log P, paired sign flips, one-sided"),
-        Column("p (Holm), accuracy", "p"),
-    ]
-    keys = (
-        *("asked", "off", "n", "before", "after", "gained", "lost", "log_p_gain"),
-        *("log_p_gain_low", "log_p_gain_high", "p_log_p_holm", "p_accuracy_holm"),
-    )
+    columns = {
+        "asked": "asked",
+        "off": "neurons off",
+        "n": Column("facts", "d"),
+        **percents(before="before", after="after"),
+        "gained": Column("became right", "d"),
+        "lost": Column("became wrong", "d"),
+        "log_p_gain": Column("gain of log P", ".3f"),
+        "log_p_gain_low": Column("low", ".3f"),
+        "log_p_gain_high": Column("high", ".3f"),
+        "p_log_p_holm": Column("p (Holm)", "p", "log P, paired sign flips, one-sided"),
+        "p_accuracy_holm": Column("p (Holm), accuracy", "p"),
+    }
+
     ranked = sorted(pairs, key=lambda pair: -pair["log_p_gain"])
     return Section(
         "Interference: who profits",
         claim="Some relations do better when another relation's neurons are off.",
         text=run.words(INTERFERENCE),
         figures=[figure],
-        tables=[Table(columns, cells(ranked, keys), "All pairs", name="pairs-tested"), _right(run)],
+        tables=[records_table(ranked, columns, "All pairs", name="pairs-tested"), _right(run)],
         notes=_gain_notes(run),
         changes="A pair interferes where the other relation surely gains beyond matched random "
         "sets, after Holm's correction over all pairs. More facts make small gains "

@@ -9,7 +9,7 @@ from broca.report.page import Answer, Section
 from broca.report.parts.charts import bars_with_intervals, dot_intervals, ladder_lines
 from broca.report.parts.figure import Figure
 from broca.report.parts.study import StudyReport
-from broca.report.parts.tables import Column, Table, cells
+from broca.report.parts.tables import Column, Table, cells, records_table
 from broca.report.parts.theme import NARROW, WIDTH
 from broca.report.parts.verdicts import answer, points_of, together
 from broca.report.stored_run import StoredRun
@@ -194,19 +194,22 @@ def accuracy_table(run: StoredRun) -> Table:
 def k_table(run: StoredRun) -> Table:
     table = run.table(INTRA, "k")
     form = "percent" if table[0]["by"] == "accuracy" else ".2f"
-    columns = [
-        Column("k", "d"),
-        Column("share", ".2%"),
-        *(Column(name, form) for name in ("own", "other", "matched", "gain")),
-        "chosen",
-    ]
-    keys = ("k", "share", "own", "other", "matched", "gain", "chosen")
+    columns = {
+        "k": Column("k", "d"),
+        "share": Column("share", ".2%"),
+        "own": Column("own", form),
+        "other": Column("other", form),
+        "matched": Column("matched", form),
+        "gain": Column("gain", form),
+        "chosen": "chosen",
+    }
+
     doubling = run.setting("relations", "k_doubling", 0.05)
     caption = (
         "How k was chosen, on detection prompts only; gain: own less the larger of other and "
         f"matched, less {100 * doubling:g} points for every doubling of k"
     )
-    return Table(columns, cells(table, keys), caption, folded=True, name="choice-of-k")
+    return records_table(table, columns, caption, folded=True, name="choice-of-k")
 
 
 def _effect_answer(run: StoredRun) -> Answer:

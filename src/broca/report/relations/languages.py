@@ -6,7 +6,7 @@ from broca.report.page import Answer, Section
 from broca.report.parts.figure import Figure
 from broca.report.parts.heatmaps import annotated_heatmap
 from broca.report.parts.study import StudyReport
-from broca.report.parts.tables import Column, Table, cells
+from broca.report.parts.tables import Column, Table, cells, percents, records_table
 from broca.report.parts.verdicts import answer, judge_record, points_of
 from broca.report.parts.words import percent
 from broca.report.stored_run import StoredRun
@@ -57,39 +57,35 @@ def languages_figure(run: StoredRun) -> Figure:
 
 def languages_section(run: StoredRun) -> Section:
     """Found in one language, asked in another."""
-    columns = [
-        "found in",
-        "asked in",
-        Column("relations", "d"),
-        *(
-            Column(name, "percent")
-            for name in ("before", "own drop", "median", "another relation's set", "matched random")
+    columns = {
+        "found": "found in",
+        "asked": "asked in",
+        "relations": Column("relations", "d"),
+        **percents(
+            before="before",
+            own_drop="own drop",
+            own_drop_median="median",
+            other_drop="another relation's set",
+            matched_drop="matched random",
         ),
-        Column("loss of log P", ".2f"),
-    ]
-    keys = (
-        *("found", "asked", "relations", "before", "own_drop", "own_drop_median", "other_drop"),
-        *("matched_drop", "log_p_drop"),
-    )
-    overlap = Table(
-        [
-            "a",
-            "b",
-            Column("relations", "d"),
-            Column("same relation", "percent"),
-            Column("other relations", "percent"),
-            Column("chance", ".2%"),
-        ],
-        cells(
-            run.table(LANGUAGES, "overlap"),
-            ("a", "b", "relations", "same_relation", "other_relation", "chance"),
-        ),
+        "log_p_drop": Column("loss of log P", ".2f"),
+    }
+
+    overlap = records_table(
+        run.table(LANGUAGES, "overlap"),
+        {
+            "a": "a",
+            "b": "b",
+            "relations": Column("relations", "d"),
+            **percents(same_relation="same relation", other_relation="other relations"),
+            "chance": Column("chance", ".2%"),
+        },
         "Neurons shared by sets found in two languages",
         folded=True,
         name="language-overlap",
     )
     tables = [
-        Table(columns, cells(run.table(LANGUAGES, "matrix"), keys), "Cells", name="languages"),
+        records_table(run.table(LANGUAGES, "matrix"), columns, "Cells", name="languages"),
         overlap,
     ]
     skipped = run.table(LANGUAGES, "skipped")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from broca.report.page import Section
 from broca.report.parts.charts import neurons_per_layer_and_site
 from broca.report.parts.study import StudyReport
-from broca.report.parts.tables import Column, Table, cells
+from broca.report.parts.tables import Column, percents, records_table
 from broca.report.stored_run import StoredRun
 
 LAYERS = "relations.layers"
@@ -17,28 +17,19 @@ def layers_section(run: StoredRun) -> Section:
         {"panel": r["set"], "layer": r["layer"], "site": r["site"], "count": r["n"]}
         for r in run.table(LAYERS, "places")
     ]
-    columns = [
-        "set",
-        Column("neurons", "d"),
-        Column("units", "d", "gate i, up i and hidden i of a layer are one unit"),
-        Column("mean layer", ".2f", "0 the first, 1 the last"),
-        *(Column(name, "percent") for name in ("lower third", "middle third", "upper third")),
-    ]
-    keys = ("set", "neurons", "units", "depth", "lower", "middle", "upper")
-    sites = Table(
-        [
-            "site",
-            Column("neurons in sets", "d"),
-            Column("share", "percent"),
-            Column("of all neurons", "percent"),
-            Column("enriched", ".2f", "share / share of all neurons"),
-        ],
-        cells(
-            run.table(LAYERS, "sites"), ("site", "neurons", "share", "of_all_neurons", "enriched")
-        ),
-        "Sites",
-        name="sites",
-    )
+    columns = {
+        "set": "set",
+        "neurons": Column("neurons", "d"),
+        "units": Column("units", "d", "gate i, up i and hidden i of a layer are one unit"),
+        "depth": Column("mean layer", ".2f", "0 the first, 1 the last"),
+        **percents(lower="lower third", middle="middle third", upper="upper third"),
+    }
+    sites = {
+        "site": "site",
+        "neurons": Column("neurons in sets", "d"),
+        **percents(share="share", of_all_neurons="of all neurons"),
+        "enriched": Column("enriched", ".2f", "share / share of all neurons"),
+    }
     thirds = {t: run.summary[f"layers.{t}"] or 0.0 for t in ("lower", "middle", "upper")}
     most = max(thirds, key=lambda third: thirds[third])
     return Section(
@@ -54,8 +45,8 @@ def layers_section(run: StoredRun) -> Section:
             )
         ],
         tables=[
-            Table(columns, cells(run.table(LAYERS, "sets"), keys), "Sets", name="depth"),
-            sites,
+            records_table(run.table(LAYERS, "sets"), columns, "Sets", name="depth"),
+            records_table(run.table(LAYERS, "sites"), sites, "Sites", name="sites"),
         ],
         notes=[
             "In the paper most are in the middle layers; here most are in the "

@@ -6,7 +6,7 @@ from broca.report.page import Section
 from broca.report.parts.charts import bars_with_intervals
 from broca.report.parts.figure import Figure
 from broca.report.parts.study import StudyReport
-from broca.report.parts.tables import Column, Table, cells
+from broca.report.parts.tables import Column, percents, records_table
 from broca.report.stored_run import StoredRun
 
 RESILIENCE = "relations.resilience"
@@ -14,21 +14,18 @@ RESILIENCE = "relations.resilience"
 
 def resilience_section(run: StoredRun) -> Section:
     """Frequency of facts kept and lost."""
-    columns = [
-        "relation",
-        Column("kept", "d", "right before and after"),
-        Column("lost", "d", "right before only"),
-        Column("frequency of kept", ".1f"),
-        Column("frequency of lost", ".1f"),
-        Column("difference", "percent", "(lost − kept) / kept"),
-    ]
-    keys = (
-        *("relation", "resilient", "sensitive", "frequency_resilient", "frequency_sensitive"),
-        "difference",
-    )
-    quarters = Table(
-        [Column("quarter", "d", "1 the rarest"), Column("facts", "d"), Column("kept", "percent")],
-        cells(run.table(RESILIENCE, "bands"), ("quarter", "facts", "resilient")),
+    columns = {
+        "relation": "relation",
+        "resilient": Column("kept", "d", "right before and after"),
+        "sensitive": Column("lost", "d", "right before only"),
+        "frequency_resilient": Column("frequency of kept", ".1f"),
+        "frequency_sensitive": Column("frequency of lost", ".1f"),
+        "difference": Column("difference", "percent", "(lost − kept) / kept"),
+    }
+    bands = {"quarter": Column("quarter", "d", "1 the rarest"), "facts": Column("facts", "d")}
+    quarters = records_table(
+        run.table(RESILIENCE, "bands"),
+        {**bands, **percents(resilient="kept")},
         "Facts by quarter of frequency within their relation",
         name="quarters",
     )
@@ -40,7 +37,7 @@ def resilience_section(run: StoredRun) -> Section:
         text=run.words(RESILIENCE),
         figures=_quarters_figures(run),
         tables=[
-            Table(columns, cells(run.table(RESILIENCE, "relations"), keys), "Relations"),
+            records_table(run.table(RESILIENCE, "relations"), columns, "Relations"),
             quarters,
         ],
         notes=[

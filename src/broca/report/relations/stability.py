@@ -5,7 +5,7 @@ from __future__ import annotations
 from broca.report.page import Section
 from broca.report.parts.bars import plain_bars
 from broca.report.parts.study import StudyReport
-from broca.report.parts.tables import Column, Table, cells
+from broca.report.parts.tables import Column, percents, records_table
 from broca.report.stored_run import StoredRun
 
 STABILITY = "relations.stability"
@@ -13,28 +13,24 @@ STABILITY = "relations.stability"
 
 def stability_section(run: StoredRun) -> Section:
     """Halves of the facts."""
-    columns = [
-        "relation",
-        Column("facts", "d"),
-        Column("halves share", "percent"),
-        Column("halves of different relations share", "percent"),
-        Column("chance", ".2%"),
-        Column("half and whole share", "percent"),
-        Column("rank correlation", ".2f", "of the scores of all neurons between halves"),
-        Column("loss, whole", "percent"),
-        Column("loss, half", "percent"),
-    ]
-    keys = (
-        *("relation", "facts", "shared", "shared_other", "chance", "with_whole"),
-        *("rank_correlation", "drop_whole", "drop_half"),
-    )
+    correlation = Column("rank correlation", ".2f", "of the scores of all neurons between halves")
+    columns = {
+        "relation": "relation",
+        "facts": Column("facts", "d"),
+        **percents(shared="halves share", shared_other="halves of different relations share"),
+        "chance": Column("chance", ".2%"),
+        **percents(with_whole="half and whole share"),
+        "rank_correlation": correlation,
+        **percents(drop_whole="loss, whole", drop_half="loss, half"),
+    }
+    records = run.table(STABILITY, "relations")
     return Section(
         "Stability of the sets",
         claim="Other facts of the same relation lead to the same neurons.",
         text=run.words(STABILITY),
         figures=[
             plain_bars(
-                run.table(STABILITY, "relations"),
+                records,
                 "relation",
                 {
                     "shared": "halves of one relation",
@@ -47,9 +43,7 @@ def stability_section(run: StoredRun) -> Section:
                 name="halves",
             )
         ],
-        tables=[
-            Table(columns, cells(run.table(STABILITY, "relations"), keys), "Halves", name="halves")
-        ],
+        tables=[records_table(records, columns, "Halves", name="halves")],
         notes=["The paper does not report this."],
         changes="Halves that share no more than halves of different relations would say that sets "
         "are accidents of the facts. More facts per relation make halves more alike.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from broca.report.page import Section
 from broca.report.parts.charts import bars_with_intervals
 from broca.report.parts.study import StudyReport
-from broca.report.parts.tables import Column, Table, cells
+from broca.report.parts.tables import Column, percents, records_table
 from broca.report.parts.words import NO_FIGURE
 from broca.report.stored_run import StoredRun
 
@@ -14,7 +14,6 @@ TEMPLATES = "relations.templates"
 
 def templates_section(run: StoredRun) -> Section:
     """Other wordings."""
-    words = {"own_drop": "own neurons off", "matched_drop": "matched random off"}
     rows = [
         {
             "group": record["relation"],
@@ -26,19 +25,18 @@ def templates_section(run: StoredRun) -> Section:
         }
         for record in run.table(TEMPLATES, "relations")
     ]
-    columns = [
-        "wordings",
-        Column("relations", "d"),
-        Column("right before", "percent"),
-        *(Column(words.get(key, key), "percent") for key in ("own_drop", "matched_drop")),
-        Column("another relation's set", "percent"),
-        Column("loss of log P", ".2f"),
-        Column("significant", "d", "relations, after Holm"),
-    ]
-    keys = (
-        *("wordings", "relations", "before", "own_drop", "matched_drop", "other_drop"),
-        *("log_p_drop", "significant"),
-    )
+    columns = {
+        "wordings": "wordings",
+        "relations": Column("relations", "d"),
+        **percents(
+            before="right before",
+            own_drop="own neurons off",
+            matched_drop="matched random off",
+            other_drop="another relation's set",
+        ),
+        "log_p_drop": Column("loss of log P", ".2f"),
+        "significant": Column("significant", "d", "relations, after Holm"),
+    }
     return Section(
         "Other templates",
         claim="The neurons serve the relation also in wordings they were not found with.",
@@ -53,9 +51,7 @@ def templates_section(run: StoredRun) -> Section:
                 name="templates",
             )
         ],
-        tables=[
-            Table(columns, cells(run.table(TEMPLATES, "wordings"), keys), "Means over relations")
-        ],
+        tables=[records_table(run.table(TEMPLATES, "wordings"), columns, "Means over relations")],
         notes=[f"The paper asks in other wordings as well. {NO_FIGURE}"],
         changes="A loss in other wordings surely below that in the wordings of finding, by 5 "
         "points, would say that wordings were found.",

@@ -6,7 +6,7 @@ from broca.report.page import Answer, Section
 from broca.report.parts.figure import Figure
 from broca.report.parts.heatmaps import annotated_heatmap
 from broca.report.parts.study import StudyReport
-from broca.report.parts.tables import Column, Table, cells
+from broca.report.parts.tables import Column, percents, records_table
 from broca.report.parts.verdicts import answer, judge_record
 from broca.report.stored_run import StoredRun
 
@@ -55,27 +55,30 @@ def overlap_figure(run: StoredRun) -> Figure:
 
 def versatility_section(run: StoredRun) -> Section:
     """Overlap, shared subjects, effect."""
-    columns = [
-        "a",
-        "b",
-        Column("shared", "d"),
-        Column("of the smaller", "percent"),
-        Column("Jaccard", ".3f"),
-        Column("by chance", ".1f", "shared neurons of two random sets"),
-        Column("p (Holm)", "p", "hypergeometric"),
-        Column("shared subjects", "percent", "of detection subjects, of the smaller relation"),
-        Column("a loses, b off", "percent", "acc_drop"),
-        Column("b loses, a off", "percent", "acc_drop"),
-        Column("loss of log P", ".2f", "mean of both directions"),
-    ]
-    keys = (
-        *("a", "b", "count", "of_smaller", "jaccard", "expected", "p_holm"),
-        *("shared_subjects_of_smaller", "drop_a", "drop_b", "log_p_drop"),
-    )
+    columns = {
+        "a": "a",
+        "b": "b",
+        "count": Column("shared", "d"),
+        **percents(of_smaller="of the smaller"),
+        "jaccard": Column("Jaccard", ".3f"),
+        "expected": Column("by chance", ".1f", "shared neurons of two random sets"),
+        "p_holm": Column("p (Holm)", "p", "hypergeometric"),
+        "shared_subjects_of_smaller": Column(
+            "shared subjects", "percent", "of detection subjects, of the smaller relation"
+        ),
+        "drop_a": Column("a loses, b off", "percent", "acc_drop"),
+        "drop_b": Column("b loses, a off", "percent", "acc_drop"),
+        "log_p_drop": Column("loss of log P", ".2f", "mean of both directions"),
+    }
+
     pairs = run.table(VERSATILITY, "pairs")
-    membership = Table(
-        [Column("in sets", "d"), Column("neurons", "d"), Column("by chance", ".1f")],
-        cells(run.table(VERSATILITY, "membership"), ("sets", "neurons", "expected")),
+    membership = records_table(
+        run.table(VERSATILITY, "membership"),
+        {
+            "sets": Column("in sets", "d"),
+            "neurons": Column("neurons", "d"),
+            "expected": Column("by chance", ".1f"),
+        },
         "In how many sets a neuron is",
         name="membership",
     )
@@ -85,7 +88,7 @@ def versatility_section(run: StoredRun) -> Section:
         text=run.words(VERSATILITY),
         figures=[overlap_figure(run)],
         tables=[
-            Table(columns, cells(pairs, keys), "Pairs of relations", name="pairs"),
+            records_table(pairs, columns, "Pairs of relations", name="pairs"),
             membership,
         ],
         notes=_shared_notes(run),
