@@ -51,10 +51,21 @@ def test_where_the_answer_is_read_is_the_effect_of_the_paper(planted_run: Plante
     assert here["matched_verdict"] == "yes"
     assert here["ceiling"] < -0.5
     page = planted_run.page
-    assert "Do they act elsewhere than where the answer is read?" in page
+    assert "Do they also act elsewhere than where the answer is read?" in page
     rows = planted_run.folder.rows.read(columns=["positions", "intervention"]).to_pylist()
     assert {r["positions"] for r in rows if r["intervention"] == "none"} == {""}
     assert {"last", "options", "all"} <= {r["positions"] for r in rows}
+
+
+def test_elsewhere_is_what_all_positions_add_beyond_matched_sets(planted_run: PlantedRun) -> None:
+    """Acting where the answer is read, planted neurons add nothing elsewhere."""
+    ways = {record["way"]: record for record in planted_run.table("positions", "ways")}
+    (added,) = planted_run.table("positions", "elsewhere")
+    beyond = {way: ways[way]["related"] - ways[way]["matched"] for way in ("answer", "all")}
+    assert added["elsewhere"] == pytest.approx(beyond["answer"] - beyond["all"], abs=1e-6)
+    assert ways["all"]["matched_verdict"] == "yes"
+    assert added["elsewhere_verdict"] in ("no", "small", "not shown")
+    assert planted_run.folder.summary["queries.positions.elsewhere"] == added["elsewhere"]
 
 
 def test_words_have_no_lines_of_options() -> None:

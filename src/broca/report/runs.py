@@ -171,7 +171,7 @@ def _facts(run: StoredRun) -> list[tuple[str, str]]:
     facts = [("model", str(about["model"])), ("weights", str(about["fingerprint"]))]
     for key in ("facts", "questions", "seed"):
         values = {str(run.setting(family, key)): None for family in families()}
-        told = [value for value in values if value != "None"]
+        told = [value for value in values if value not in ("None", "auto")]
         facts += [(key, ", ".join(told))] if told else []
     seconds = run.summary.get("seconds")
     if seconds is not None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from broca.report.page import Answer, Section
 from broca.report.parts.study import StudyReport
 from broca.report.parts.theme import WIDTH
+from broca.report.parts.verdicts import interval_of
 from broca.report.parts.ways import ways_answer, ways_figure, ways_table
 from broca.report.stored_run import StoredRun
 
@@ -17,10 +20,15 @@ NAMES = {
 
 
 def _answers(run: StoredRun, study: str) -> list[Answer]:
-    everywhere = run.table(STUDY, "ways")[-1]
-    question = "Do they act elsewhere than where the answer is read?"
-    verdict = everywhere.get("matched_verdict", "cannot tell")
-    return [ways_answer(run, STUDY, question, NAMES, verdict, ("matched", "unrelated"))]
+    question = "Do they also act elsewhere than where the answer is read?"
+    added = "".join(
+        f" All positions add {interval_of(record, 'elsewhere')} of P to what is lost where the "
+        "answer is read, beyond what they add with matched random neurons."
+        for record in run.table(STUDY, "elsewhere")
+    )
+    verdict = next((r["elsewhere_verdict"] for r in run.table(STUDY, "elsewhere")), "cannot tell")
+    told = ways_answer(run, STUDY, question, NAMES, verdict, ("matched", "unrelated"))
+    return [replace(told, detail=told.detail + added)]
 
 
 def _section(run: StoredRun) -> Section:
@@ -35,8 +43,8 @@ def _section(run: StoredRun) -> Section:
             "A loss at all positions that answers of other fields share is damage, not knowledge: "
             "read it beside them and beside the ceiling."
         ],
-        changes="Yes: suppressed at all positions, the own neurons cost P surely more than matched "
-        "random ones, by smallest_share. No: surely less than that.",
+        changes="Yes: all positions surely add more than smallest_share of P to what is lost where "
+        "the answer is read, beyond what they add with matched random neurons. No: surely less.",
     )
 
 

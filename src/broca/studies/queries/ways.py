@@ -65,9 +65,7 @@ def ways_findings(config: QueriesConfig, results: Results, prefix: str, what: st
         what: What a way is, in words.
     """
     part: Part = results.extra["part"]
-    records = [
-        {"way": name, **_record(config, part, results, name)} for name in results.extra["places"]
-    ]
+    records = [{"way": name, **_record(config, results, name)} for name in results.extra["places"]]
     for control in CONTROLS:
         here = [record for record in records if f"p_{control}" in record]
         if here:
@@ -89,15 +87,15 @@ def ways_findings(config: QueriesConfig, results: Results, prefix: str, what: st
     return Findings(figures, tables, _words(records, what))
 
 
-def _record(config: QueriesConfig, part: Part, results: Results, way: str) -> dict[str, Any]:
-    effects = Effects.of(
-        part.found,
-        results.extra["places"][way],
-        results,
-        OWN,
-        SUPPRESS,
-        part.bases(part.found),
-    )
+def way_effects(results: Results, way: str) -> Effects:
+    """Effects of all sets in one way, by query."""
+    part: Part = results.extra["part"]
+    places = results.extra["places"][way]
+    return Effects.of(part.found, places, results, OWN, SUPPRESS, part.bases(part.found))
+
+
+def _record(config: QueriesConfig, results: Results, way: str) -> dict[str, Any]:
+    effects = way_effects(results, way)
     (ceiling,) = ceiling_records(results, results.extra["ceilings"][way], config)
     return {
         **describe(
