@@ -21,6 +21,14 @@ def test_planted_neurons_survive_every_replacement(study: Done) -> None:
         assert record["own"] > 0.5
         assert record["matched"] < 0.2
         assert record["matched_yes"] >= 0.75 * record["relations"]
+        here = [
+            one["own"] - one["matched"]
+            for one in study.found.tables["relations"]
+            if one["replacement"] == record["replacement"]
+        ]
+        assert record["matched_beyond"] == pytest.approx(np.mean(here))
+        assert record["matched_beyond_low"] < np.mean(here) < record["matched_beyond_high"]
+        assert (record["matched_verdict"], record["active_verdict"]) == ("yes", "yes")
     assert len(study.found.words) == 2
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from broca.report.page import Answer, Section
 from broca.report.parts.bars import plain_bars
+from broca.report.parts.outcomes import estimate
 from broca.report.parts.study import StudyReport
 from broca.report.parts.tables import Column, Table, cells
 from broca.report.parts.verdicts import answer, together
@@ -60,11 +61,24 @@ def _section(run: StoredRun) -> Section:
     summary = [
         "replacement",
         *(Column(words, "percent", "loss of accuracy, points") for words in WORDS.values()),
-        Column("yes, beyond matched", "d", "relations"),
-        Column("yes, beyond as active", "d", "relations"),
+        Column("beyond matched", "percent", "over relations, 95 % interval"),
+        "verdict, beyond matched",
+        Column("beyond as active", "percent", "over relations, 95 % interval"),
+        "verdict, beyond as active",
+        Column("yes, beyond matched", "d", "relations, each for itself"),
+        Column("yes, beyond as active", "d", "relations, each for itself"),
         Column("relations", "d"),
     ]
-    means = ("replacement", *WORDS, "matched_yes", "active_yes", "relations")
+    rows = [
+        (
+            record["replacement"],
+            *(estimate(record, key) for key in WORDS),
+            *(estimate(record, "matched_beyond"), record["matched_verdict"]),
+            *(estimate(record, "active_beyond"), record["active_verdict"]),
+            *(record["matched_yes"], record["active_yes"], record["relations"]),
+        )
+        for record in kinds
+    ]
     return Section(
         "What is put in the neurons' place",
         claim="A relation's neurons matter, whatever takes their place.",
@@ -81,7 +95,7 @@ def _section(run: StoredRun) -> Section:
             )
         ],
         tables=[
-            Table(summary, cells(kinds, means), "Means over relations", name="replacement"),
+            Table(summary, rows, "Means over relations", name="replacement"),
             Table(each, cells(relations, keys), "Relations", folded=True, name="replacements"),
         ],
         notes=[

@@ -9,7 +9,8 @@ paper sets neurons to zero, which is far from anything the model knows at some o
    of the own set on `n_other` facts of every other relation.
 2. Loss in points of accuracy and in log P; the own set's rank among the random ones of each kind,
    corrected over relations by the maximum (`ranking.py`).
-3. A conclusion survives a replacement where the rank is significant and the loss beyond the random
+3. The same over relations, with intervals over them.
+4. A conclusion survives a replacement where the rank is significant and the loss beyond the random
    sets surely above `smallest_points`, over facts; its name says which controls it survives.
 """
 
@@ -20,12 +21,14 @@ from typing import Any
 
 import numpy as np
 
-from broca.estimates import bootstrap_mean, judge
+from broca.estimates import Estimate, bootstrap_mean, judge
 from broca.studies.relations.figures import (
     by_prompt,
+    finite,
     groups_with_spots,
     interval,
     mean,
+    mean_estimate,
     other_groups,
 )
 from broca.studies.relations.material import Material, left_out
@@ -74,12 +77,12 @@ class ReplacementStudy:
                 found = {c: ranks[c].get(name) for c in ranks}
                 others = results.extra["others"][kind, name]
                 records.append(_record(material, results, kind, name, one, found, others))
-        kinds = [_kind(records, kind) for kind in KINDS]
+        kinds = [_kind(material, records, kind) for kind in KINDS]
         figures: dict[str, float | int | None] = {
             f"replacement.{record['replacement']}.{key}": value
             for record in kinds
             for key, value in record.items()
-            if key != "replacement"
+            if key != "replacement" and not key.endswith("_verdict")
         }
         return Findings(
             figures=figures,
@@ -134,11 +137,14 @@ def _record(
     return record
 
 
-def _kind(records: Sequence[dict[str, Any]], kind: str) -> dict[str, Any]:
+def _kind(material: Material, records: Sequence[dict[str, Any]], kind: str) -> dict[str, Any]:
     """Means over relations under one replacement, and how many survive it."""
     here = [record for record in records if record["replacement"] == kind]
     keys = ("own", "matched", "active", "other")
-    means = {key: mean(record[key] for record in here) for key in keys}
+    means: dict[str, Any] = {}
+    for key in (*keys, "matched_beyond", "active_beyond"):
+        values = finite(record.get(key, NAN) for record in here)
+        means |= interval(key, mean_estimate(values, material.config))
     logs = {f"{k}_log_p": mean(record[f"{k}_log_p"] for record in here) for k in keys}
     survive = {
         f"{control}_{verdict.replace(' ', '_')}": sum(
@@ -147,7 +153,15 @@ def _kind(records: Sequence[dict[str, Any]], kind: str) -> dict[str, Any]:
         for control in (MATCHED, ACTIVE)
         for verdict in ("yes", "cannot tell")
     }
-    return {"replacement": kind, "relations": len(here), **means, **logs, **survive}
+    verdicts = {
+        f"{control}_verdict": judge(
+            Estimate(*(means[f"{control}_beyond{e}"] for e in ("", "_low", "_high")), len(here)),
+            material.config.smallest_points,
+        )
+        for control in (MATCHED, ACTIVE)
+    }
+    counts = {"relations": len(here), "n": len(here)}
+    return {"replacement": kind, **counts, **means, **logs, **survive, **verdicts}
 
 
 def _words(kinds: Sequence[Mapping[str, Any]], n: int) -> list[str]:
