@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from broca.answers import BORDERS, answer_tokens
+from broca.effects.aims import make_aims
 from broca.interventions import Deactivate, intervene
 from broca.locators import locate
 from broca.neurons import NeuronIndex
@@ -22,22 +22,15 @@ def test_figures_equal_plain_interventions_on_one_neuron_after_the_other() -> No
     found = study.summarise(judged, Results({}, {}, study.plan(judged, bench).extra))
     index = NeuronIndex(model.identity, ("hidden",))
     plain = {"spearman": [], "recall": []}
+    alone = [index.select(np.array([n])) for n in range(len(index))]
     for prompt in judged.prompts:
-        tokens = answer_tokens(model, prompt.text, prompt.answers[0], BORDERS[0])
-        batch = model.pad([[*model.encode([prompt.text])[0], *tokens[:-1]]])
         loss = np.zeros(len(index))
-        for n in (None, *range(len(index))):
-            log_p = 0.0
-            for step, token in enumerate(tokens):
-                sub = model.pad([batch.ids[0, : batch.ids.shape[1] - len(tokens) + 1 + step]])
-                chosen = index.select(np.array([], int) if n is None else np.array([n]))
-                with intervene(model, Deactivate(chosen, "last")):
-                    logits = model.logits(sub)[0, -1].double()
-                log_p += float(logits.log_softmax(-1)[token])
-            if n is None:
-                before = log_p
-            else:
-                loss[n] = before - log_p
+        for aim in make_aims(model, [prompt], "answer")[0]:
+            batch = model.pad([list(aim.tokens)] * len(alone))
+            before = float(aim.read(model.logits(model.pad([list(aim.tokens)]))[0, -1]))
+            with intervene(model, rows=[Deactivate(one, "last") for one in alone]):
+                logits = model.logits(batch)[:, -1]
+            loss += [before - float(aim.read(row)) for row in logits]
         values = locate(model, [prompt], "ig").of_prompt(0).ravel()
         plain["spearman"].append(spearmanr(values, loss).statistic)
         largest = [set(np.argsort(-v, kind="stable")[:5].tolist()) for v in (values, loss)]
