@@ -15,10 +15,9 @@ from locator_bench import Bench, material
 
 
 def test_recall_is_a_plain_count_of_planted_neurons() -> None:
-    judged, bench = (
-        material(locators=("exact", "gradient", "random"), n_planted=2, planted=5),
-        Bench(),
-    )
+    locators = ("exact", "gradient", "random")
+    judged = material(locators=locators, reference="exact", n_planted=2, planted=5)
+    bench = Bench()
     study, model = FAMILY.studies["locators.planted"], bench.model
     found = study.summarise(judged, Results({}, {}, study.plan(judged, bench).extra))
     counted = []
