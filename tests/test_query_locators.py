@@ -15,7 +15,7 @@ from broca.effects import ablate_each
 from broca.effects.aims import make_aims
 from broca.errors import AttributionError, RecipeError
 from broca.locators import LOCATORS, locate
-from broca.prompts import Prompt
+from broca.prompts import Form, Prompt
 from broca.questions import load_questions
 from broca.run import execute, read_job
 from broca.scores import QUERY_METHODS, QuerySets
@@ -58,7 +58,7 @@ def found(questions: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolde
 
 def letters(questions: Path, model) -> dict[str, list]:
     config = QueriesConfig(questions=str(questions), **QUICK)
-    prompts = render(load_questions(questions), config, model.tokenizer)
+    prompts = render(load_questions(questions), config, Form())
     return {query: list(find_letters(model, listed)) for query, listed in prompts.items()}
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +18,8 @@ from broca.cli import run_cli
 from broca.engines import LocalEngine
 from broca.errors import BrocaError, PromptError, RecipeError, ScoreError
 from broca.model import LanguageModel
+from broca.model.chat import chat_text
+from broca.prompts import Form
 from broca.recipes import load_recipe
 from broca.report.parts import figure
 from broca.report.runs import write_report
@@ -23,8 +27,9 @@ from broca.run import choice_bench, execute, read_job
 from broca.scores import QuerySets
 from broca.store import RunFolder
 from broca.studies.queries import QueriesConfig
-from broca.studies.queries.asking import in_chat, read_questions, render
+from broca.studies.queries.asking import read_apart, read_questions, render
 from broca.studies.queries.effect import unrelated
+from broca.studies.queries.forms import form_of
 from broca.studies.queries.material import Material
 from query_files import rows, write_rows
 from tiny import tiny_model, tiny_tokenizer
@@ -107,17 +112,44 @@ def test_a_file_of_several_languages_is_asked_by_field_in_its_first_one(tmp_path
 def test_chat_templates_are_the_tokenizers_own(questions: Path) -> None:
     config = QueriesConfig(questions=str(questions), n_prompts=1)
     listed = read_questions(config, "field")
-    tokenizer = tiny_tokenizer()
     with pytest.raises(PromptError, match="no chat template"):
-        render(listed, replace(config, chat_template=True), tokenizer)
-    plain = render(listed, config, tokenizer)["q0"][0]
+        render(listed, config, Form("chat", chat=partial(chat_text, tiny_tokenizer())))
+    plain = render(listed, config, Form("question"))["q0"][0]
     chat = type("Chat", (), {})()
     chat.chat_template, chat.bos_token, chat.bos_token_id = "...", "<bos>", 1
     chat.apply_chat_template = lambda turn, **_: f"<bos>[{turn[0]['role']}] {turn[0]['content']} []"
     type(chat).__call__ = lambda self, text: type("Ids", (), {"input_ids": [1, 5]})()
-    asked = in_chat(plain, chat)
+    asked = render(listed, config, Form("chat", chat=partial(chat_text, chat)))["q0"][0]
     assert asked.text == f"[user] {plain.text} []"  # one BOS token, the tokenizer's
     assert (asked.id, asked.answers) == (f"{plain.id}/chat", plain.answers)
+    assert form_of(replace(config, chat_template=True), "letters", embedded=False) == "chat"
+
+
+@pytest.mark.parametrize("by", ["field", "language"])
+def test_what_is_asked_shown_and_tried_is_apart(tmp_path: Path, by: str) -> None:
+    listed = [
+        {**row, "id": f"{row['id']}@{language}", "language": language}
+        for language in ("en", "de")
+        for row in rows(3, 30)
+    ]
+    path = write_rows(tmp_path / "q.jsonl", listed)
+    config = QueriesConfig(questions=str(path), per_field=12, per_language=30)
+    apart = read_apart(config, by, shows=True, tries=True)
+    parts = [{one.base for one in part} for part in (apart.asked, apart.shown, apart.tried)]
+    assert all(parts)
+    assert not parts[0] & parts[1]
+    assert not parts[2] & (parts[0] | parts[1])
+    limit = 12 if by == "field" else 30
+    assert set(Counter(one.field for one in apart.asked).values()) == {limit}
+    same = read_apart(config, by, shows=True, tries=False)
+    assert [one.id for one in same.shown] == [one.id for one in apart.shown]
+    asked = render(list(apart.asked), config, Form("few-shot", 4), apart.shown)
+    for prompt in (one for own in asked.values() for one in own):
+        there = [
+            sum(one.question in prompt.text for one in part if one.language == prompt.language)
+            for part in (apart.asked, apart.shown, apart.tried)
+        ]
+        assert there == [1, 4, 0]
 
 
 # ---- runs

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from broca.cli.output import say, show
-from broca.cli.run import Accept, resumable
+from broca.cli.run import Accept, FormOption, Shots, asking_options, asking_overrides, resumable
 
 
 def queries(
@@ -26,6 +26,8 @@ def queries(
     facts: Annotated[
         str, typer.Option(help="What is asked in words: auto, questions, atlas, lre, or a file.")
     ] = "auto",
+    form: FormOption = None,
+    shots: Shots = None,
     top: Annotated[int, typer.Option(help="Neurons per query, before common ones go.", min=1)] = 20,
     method: Annotated[
         list[str] | None,
@@ -62,9 +64,10 @@ def queries(
         **({"columns": _columns(column)} if column else {}),
         **({"methods": list(dict.fromkeys(["na-ica", *method]))} if method else {}),
     }
-    job = read_job(apply_overrides(values, settings or []), where="command line")
+    overrides = [*asking_overrides(form, shots), *(settings or [])]
+    job = read_job(apply_overrides(values, overrides), where="command line")
     again = ["broca", "find", "queries", "--model", model, "--questions", questions]
-    again += ["--answer", answer, "--facts", facts]
+    again += ["--answer", answer, "--facts", facts, *asking_options(form, shots)]
     again += ["--top", str(top), *(["--chat-template"] if chat_template else [])]
     again += [part for one in column or [] for part in ("--column", one)]
     again += [part for one in method or [] for part in ("--method", one)]

@@ -216,6 +216,12 @@ def asking_overrides(form: str | None, shots: int | None) -> list[str]:
     return [*quoted, *([] if shots is None else [f"shots={shots}"])]
 
 
+def asking_options(form: str | None, shots: int | None) -> list[str]:
+    """The options of asking as they were typed."""
+    given = [("--form", form), ("--shots", None if shots is None else str(shots))]
+    return [text for name, value in given if value is not None for text in (name, value)]
+
+
 def _options(
     model: str | None,
     facts: str | None,
@@ -223,10 +229,13 @@ def _options(
     shots: int | None,
     settings: list[str] | None,
 ) -> list[str]:
-    given = [("--model", model), ("--facts", facts), ("--form", form)]
-    given += [("--shots", None if shots is None else str(shots))]
-    given += [("--set", item) for item in settings or []]
-    return [text for name, value in given if value for text in (name, value)]
+    given = [("--model", model), ("--facts", facts)]
+    set_ = [("--set", item) for item in settings or []]
+    return [
+        *(text for name, value in given if value for text in (name, value)),
+        *asking_options(form, shots),
+        *(text for pair in set_ for text in pair),
+    ]
 
 
 def resumable(work: Callable[[], Result], again: list[str]) -> Result:

@@ -121,6 +121,16 @@ class ChoiceBench(RunBench):
             lambda new: track(find_words(self.model, new), "Asking in words", total=len(new)),
         )
 
+    def try_forms(
+        self, forms: Mapping[str, Sequence[Prompt]], variant: str
+    ) -> dict[str, list[Asked]]:
+        """See :class:`broca.studies.queries.QueryBench`."""
+        return {form: self._ask(prompts, variant) for form, prompts in forms.items()}
+
+    def _ask(self, prompts: Sequence[Prompt], variant: str) -> list[Asked]:
+        choices = [prompt for prompt in prompts if isinstance(prompt, ChoicePrompt)]
+        return [*(self.find_letters(choices, variant) if choices else self.find_words(prompts))]
+
     def _find(
         self,
         kind: type[Found],

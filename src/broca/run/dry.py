@@ -138,6 +138,8 @@ def dry_run(job: Job, model: LanguageModel | None = None) -> DryRun:
         found.words += [text for part in introduced.values() for text in part.words]
         for study in job.studies_of(name):
             bench.measure(study.name, study.plan(material, bench))
+        if isinstance(bench, DryChoiceBench):
+            found.words += material.told()
         found.studies += bench.studies
         found.pairs += len(bench.needed)
         found.disk_bytes += 4 * bench.recorded_values

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from broca.choices import Letters, Words, label_tokens
+from broca.choices import Letters, Words, find_letters, find_words, label_tokens
 from broca.choices.words import right_answers
 from broca.engines import LocalEngine
 from broca.measurements import AnswerRow, answer_prompts
@@ -31,7 +31,7 @@ from broca.run.timing import spread
 from broca.scores import Labelling, NeuronScores, QuerySets
 from broca.store import RunFolder
 from broca.store.files import canonical_json
-from broca.studies.queries.attributing import Portion, PromptFigures
+from broca.studies.queries.attributing import Asked, Portion, PromptFigures
 from broca.studies.relations.forms import STUDY as FORMS
 from broca.studies.study import LETTER_COLUMNS, Plan, Results
 
@@ -257,6 +257,28 @@ class DryChoiceBench(DryBench, ChoiceBench):
                 ones = (1.0,) * len(rights[0])
                 known[prompt.id] = Words(prompt, tokens, rights, rights[0], 1.0, ones, True, "")
         return super().find_words(prompts)
+
+    def try_forms(
+        self, forms: Mapping[str, Sequence[Prompt]], variant: str
+    ) -> dict[str, list[Asked]]:
+        """Some prompts of every form really asked, portion by portion, as in relation studies."""
+        some = {form: spread(prompts, TRIED) for form, prompts in forms.items()}
+        found: dict[str, list[Asked]] = {form: [] for form in forms}
+        end = time.perf_counter() + TRYING
+        for number in range(PORTIONS):
+            for form, prompts in some.items():
+                part = prompts[number::PORTIONS]
+                choices = [prompt for prompt in part if isinstance(prompt, ChoicePrompt)]
+                if choices:
+                    found[form] += find_letters(self.model, choices, variant=variant)
+                else:
+                    found[form] += find_words(self.model, part)
+            right = any(one.correct for listed in found.values() for one in listed)
+            if time.perf_counter() > end and right:
+                break
+        for prompts in forms.values():  # a run asks them all
+            self._ask(prompts, variant)
+        return found
 
     def attribute(self, parts: Sequence[Portion]) -> list[dict[str, Any]]:
         """Neurons at random, some of them common to many queries."""

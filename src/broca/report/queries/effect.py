@@ -24,6 +24,7 @@ from broca.report.parts.theme import NARROW, WIDTH
 from broca.report.parts.verdicts import answer, interval_of
 from broca.report.queries.find import (
     accuracy_table,
+    forms_tables,
     near_chance,
     neurons_section,
     trust_answers,
@@ -347,6 +348,7 @@ def _effect_section(run: StoredRun, study: str) -> Section:
             ceilings_table(run, study),
             paired_table(run, study),
             accuracy_table(run, study),
+            *forms_tables(run, study),
             fields_table(run, study),
             probability_table(run, study),
         ],

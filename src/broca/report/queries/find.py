@@ -109,6 +109,19 @@ def counts_table(run: StoredRun, study: str) -> Table:
     )
 
 
+def forms_tables(run: StoredRun, study: str) -> list[Table]:
+    """The forms of asking that were tried, if the form was chosen."""
+    records = run.table(study, "forms")
+    if not records:
+        return []
+    columns = ["form", Column("asked", "d"), Column("right", "percent"), "not asked", "answers"]
+    rows = [
+        (r["form"], r["n"], r["accuracy"], r["reason"], "; ".join(r["examples"])) for r in records
+    ]
+    title = "Forms of asking, on prompts kept for their choice"
+    return [Table(columns, rows, title, name=f"forms-{slug(study)}")]
+
+
 def common_table(run: StoredRun, study: str) -> Table:
     """Common neurons with their share of the clusters."""
     return records_table(
@@ -219,7 +232,7 @@ def neurons_section(run: StoredRun, study: str) -> Section:
             convergence_figure(run, study),
         ],
         tables=[
-            *([accuracy_table(run, study)] if alone else []),
+            *([accuracy_table(run, study), *forms_tables(run, study)] if alone else []),
             counts_table(run, study),
             convergence_table(run, study),
             queries_table(run, study),

@@ -1,16 +1,16 @@
-"""Questions into prompts: as they are, through a chat template, or without their options."""
+"""Questions into prompts: in a form of asking, or without their options."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from broca.errors import QuestionsError
 from broca.facts.seeding import stable_number
-from broca.model.chat import chat_text
-from broca.prompts import ChoicePrompt, Prompt, render_question_prompts
+from broca.prompts import ChoicePrompt, Form, Prompt, render_question_prompts
 from broca.questions import Question, load_questions
+from broca.questions.question import choose_per_field
+from broca.studies.queries.apart import Apart, set_apart
 from broca.studies.queries.config import QueriesConfig
 
 BY = ("field", "language")
@@ -77,31 +77,66 @@ def _by_language(questions: Sequence[Question], config: QueriesConfig) -> list[Q
     return kept
 
 
+def read_apart(config: QueriesConfig, by: str, *, shows: bool, tries: bool) -> Apart[Question]:
+    """The questions of a study, those shown before them, and those a form is chosen on.
+
+    Args:
+        config: The settings.
+        by: "field" or "language".
+        shows: Whether questions are shown before the asked ones.
+        tries: Whether a form is chosen.
+
+    Raises:
+        QuestionsError: They cannot be read or used, or "language" finds one language only.
+    """
+    if not (shows or tries):
+        return Apart(read_questions(config, by))
+    every = read_questions(replace(config, per_field=None, per_language=None), by)
+    alike: dict[tuple[str, str], list[Question]] = {}
+    # by fact: the same in all languages
+    for question in sorted(every, key=lambda one: stable_number(config.seed, one.base)):
+        alike.setdefault((question.field, question.relation), []).append(question)
+    parts = [set_apart(listed, shows=shows, tries=tries) for listed in alike.values()]
+    limit = config.per_field if by == "field" else config.per_language
+    asked = choose_per_field((one for part in parts for one in part.asked), limit, config.seed)
+    kept = {question.id for question in asked}
+    return Apart(
+        [question for question in every if question.id in kept],
+        [one for part in parts for one in part.shown],
+        [one for part in parts for one in part.tried],
+    )
+
+
 def render(
-    questions: Sequence[Question], config: QueriesConfig, tokenizer: Any
+    questions: Sequence[Question],
+    config: QueriesConfig,
+    form: Form,
+    shown: Sequence[Question] = (),
 ) -> dict[str, tuple[ChoicePrompt, ...]]:
     """Question id -> its prompts.
 
+    Args:
+        questions: The questions.
+        config: The settings.
+        form: Form of asking; "question" and "cloze" are the wording as it stands.
+        shown: Questions that demonstrations are drawn from.
+
     Raises:
-        PromptError: Fewer wordings than prompts, or no chat template.
+        PromptError: Fewer wordings than prompts, no chat template, or too few to show.
     """
-    prompts = render_question_prompts(questions, seed=config.seed, n_prompts=config.n_prompts)
-    if config.chat_template:
-        prompts = [in_chat(prompt, tokenizer) for prompt in prompts]
+    prompts = render_question_prompts(
+        questions,
+        seed=config.seed,
+        n_prompts=config.n_prompts,
+        form=form.name,
+        shots=form.shots,
+        demonstrations=shown,
+        chat=form.chat,
+    )
     found: dict[str, list[ChoicePrompt]] = {}
     for prompt in prompts:
         found.setdefault(prompt.fact, []).append(prompt)
     return {query: tuple(listed) for query, listed in found.items()}
-
-
-def in_chat(prompt: ChoicePrompt, tokenizer: Any) -> ChoicePrompt:
-    """A prompt as a user's turn in the tokenizer's own chat markup, the answer's turn begun.
-
-    Raises:
-        PromptError: The tokenizer has no chat template.
-    """
-    text = chat_text(tokenizer, prompt.text)
-    return replace(prompt, id=f"{prompt.id}/chat", text=text)
 
 
 def free_form(question: Question) -> Prompt:

@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from broca.answers import Match
 from broca.errors import RecipeError
 from broca.locators import LOCATORS
 from broca.prompts.forms import check_form
@@ -31,16 +30,18 @@ class QueriesConfig:
 
     Attributes:
         answer: What a query's answer is: "letters" (a question with options, the paper's proxy),
-            "words" (a fact or question asked without options; the whole answer is measured), or
-            "auto": letters where the model chooses them above chance, else words.
+            "words" (a fact or question asked without options; the whole answer is measured, and
+            right where greedy decoding says all of it), or "auto": letters where the model
+            chooses them above chance, else words.
         facts: What is asked in words: "auto" (the file of `questions` where one is named, else
             atlas's facts for atlas and LRE's for every other model), "questions" (those, without
             their options), or whatever `broca.load_relations` reads.
         fields_are: What the fields of facts are: each "relation", or its "domain".
-        form: Form of asking in words: "question", "cloze", "few-shot", "few-shot-other", "chat", a
-            text with `{wording}`, or "auto": the one with most right answers on a sample. By
-            default "question" for the embedded model, and "auto" for every other.
-        shots: Demonstrations of the few-shot forms.
+        form: Form of asking: "question", "cloze", "few-shot", "few-shot-other", "chat", a text
+            with `{wording}`, or "auto": the one with most right answers on facts or questions
+            kept for this alone. By default "auto" in words, and "question" for the embedded model
+            and with letters, where it is the question as it stands.
+        shots: Demonstrations of the few-shot forms, drawn from facts or questions kept for them.
         n_asked: Facts per field and language that the model is asked to find what it knows; three
             times `per_field` by default, all where that is open.
         only_right: Only queries that the model answers rightly in all of their prompts. By
@@ -60,7 +61,7 @@ class QueriesConfig:
         distractors: For "atlas": wrong options of the same "relation" or the same "subject".
         redraw: Every prompt of a question without options draws its own wrong ones.
         n_prompts: Prompts per question.
-        chat_template: Render prompts through the tokenizer's chat template.
+        chat_template: With letters the same as form = "chat".
         letter: The token measured: the "bare" letter, the letter with a "space", or "auto":
             the one the model gives more probability.
         site: Site of the neurons.
@@ -92,8 +93,6 @@ class QueriesConfig:
         n_active: Random sets per query matched by activity as well, in "queries.replacement".
         n_truth: Prompts whose attributions are held against what their neurons do.
         n_free_form: Queries also asked without options, to compare with the proxy; 0 for none.
-        match: How many tokens of an answer in words are compared: "auto": enough to tell the
-            objects of a relation apart; "prefix": two; "whole".
         map_bins: Bins of the neuron index in the maps of "queries.localisation".
         seed: Of everything that is drawn.
         smallest_share: Smallest effect of interest, a share of P: below it no verdict is "yes".
@@ -152,7 +151,6 @@ class QueriesConfig:
     n_active: CountFrom0 = 5
     n_truth: Count = 12
     n_free_form: CountFrom0 = 24
-    match: Match = "auto"
     map_bins: Count = 64
     seed: Seed = 0
     smallest_share: Share = 0.05
@@ -177,6 +175,12 @@ class QueriesConfig:
             )
         if self.form not in (None, "auto"):
             check_form(self.form)
+        if self.chat_template and self.form not in (None, "chat"):
+            raise RecipeError(
+                "chat_template asks in another form than form does",
+                f"form = {self.form!r}",
+                'Leave one of them out: chat_template is form = "chat" for letters',
+            )
         _ = self.scores
         if self.replacement != "zero" and self.suppress != 0:
             raise RecipeError(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from broca.studies.queries.effects import SIGN
-from broca.studies.queries.material import Part
+from broca.studies.queries.material import Part, asking_words
 from broca.studies.queries.published import PAPER_ORDER
 
 Record = Mapping[str, Any]
@@ -39,6 +39,8 @@ def accuracy_words(accuracy: Sequence[Record], by: str, part: Part | None = None
             f"The untouched model prefers the right letter in {share}questions; guessing gives "
             f"{whole['chance']:.0%}."
         ]
+    if part is not None and (in_words or part.tried):
+        words.append(asking_words(part))
     if whole["near_chance"]:
         words.append(
             "The model answers these questions near chance: what follows says how its neurons move "
@@ -55,21 +57,12 @@ def accuracy_words(accuracy: Sequence[Record], by: str, part: Part | None = None
 
 
 def _kept_words(part: Part, by: str) -> list[str]:
-    """Which queries are studied, and in which form they are asked."""
-    asked = next(one.prompt for listed in part.asked.values() for one in listed)
+    """Which queries are studied."""
     words = [
         f"{len(part.questions)} queries of {len(part.fields)} {by}s are kept: those with a right "
-        f"answer in all of their prompts, form of asking {asked.form!r}. P is that of the whole "
-        "answer; neurons are scaled wherever a token of it is read."
+        "answer in all of their prompts. P is that of the whole answer; neurons are scaled "
+        "wherever a token of it is read."
     ]
-    tried = [
-        f"{one.form} {one.accuracy:.0%}" if one.accuracy is not None else f"{one.form} not asked"
-        for one in part.tried
-    ]
-    if tried:
-        words.append(
-            f"Forms tried on {max(one.n for one in part.tried)} prompts: {', '.join(tried)}."
-        )
     if part.left_out:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in part.left_out.items())
         words.append(f"{len(part.left_out)} {by}s are left out: {reasons}.")

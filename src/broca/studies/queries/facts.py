@@ -2,11 +2,12 @@
 
 1. A query is one fact in `n_prompts` wordings, drawn by seed and fact; where a relation has fewer,
    the same wordings come again behind other demonstrations, if the form of asking has any.
-2. Demonstrations are drawn from facts kept for them: none of these is asked about.
+2. Demonstrations are drawn from facts kept for them, and where a form is to be chosen, it is chosen
+   on facts kept for that: none of these is asked about.
 3. Fields are relations, or their domains; by language they are languages.
 
-Questions of a file are asked as they stand, without options, in the same forms; behind other
-demonstrations where there are to be several prompts.
+Questions of a file are asked as they stand, without options, in the same forms and by the same
+rules; behind other demonstrations where there are to be several prompts.
 """
 
 from __future__ import annotations
@@ -23,13 +24,12 @@ from broca.facts.shipped import SHIPPED, facts_for
 from broca.model import LanguageModel
 from broca.prompts import Form, Prompt, render_fact_prompts, render_word_prompts
 from broca.questions import Question
-from broca.studies.queries.asking import read_questions
+from broca.studies.queries.apart import Apart, set_apart
+from broca.studies.queries.asking import read_apart
 from broca.studies.queries.config import QueriesConfig
 
 ASKED_PER_KEPT = 3  # queries asked for every one that may be kept
 SPARE_ROUNDS = 2  # drawings of demonstrations beyond those that are needed
-KEPT_FOR_SHOWING = 24  # facts of a relation that demonstrations are drawn from, at most
-LARGEST_SHARE_SHOWN = 1 / 3  # of a relation's facts
 MOST_OPTIONS = 24  # answers that a query's answer is told from
 
 
@@ -54,7 +54,13 @@ class WordQueries:
 
 
 def read_word_queries(
-    config: QueriesConfig, by: str, model: LanguageModel, form: str
+    config: QueriesConfig,
+    by: str,
+    model: LanguageModel,
+    form: str,
+    *,
+    tries: bool = False,
+    sample: bool = False,
 ) -> WordQueries:
     """The queries of a study in words: by field in one language, or by language in several.
 
@@ -63,6 +69,8 @@ def read_word_queries(
         by: "field" or "language".
         model: Gives its chat template.
         form: Form of asking.
+        tries: Whether facts are kept for the choice of a form.
+        sample: Those, in place of the ones that are asked.
 
     Raises:
         FactsError: The facts cannot be read or used.
@@ -71,22 +79,23 @@ def read_word_queries(
     """
     source = choose_source(config, embedded=model.is_embedded)
     if source == "questions":
-        return _from_questions(config, by, model, form)
-    asking = Asking(config, by, model, Form(form, config.shots, model.chat))
+        return _from_questions(config, by, model, form, tries, sample)
+    asking = Asking(config, by, model, Form(form, config.shots, model.chat), tries)
     questions: dict[str, Question] = {}
     prompts: dict[str, tuple[Prompt, ...]] = {}
     for relations in by_language(source, config, by):
         parts = {name: asking.part(relation) for name, relation in relations.items()}
-        shown = {name: part[1] for name, part in parts.items()}
-        for asked, _ in parts.values():
+        shown = {name: replace(relations[name], facts=part.shown) for name, part in parts.items()}
+        for name, part in parts.items():
+            asked = replace(relations[name], facts=part.tried if sample else part.asked)
+            if not asked.facts:
+                continue
             listed = asking.prompts(asked, shown)
             field = asking.field(asked)
             for fact in asked.facts:
                 query = f"{fact.id}@{asked.language}"
                 prompts[query] = tuple(replace(p, fact=query, field=field) for p in listed[fact.id])
-                questions[query] = as_question(
-                    relations[asked.name], fact, field, listed[fact.id][0]
-                )
+                questions[query] = as_question(relations[name], fact, field, listed[fact.id][0])
     return WordQueries(questions, prompts)
 
 
@@ -162,32 +171,31 @@ class Asking:
         by: "field" or "language".
         model: Gives its chat template.
         form: Form of asking.
+        tries: Whether facts are kept for the choice of a form.
     """
 
     config: QueriesConfig
     by: str
     model: LanguageModel
     form: Form
+    tries: bool = False
 
     def field(self, relation: Relation) -> str:
         """Field of a relation's queries: of knowledge, or their language."""
         return relation.language if self.by == "language" else field_of(relation, self.config)
 
-    def part(self, relation: Relation) -> tuple[Relation, Relation]:
-        """A relation's facts that are asked about, and those kept for demonstrations."""
+    def part(self, relation: Relation) -> Apart[Fact]:
+        """A relation's facts that are asked about, those shown, and those a form is chosen on."""
         # by fact: the same facts in all languages
         drawn = sorted(
             relation.facts, key=lambda fact: stable_number(self.config.seed, "asked", fact.id)
         )
-        n_shown = 0
-        if self.form.has_shots:
-            n_shown = min(KEPT_FOR_SHOWING, int(len(drawn) * LARGEST_SHARE_SHOWN))
         limit = self.config.per_field if self.by == "field" else self.config.per_language
-        most = most_asked(self.config, limit)
-        asked = drawn[n_shown:][:most]
-        return (
-            replace(relation, facts=tuple(asked)),
-            replace(relation, facts=tuple(drawn[:n_shown])),
+        return set_apart(
+            tuple(drawn),
+            shows=self.form.has_shots,
+            tries=self.tries,
+            most=most_asked(self.config, limit),
         )
 
     def prompts(self, relation: Relation, shown: Mapping[str, Relation]) -> dict[str, list[Prompt]]:
@@ -252,20 +260,26 @@ def objects_of(relation: Relation) -> list[str]:
     return [one for one, _ in counts.most_common()]
 
 
-def _from_questions(config: QueriesConfig, by: str, model: LanguageModel, form: str) -> WordQueries:
+def _from_questions(
+    config: QueriesConfig, by: str, model: LanguageModel, form: str, tries: bool, sample: bool
+) -> WordQueries:
     drawn = replace(
         config,
         per_field=most_asked(config, config.per_field),
         per_language=most_asked(config, config.per_language),
     )
-    questions = read_questions(drawn, by)
     asking = Form(form, config.shots, model.chat)
+    apart = read_apart(drawn, by, shows=asking.has_shots, tries=tries)
+    questions = apart.tried if sample else apart.asked
+    if not questions:
+        return WordQueries({}, {})
     prompts: dict[str, tuple[Prompt, ...]] = {}
     for turn in range(config.n_prompts if asking.has_shots else 1):
         rendered = render_word_prompts(
             questions,
             form=form,
             shots=config.shots,
+            demonstrations=apart.shown,
             chat=model.chat,
             seed=config.seed + turn,
             role="query",

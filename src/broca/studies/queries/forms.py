@@ -1,23 +1,29 @@
 """Which form of asking a model answers in: measured, where the settings say "auto" (METHODS §9).
 
-1. A sample of facts, drawn by another seed, is asked in every form, one prompt each.
-2. The form with most right answers is taken; of equal ones the first in the order of `FORMS`.
+1. Some facts or questions of every field are kept apart, for this alone (`apart.py`).
+2. One prompt of each is asked in every form, behind demonstrations that are kept apart as well.
+3. The form with most right answers is taken; of equal ones the first in the order of `FORMS`.
+
+Source: ours.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from broca.choices import Letters
 from broca.errors import PromptError
-from broca.prompts import FORMS
+from broca.prompts import FORMS, Form, Prompt
+from broca.studies.queries.asking import read_apart, render
 from broca.studies.queries.config import QueriesConfig
 from broca.studies.queries.facts import read_word_queries
+from broca.studies.queries.locating import Asked
 
 SAMPLE = 48  # prompts asked in every form
-SEED = 104_729  # away from the seeds of studies
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,7 @@ class Tried:
         accuracy: Share of right answers; None where it cannot be asked.
         reason: Why it cannot.
         examples: What was answered to the first ones.
+        apart: Whether they are asked about nowhere else.
     """
 
     form: str
@@ -37,36 +44,76 @@ class Tried:
     accuracy: float | None
     reason: str = ""
     examples: tuple[str, ...] = ()
+    apart: bool = True
 
 
-def choose_form(config: QueriesConfig, by: str, bench: Any) -> tuple[str, list[Tried]]:
+def form_of(config: QueriesConfig, answer: str, *, embedded: bool) -> str:
+    """The form that the settings ask for; "auto" is to be measured."""
+    if answer == "letters" and config.chat_template:
+        return "chat"
+    return config.form or ("question" if embedded or answer == "letters" else "auto")
+
+
+def choose_form(
+    config: QueriesConfig, by: str, bench: Any, answer: str = "words"
+) -> tuple[str, list[Tried]]:
     """The form to ask in, and what was tried.
 
     Raises:
         PromptError: No form can be asked.
     """
-    form = config.form or ("question" if bench.model.is_embedded else "auto")
+    form = form_of(config, answer, embedded=bench.model.is_embedded)
     if form != "auto":
         return form, []
-    tried = [_try(config, by, bench, form) for form in FORMS]
-    usable = [one for one in tried if one.accuracy is not None]
-    if not usable:
-        raise PromptError("no form of asking fits", mend=tried[0].reason)
-    best = max(usable, key=lambda one: one.accuracy or 0.0)
-    return best.form, tried
+    rendered: dict[str, list[Prompt] | str] = {}
+    apart = True
+    for name in FORMS:
+        if answer == "letters" and name == "cloze":  # a question with options stands as it is
+            continue
+        try:
+            rendered[name], apart = _sample(config, by, bench.model, name, answer)
+        except PromptError as error:
+            rendered[name] = str(error)
+    asked = {name: listed for name, listed in rendered.items() if isinstance(listed, list)}
+    if not asked:
+        raise PromptError("no form of asking fits", mend=str(next(iter(rendered.values()))))
+    found = bench.try_forms(asked, config.letter)
+    tried = [
+        _tried(name, found[name], apart) if name in found else Tried(name, 0, None, str(reason))
+        for name, reason in rendered.items()
+    ]
+    return max(tried, key=lambda one: -1.0 if one.accuracy is None else one.accuracy).form, tried
 
 
-def _try(config: QueriesConfig, by: str, bench: Any, form: str) -> Tried:
-    seed = (config.seed + SEED) % 2**32
-    drawn = replace(config, n_prompts=1, seed=seed, form=form)
-    try:
-        read = read_word_queries(drawn, by, bench.model, form)
-    except PromptError as error:
-        return Tried(form, 0, None, str(error))
-    queries = list(read.prompts)
-    step = max(1, -(-len(queries) // SAMPLE))
-    prompts = [prompt for query in queries[::step] for prompt in read.prompts[query]]
-    found = bench.find_words(prompts)
+def _sample(
+    config: QueriesConfig, by: str, model: Any, form: str, answer: str
+) -> tuple[list[Prompt], bool]:
+    """A prompt each of what is kept for the choice, and whether anything is."""
+    one_each = replace(config, n_prompts=1)
+    for sample in (True, False):
+        if answer == "letters":
+            asking = Form(form, config.shots, model.chat)
+            apart = read_apart(one_each, by, shows=asking.has_shots, tries=True)
+            listed = list(apart.tried if sample else apart.asked)
+            prompts: Mapping[str, Sequence[Prompt]] = (
+                render(listed, one_each, asking, apart.shown) if listed else {}
+            )
+        else:
+            read = read_word_queries(one_each, by, model, form, tries=True, sample=sample)
+            prompts = read.prompts
+        if prompts:
+            step = max(1, -(-len(prompts) // SAMPLE))
+            return [own[0] for own in list(prompts.values())[::step]], sample
+    raise PromptError("there is nothing to ask", form)
+
+
+def _tried(form: str, found: Sequence[Asked], apart: bool) -> Tried:
     right = [one.correct for one in found]
-    examples = tuple(f"{one.prompt.answers[0]}: {one.said}" for one in found[:3])
-    return Tried(form, len(found), float(np.mean(right)), "", examples)
+    examples = tuple(
+        f"{one.prompt.answers[0]}: {'right' if one.correct else 'wrong'}"
+        if isinstance(one, Letters)
+        else f"{one.prompt.answers[0]}: {one.said}"
+        for one in found[:3]
+    )
+    accuracy = float(np.mean(right)) if right else 0.0
+    return Tried(form, len(found), accuracy, "", examples, apart)

@@ -19,12 +19,12 @@ from broca.choices import Letters, Words
 from broca.errors import QuestionsError
 from broca.estimates import Estimate, share
 from broca.neurons import NeuronSet
-from broca.prompts import ChoicePrompt, Prompt
+from broca.prompts import ChoicePrompt, Form, Prompt
 from broca.questions import Question
 from broca.responses import Responses
 from broca.scores import QuerySets, select_queries
 from broca.store import summary_key
-from broca.studies.queries.asking import free_form, read_questions, render
+from broca.studies.queries.asking import free_form, read_apart, render
 from broca.studies.queries.attributing import (
     Asked,
     Attributed,
@@ -34,7 +34,7 @@ from broca.studies.queries.attributing import (
 )
 from broca.studies.queries.config import QueriesConfig
 from broca.studies.queries.facts import choose_source, read_word_queries
-from broca.studies.queries.forms import Tried, choose_form
+from broca.studies.queries.forms import Tried, choose_form, form_of
 from broca.studies.queries.screening import Screened, keep_known, screen
 from broca.studies.replacing import Kind, Replaced
 from broca.studies.study import Bench, Plan
@@ -54,6 +54,12 @@ class QueryBench(Bench, Protocol):
 
     def find_words(self, prompts: Sequence[Prompt]) -> list[Words]:
         """Prompts with the tokens of their answers in words, found once."""
+        ...
+
+    def try_forms(
+        self, forms: Mapping[str, Sequence[Prompt]], variant: str
+    ) -> dict[str, list[Asked]]:
+        """The same prompts in several forms, asked to compare these: letters or words."""
         ...
 
     def attribute(self, parts: Sequence[Portion]) -> list[dict[str, Any]]:
@@ -171,23 +177,43 @@ class Material:
     def _choose(self, by: str, bench: QueryBench) -> str:
         """Letters where the model chooses them above chance, by the interval; else words."""
         try:
-            questions, asked = _ask_letters(self.config, by, bench)
+            questions, asked, _ = _ask_letters(self.config, by, bench, judged=True)
         except QuestionsError:
             if choose_source(self.config, embedded=bench.model.is_embedded) == "questions":
                 raise
             return "words"
-        listed = screen(questions, asked)
+        listed = screen({query: questions[query] for query in asked}, asked)
         right = share(
             np.array([one.right for one in listed]), groups=tuple(one.base for one in listed)
         )
         chance = float(np.mean([one.guess for one in listed]))
         return "words" if near_chance(right.low, chance) else "letters"
 
+    def told(self) -> list[str]:
+        """How what was asked is put, a sentence per set of queries: for dry runs."""
+        return [asking_words(part) for part in self._parts.values()]
+
     def free_form(self, part: Part, bench: QueryBench) -> dict[str, Attributed]:
         """Attributions of the whole right answer of some queries, asked without options."""
         chosen = spread(part, self.config.n_free_form)
         prompts = {query: free_form(part.questions[query]) for query in chosen}
         return _attribute(portions({}, prompts, self.config), bench)
+
+
+def asking_words(part: Part) -> str:
+    """The form of asking, with one prompt as the model reads it, and how the other forms did."""
+    prompt = next(one.prompt for listed in part.asked.values() for one in listed)
+    what = "in words" if part.answer == "words" else "with letters"
+    words = f"Asked {what}, in the form {prompt.form}, for example: {prompt.text!r}."
+    if part.tried:
+        n = max(one.n for one in part.tried)
+        listed = ", ".join(
+            f"{one.form} not asked" if one.accuracy is None else f"{one.form} {one.accuracy:.0%}"
+            for one in part.tried
+        )
+        kept = "kept for this alone" if part.tried[0].apart else "that are asked again"
+        words += f" Forms tried on {n} prompts {kept}: {listed}."
+    return words
 
 
 def record_part(part: Part, bench: QueryBench) -> Responses:
@@ -211,17 +237,13 @@ def placed(part: Part, place: Place, config: QueriesConfig, bench: QueryBench) -
     return replace(part, replacement=replaced_by(config.replacement, part, bench, config.seed))
 
 
-Queries = tuple[dict[str, Question], dict[str, list[Asked]]]
-"""Question id -> question, and its prompts with the tokens of their answers."""
+Queries = tuple[dict[str, Question], dict[str, list[Asked]], Sequence[Tried]]
+"""Question id -> question, and its prompts with the tokens of their answers; the forms tried."""
 
 
 def _make_part(config: QueriesConfig, by: str, bench: QueryBench, answer: str) -> Part:
-    tried: Sequence[Tried] = ()
-    if answer == "letters":
-        questions, asked = _ask_letters(config, by, bench)
-    else:
-        form, tried = choose_form(config, by, bench)
-        questions, asked = _ask_words(replace(config, form=form), form, by, bench)
+    ask = _ask_letters if answer == "letters" else _ask_words
+    questions, asked, tried = ask(config, by, bench)
     screened = screen(questions, asked)
     kept, left_out = keep_known(config, by, answer, questions, screened)
     asked = {query: asked[query] for query in kept}
@@ -249,19 +271,33 @@ def _make_part(config: QueriesConfig, by: str, bench: QueryBench, answer: str) -
     return placed(part, config.positions, config, bench)
 
 
-def _ask_letters(config: QueriesConfig, by: str, bench: QueryBench) -> Queries:
-    questions = {question.id: question for question in read_questions(config, by)}
+def _ask_letters(
+    config: QueriesConfig, by: str, bench: QueryBench, *, judged: bool = False
+) -> Queries:
+    """Questions with their letters; `judged` asks only to see how many are right."""
+    form, tried = choose_form(config, by, bench, "letters")
+    asking = Form(form, config.shots, bench.model.chat)
+    chosen = form_of(config, "letters", embedded=bench.model.is_embedded) == "auto"
+    apart = read_apart(config, by, shows=asking.has_shots, tries=chosen)
+    questions = {question.id: question for question in apart.asked}
     check_fields(question.field for question in questions.values())
-    prompts = render(list(questions.values()), config, bench.model.tokenizer)
+    prompts = render(list(apart.asked), config, asking, apart.shown)
     flat = [prompt for listed in prompts.values() for prompt in listed]
-    return questions, _by_query(bench.find_letters(flat, config.letter))
+    found: Sequence[Asked]
+    if judged:
+        found = bench.try_forms({form: flat}, config.letter)[form]
+    else:
+        found = bench.find_letters(flat, config.letter)
+    return questions, _by_query(found), tried
 
 
-def _ask_words(config: QueriesConfig, form: str, by: str, bench: QueryBench) -> Queries:
-    read = read_word_queries(config, by, bench.model, form)
+def _ask_words(config: QueriesConfig, by: str, bench: QueryBench) -> Queries:
+    form, tried = choose_form(config, by, bench)
+    chosen = form_of(config, "words", embedded=bench.model.is_embedded) == "auto"
+    read = read_word_queries(config, by, bench.model, form, tries=chosen)
     check_fields(question.field for question in read.questions.values())
     flat = [prompt for listed in read.prompts.values() for prompt in listed]
-    return dict(read.questions), _by_query(bench.find_words(flat))
+    return dict(read.questions), _by_query(bench.find_words(flat)), tried
 
 
 def _by_query(found: Iterable[Asked]) -> dict[str, list[Asked]]:
