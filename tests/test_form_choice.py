@@ -5,19 +5,22 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from broca.engines import LocalEngine
 from broca.errors import PromptError, StudyError
 from broca.facts import Fact, Relation, Relations, load_relations
+from broca.prompts import Prompt
 from broca.report.runs import write_report
 from broca.run import execute, read_job
 from broca.run.bench import RunBench
 from broca.run.dry import dry_run
 from broca.store import RunFolder
 from broca.studies.relations import RelationsConfig, prepare
-from broca.studies.relations.forms import best_form, keep_apart
+from broca.studies.relations.forms import Tried, best_form, keep_apart
 from broca.studies.relations.preparation import ask_facts
+from broca.studies.study import Outcomes
 from planted import planted_world
 from planted_files import QUICK, write_planted_facts
 
@@ -56,7 +59,8 @@ def test_auto_takes_the_form_that_the_model_answers_in(run: RunFolder, told: lis
     for form, record in whole.items():
         parts = [r for r in records if r["form"] == form and r["relation"]]
         assert sum(r["n"] for r in parts) == record["n"]
-        assert sum(r.get("right", 0) for r in parts) == record.get("right", 0)
+        for count in ("right", "right_shown", "right_named"):
+            assert sum(r.get(count, 0) for r in parts) == record.get(count, 0)
     assert run.summary["form.question.accuracy"] == whole["question"]["accuracy"]
     assert told[0].startswith("Facts are asked in the form question, for example: '")
 
@@ -185,3 +189,19 @@ def test_the_first_of_equal_forms_is_taken() -> None:
     from broca.studies.relations.forms import Tried
 
     assert best_form([Tried("question"), Tried("cloze"), Tried("few-shot")]) == "question"
+
+
+def test_answers_that_the_subject_names_are_counted() -> None:
+    """Copying from the subject is told beside copying from demonstrations."""
+    prompts = (
+        Prompt("a", "Gacrux lies in", ("Crux",), subject="Gacrux", relation="star"),
+        Prompt("b", "Deneb lies in", ("Cygnus",), subject="Deneb", relation="star"),
+    )
+    columns = {name: np.zeros(2) for name in Outcomes.__annotations__}
+    columns |= {
+        "prompt": np.array(["a", "b"], object),
+        "correct": np.array([True, True]),
+        "text": np.array(["Crux", "Cygnus"], object),
+    }
+    for record in Tried("cloze", prompts, Outcomes(**columns)).records():
+        assert (record["right"], record["named"], record["right_named"]) == (2, 1, 1)

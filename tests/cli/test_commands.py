@@ -124,7 +124,7 @@ def test_ask_in_forms(broca: Broca, place: Path):
         "Asked: tell: the river of a is now" in broca(*common, "--form", "tell: {wording} now")[1]
     )
     refused(broca(*common, "--form", "few-shot"), "--shot")
-    refused(broca(*common, "--shot", "b is c"), "few-shot, and only there")
+    refused(broca(*common, "--shot", "b is c"), "few-shot forms, and only there")
     refused(broca(*common, "--form", "qestion"), "Did you mean 'question'")
     refused(broca(*common, "--form", "chat"), "chat template")
 

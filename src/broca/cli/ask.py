@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -50,8 +49,9 @@ def ask(
     from broca.interventions import Deactivate, Scale, intervene
     from broca.neurons import NeuronSet
     from broca.prompts import put_own
+    from broca.prompts.own import check_own
 
-    _check_form(form, shot or [])
+    check_own(form, shot or [])
     read = {text: _read_set(text) for text in [*(off or []), *(scale or [])]}
     from broca.model import LanguageModel
 
@@ -97,24 +97,6 @@ def _read_set(text: str) -> NeuronSet | list[Neuron]:
 
 def _called(text: str) -> str:
     return Path(text).name if Path(text).suffix else text
-
-
-def _check_form(form: str, shots: Sequence[str]) -> None:
-    """Refuse a form that cannot be asked in here, before anything is loaded.
-
-    Raises:
-        PromptError: There is no such form, or lines to show are missing or of no use.
-    """
-    from broca.errors import PromptError
-    from broca.prompts.forms import check_form
-
-    check_form(form)
-    if form == "few-shot-other" or (form == "few-shot") != bool(shots):
-        raise PromptError(
-            "lines are shown before a prompt in the form few-shot, and only there",
-            f"--form {form}, {len(shots)} × --shot",
-            '--form few-shot --shot "The capital of Italy is Rome" --shot ...',
-        )
 
 
 @dataclass(frozen=True)

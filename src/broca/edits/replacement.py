@@ -187,7 +187,7 @@ def replace_fact(
     asking = {
         "form": config.form,
         "shots": config.shots,
-        "demonstrations": relations,
+        "demonstrations": _without(relations, fact.subject),  # it would be shown as it was
         "chat": model.chat,
     }
     own = paraphrases(relation, fact, config.template_set, **asking)
@@ -212,6 +212,13 @@ def replace_fact(
         largest_change=float((change.norm(dim=1) / problem.lengths).max()),
         total_change=float(change.norm() / problem.lengths.norm()),
         border=border,
+    )
+
+
+def _without(relations: Relations, subject: str) -> Relations:
+    return Relations(
+        replace(relation, facts=tuple(f for f in relation.facts if f.subject != subject))
+        for relation in relations.values()
     )
 
 

@@ -1,17 +1,28 @@
-"""A message in the tokenizer's own chat markup, the answer's turn begun."""
+"""A message in the tokenizer's own chat markup, the answer's turn begun.
+
+Some templates write the date of the day. A run that goes on tomorrow would ask other prompts than
+it did today, so they are given one date: that which Llama 3.1's template falls back on.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
+from transformers.utils import chat_template_utils
+
 from broca.errors import PromptError
+
+DAY = datetime(2024, 7, 26)
 
 
 def chat_text(tokenizer: Any, message: str) -> str:
     """The text a model reads for a user's message, without the BOS that its tokenizer adds.
 
     Raises:
-        PromptError: The tokenizer has no chat template.
+        PromptError: The tokenizer has no chat template, or one that cannot be used.
     """
     if not getattr(tokenizer, "chat_template", None):
         raise PromptError(
@@ -19,7 +30,15 @@ def chat_text(tokenizer: Any, message: str) -> str:
             mend="Use a chat model, or another form of asking than chat",
         )
     turn = [{"role": "user", "content": message}]
-    text = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+    try:
+        with _one_day():
+            text = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+    except Exception as error:  # a template is a program of its own, and may raise what it likes
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise PromptError(
+            f"the tokenizer's chat template fails on a user's message: {said}",
+            mend="Use another form of asking than chat",
+        ) from error
     start = tokenizer.bos_token
     # templates write the BOS token that tokenizers add once more
     if (
@@ -29,3 +48,21 @@ def chat_text(tokenizer: Any, message: str) -> str:
     ):
         text = text.removeprefix(start)
     return text
+
+
+class _Day:
+    """What templates see of the clock."""
+
+    @staticmethod
+    def now() -> datetime:
+        return DAY
+
+
+@contextmanager
+def _one_day() -> Iterator[None]:
+    before: Any = chat_template_utils.datetime
+    chat_template_utils.datetime = _Day  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        chat_template_utils.datetime = before

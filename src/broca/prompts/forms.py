@@ -35,7 +35,8 @@ from dataclasses import dataclass
 
 from broca.errors import PromptError
 
-FORMS = ("question", "cloze", "few-shot", "few-shot-other", "chat")
+FEW_SHOT = ("few-shot", "few-shot-other")
+FORMS = ("question", "cloze", *FEW_SHOT, "chat")
 SLOT = "{wording}"
 ENDING = " Answer:"
 KNOWN = f"Use {', '.join(FORMS)}, or a text with {SLOT}"
@@ -93,7 +94,7 @@ class Form:
     @property
     def has_shots(self) -> bool:
         """Whether demonstrations come first."""
-        return self.name in ("few-shot", "few-shot-other")
+        return self.name in FEW_SHOT
 
     def suffix(self, seed: int) -> str:
         """What a prompt's id says of its form: "" for `question`."""

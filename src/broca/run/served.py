@@ -65,9 +65,9 @@ def run_prompts(run: Path) -> list[Prompt]:
     Raises:
         RunError: There is no run, or its prompts cannot be read.
     """
-    kept = ("text", "subject", "relation", "language", "template", "fact", "field", "role")
+    kept = ("text", "subject", "relation", "language", "template", "fact", "field", "role", "form")
     return [
-        Prompt(id=key, answers=tuple(plain["answers"]), **{k: plain[k] for k in kept})
+        Prompt(id=key, answers=tuple(plain["answers"]), **{k: plain[k] for k in kept if k in plain})
         for key, plain in RunFolder.open(run).prompts().items()
     ]
 

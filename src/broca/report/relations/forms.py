@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from broca.report.page import Section
 from broca.report.parts.study import StudyReport
-from broca.report.parts.tables import Column, Table, cells
+from broca.report.parts.tables import Column, Table
 from broca.report.stored_run import StoredRun
 
 FORMS = "relations.forms"
@@ -24,12 +24,16 @@ def forms_section(run: StoredRun) -> Section:
             Column("accuracy", "percent"),
             Column("shown", "d", "the right answer stood among the demonstrations"),
             Column("right and shown", "d"),
+            Column("named", "d", "the right answer stands in the subject asked about"),
+            Column("right and named", "d"),
             "example",
             "right answer",
             "said",
         ]
-        keys = ("form", "n", "right", "accuracy", "shown", "right_shown", "example", "answer")
-        rows = cells(whole, (*keys, "said"))
+        counts = ("n", "right", "accuracy", "shown", "right_shown", "named", "right_named")
+        keys = ("form", *counts, "example", "answer", "said")
+        # runs of earlier versions did not count what the subject names
+        rows = [tuple(record.get(key) for key in keys) for record in whole]
         tables = [Table(columns, rows, "Forms of asking", name="forms"), _by_relation(tried)]
     lacking = [r for r in records if not r["n"]]
     return Section(
