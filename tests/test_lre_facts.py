@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import tomllib
 import unicodedata
 from collections import Counter
+from importlib.resources import files
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +16,8 @@ from broca.facts.shipped import facts_for
 from broca.prompts import FORMS, Form, render_fact_prompts
 from broca.prompts.forms import question_end
 from broca.questions import load_questions
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -123,3 +128,16 @@ def test_eight_relations_in_other_languages(lre: Relations, language: str) -> No
 def test_other_languages_are_there_for_these_only() -> None:
     with pytest.raises(FactsError, match="no facts in language 'de' for company_ceo"):
         load_relations("lre", language="de", relations=["company_ceo"])
+
+
+def test_the_licence_of_the_facts_is_told_and_ships() -> None:
+    """Facts of others: their licence stands beside them and in what a package index shows."""
+    package = files("broca") / "lre"
+    assert "MIT License" in (package / "LICENSE").read_text(encoding="utf-8")
+    assert "evandez/relations" in (package / "README.md").read_text(encoding="utf-8")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert "MIT" in project["license"].split()
+    assert [path for path in project["license-files"] if (ROOT / path).is_file()] == [
+        "LICENSE",
+        "src/broca/lre/LICENSE",
+    ]

@@ -25,10 +25,13 @@ def test_letters_at_chance_give_way_to_words(tmp_path: Path) -> None:
         def __init__(self) -> None:
             self.model = model
 
-        def find_letters(self, prompts: Any, variant: str) -> Any:
+        def try_forms(self, forms: Any, variant: str) -> Any:
             from broca.choices import find_letters
 
-            return list(find_letters(model, prompts, variant=variant))
+            return {
+                form: list(find_letters(model, prompts, variant=variant))
+                for form, prompts in forms.items()
+            }
 
     config = QueriesConfig(questions=str(path), answer="auto", n_prompts=1)
     bench: Any = Bench()
