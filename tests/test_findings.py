@@ -79,3 +79,18 @@ def test_one_layer_near_the_ceiling() -> None:
         one for one in kept("smollm2-words")["tables"]["ceilings"] if one["off"] == "layer 0"
     )
     assert f"costs {-100 * layer['change']:.0f} %: the ceiling is near" in PAGE
+
+
+def test_answers_that_may_be_copied() -> None:
+    parts = {}
+    for name in ("smollm2-words", "gemma3-words"):
+        for one in kept(name)["tables"]["copied"]:
+            parts.setdefault(one["answer"], []).append(one)
+    shown, named, neither = (parts[kind] for kind in ("shown", "in the subject", "neither"))
+    assert f"{shown[0]['n']} of the 80 answers of SmolLM2 and {shown[1]['n']} of Gemma's 79" in PAGE
+    assert f"{named[0]['n']} and {named[1]['n']} more in the subject" in PAGE
+    losses = " and ".join(
+        f"{-100 * one['value']:.0f} % [{-100 * one['high']:.0f}, {-100 * one['low']:.0f}]"
+        for one in neither
+    )
+    assert f"the other {neither[0]['n']} and {neither[1]['n']} answers lose {losses}" in PAGE

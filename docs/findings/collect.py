@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from broca.estimates import bootstrap_mean
 from broca.store import RunFolder
 
 HERE = Path(__file__).parent
@@ -49,6 +50,8 @@ def condense(run: RunFolder, command: str) -> dict[str, Any]:
         for name, columns in kept.items()
         if (records := findings.get(study, {}).get("tables", {}).get(name))
     }
+    if tables.get("ceilings") and run.config.get("answer") == "words":
+        tables["copied"] = copied(run, findings["queries.effect"]["tables"]["queries"])
     return {
         "command": command,
         "settings": settings,
@@ -57,6 +60,26 @@ def condense(run: RunFolder, command: str) -> dict[str, Any]:
         "words": words,
         "tables": tables,
     }
+
+
+def copied(run: RunFolder, queries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What suppressed neurons cost answers that stood in the prompt, and those that did not."""
+    prompts: dict[str, Any] = {one["fact"]: one for one in run.prompts().values()}
+    changes: dict[str, list[float]] = {"shown": [], "in the subject": [], "neither": []}
+    for query in queries:
+        prompt, subject = prompts[query["query"]], prompts[query["query"]]["subject"].casefold()
+        shown = set(prompt["shown"]) & set(prompt["answers"])
+        named = any(answer.casefold() in subject for answer in prompt["answers"])
+        if query["suppress"] is not None:
+            where = "shown" if shown else "in the subject" if named else "neither"
+            changes[where].append(query["suppress"])
+    found = []
+    for where, listed in changes.items():
+        mean = bootstrap_mean(listed, seed=0)
+        ends = {end: rounded(getattr(mean, end)) for end in ("value", "low", "high")}
+        ends = {end: None if value != value else value for end, value in ends.items()}
+        found.append({"answer": where, "n": len(listed), **ends})
+    return found
 
 
 def _named(value: Any) -> Any:
