@@ -225,6 +225,17 @@ def test_sizes_beyond_the_file_are_refused_before_memory_is_taken(file, tmp_path
     assert "cannot be read" in told_of(path)
 
 
+def test_a_tensor_of_another_shape_is_named(file, tmp_path):
+    """As many numbers, 16 wide where the model is 32 wide."""
+    content = bytearray(file.read_bytes())
+    name = b"blk.1.ffn_up.weight"
+    place = content.index(name) + len(name) + 4  # behind the number of dimensions
+    content[place : place + 16] = (16).to_bytes(8, "little") + (128).to_bytes(8, "little")
+    path = tmp_path / "wide.gguf"
+    path.write_bytes(content)
+    assert "layers.1.mlp.up_proj.weight, 128 × 16 for 64 × 32" in told_of(path)
+
+
 def test_the_command_line_says_it_in_one_line(tmp_path, capsys):
     from broca.cli import run_cli
 

@@ -103,8 +103,17 @@ def test_missing_left_over_and_misshapen_weights_stop_the_load(folder):
         LanguageModel.from_pretrained(str(folder))
     (folder / "model.safetensors").write_bytes(original)
     changed(folder, lambda weights: weights.update({"model.norm.weight": torch.ones(31)}))
-    with pytest.raises(ModelError, match=r"model\.norm\.weight|mismatch"):
+    with pytest.raises(ModelError, match=r"another shape .* model\.norm\.weight, 31 for 32"):
         LanguageModel.from_pretrained(str(folder))
+
+
+def test_weights_without_a_tokenizer_are_one_sentence(folder):
+    for file in folder.glob("tokenizer*"):
+        file.unlink()
+    with pytest.raises(ModelError, match=r"holds no tokenizer .*tokenizer\.save_pretrained"):
+        LanguageModel.from_pretrained(str(folder))
+    with pytest.raises(ModelError, match="Give the folder that the file lies in"):
+        LanguageModel.from_pretrained(str(folder / "model.safetensors"))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

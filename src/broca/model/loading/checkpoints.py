@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,7 +11,7 @@ import transformers
 
 from broca.errors import ModelError
 from broca.model.loading.loaded import Loaded, first_line
-from broca.model.loading.weights import align, check_complete
+from broca.model.loading.weights import align, check_complete, load_naming_misfits
 
 
 def load_checkpoint(
@@ -27,17 +29,22 @@ def load_checkpoint(
     if options.pop("weights_only", True) is not True:
         raise ModelError("Weights are never unpickled", path, "Leave weights_only out.")
     revision = {"revision": options["revision"]} if "revision" in options else {}
+    load = partial(
+        transformers.AutoModelForCausalLM.from_pretrained,
+        path,
+        dtype=dtype,
+        trust_remote_code=trust_remote_code,
+        output_loading_info=True,
+        **options,
+    )
     try:
+        _check_tokenizer(Path(path))
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             path, trust_remote_code=trust_remote_code, **revision
         )
-        loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
-            path,
-            dtype=dtype,
-            trust_remote_code=trust_remote_code,
-            output_loading_info=True,
-            **options,
-        )
+        module, info = load_naming_misfits(load, path)
+    except ModelError:
+        raise
     except Exception as error:  # every reader of a file format raises errors of its own
         raise ModelError(
             "Cannot load a causal language model",
@@ -45,10 +52,24 @@ def load_checkpoint(
             f"Pass a folder written by save_pretrained, a .gguf file, a name on the Hugging Face "
             f"hub, or 'atlas'. {_cause(error)}",
         ) from error
-    module, info = loaded
     check_complete(info, path)
     align(module)
     return Loaded(module.eval(), tokenizer)
+
+
+def _check_tokenizer(folder: Path) -> None:
+    """Refuse a folder of weights alone: what transformers says of it names no cause.
+
+    Raises:
+        ModelError: There is no file that a tokenizer could be read from.
+    """
+    names = ("tokenizer*", "vocab*", "*.model", "merges.txt", "tekken.json", "spiece*")
+    if folder.is_dir() and not any(file for name in names for file in folder.glob(name)):
+        raise ModelError(
+            "The folder holds no tokenizer",
+            str(folder),
+            "Save it there as well: tokenizer.save_pretrained(folder).",
+        )
 
 
 def _cause(error: Exception) -> str:

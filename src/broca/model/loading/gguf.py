@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from torch import nn
 from broca.errors import ModelError
 from broca.model.loading.loaded import Loaded, first_line
 from broca.model.loading.skimming import Seen, skimmed
-from broca.model.loading.weights import align, check_complete
+from broca.model.loading.weights import align, check_complete, load_naming_misfits
 
 MAGIC = b"GGUF"
 
@@ -100,7 +101,8 @@ def _load(path: Path, dtype: str | torch.dtype, options: dict[str, Any]) -> Load
         notes = _scale_rotary(config, seen.settings, seen.rotary_factors, path)
         tokenizer = transformers.AutoTokenizer.from_pretrained(nothing_beside, **source)
         notes += _cut_digits(tokenizer, seen.settings)
-        loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
+        load = partial(
+            transformers.AutoModelForCausalLM.from_pretrained,
             nothing_beside,
             config=config,
             dtype=dtype,
@@ -109,7 +111,7 @@ def _load(path: Path, dtype: str | torch.dtype, options: dict[str, Any]) -> Load
             **source,
             **{key: value for key, value in options.items() if key != "quantization_config"},
         )
-    module, info = loaded
+        module, info = load_naming_misfits(load, str(path))
     check_complete(info, str(path))
     _become_plain(module)
     align(module)

@@ -62,7 +62,11 @@ def _load(
         path = Path(name_or_path)
     if path.is_file():
         if not is_gguf(path):
-            raise ModelError("A model is a folder or a .gguf file, and no other file", name_or_path)
+            raise ModelError(
+                "A model is a folder or a .gguf file, and no other file",
+                name_or_path,
+                "Give the folder that the file lies in.",
+            )
         options.pop("revision", None)
         loaded = load_gguf(path, dtype=dtype, **options)
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -11,6 +11,25 @@ from torch import nn
 from broca.errors import ModelError
 
 ALIGNED = 64  # bytes; torch's own memory begins at multiples of it
+
+
+def load_naming_misfits(load: Callable[..., Any], where: str) -> tuple[nn.Module, dict[str, Any]]:
+    """Load, and where shapes do not fit, name the first weight: transformers points at a table.
+
+    Args:
+        load: Loads model and information, by ``from_pretrained`` with further options.
+        where: The model's name.
+
+    Raises:
+        ModelError: Weights have another shape than the model.
+    """
+    try:
+        return load()
+    except RuntimeError as error:
+        if "ignore_mismatched_sizes" not in str(error):
+            raise
+        check_complete(load(ignore_mismatched_sizes=True)[1], where)
+        raise
 
 
 def check_complete(info: dict[str, Any], where: str) -> None:
@@ -24,8 +43,15 @@ def check_complete(info: dict[str, Any], where: str) -> None:
         ModelError: Naming the first of them.
     """
     _refuse(info["missing_keys"], "are missing and would be drawn at random", where)
-    _refuse([key for key, *_ in info["mismatched_keys"]], "have another shape", where)
+    misfits = [
+        f"{key}, {_shape(found)} for {_shape(own)}" for key, found, own in info["mismatched_keys"]
+    ]
+    _refuse(misfits, "have another shape than the model", where)
     _refuse(info["unexpected_keys"], "have no place in the model", where)
+
+
+def _shape(shape: Any) -> str:
+    return " × ".join(map(str, shape))
 
 
 def _refuse(names: Collection[str], what: str, where: str) -> None:
