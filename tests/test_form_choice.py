@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from broca.cli import run_cli
 from broca.engines import LocalEngine
 from broca.errors import PromptError, StudyError
 from broca.facts import Fact, Relation, Relations, load_relations
@@ -15,6 +16,7 @@ from broca.prompts import Prompt
 from broca.report.runs import write_report
 from broca.run import execute, read_job
 from broca.run.bench import RunBench
+from broca.run.best_form import find_best_form
 from broca.run.dry import dry_run
 from broca.store import RunFolder
 from broca.studies.relations import RelationsConfig, prepare
@@ -205,3 +207,44 @@ def test_answers_that_the_subject_names_are_counted() -> None:
     }
     for record in Tried("cloze", prompts, Outcomes(**columns)).records():
         assert (record["right"], record["named"], record["right_named"]) == (2, 1, 1)
+
+
+def test_a_single_command_measures_the_form_on_a_few_facts(model, facts: str) -> None:
+    told: list[str] = []
+    relations = load_relations(facts)
+    assert find_best_form(model, relations, shots=2, tell=told.append) == "question"
+    (words,) = told
+    counts = dict(
+        part.rsplit(" ", 1) for part in words[words.index(": ") + 2 :].split(". ")[0].split(", ")
+    )
+    assert "chat" not in counts  # the tokenizer has no template
+    best = max(int(n) for n in counts.values())
+    assert int(counts["question"]) == best > 0.8 * 24
+    assert int(counts["few-shot-other"]) < best
+
+
+@pytest.mark.parametrize("command", ["neuron", "edit"])
+def test_commands_measure_the_form(model, facts: str, tmp_path: Path, command: str, capsys) -> None:
+    model.module.save_pretrained(tmp_path / "model")
+    model.tokenizer.save_pretrained(tmp_path / "model")
+    common = [
+        "--model",
+        str(tmp_path / "model"),
+        "--facts",
+        facts,
+        "--form",
+        "auto",
+        "--shots",
+        "2",
+    ]
+    fact, other = load_relations(facts)["father"].facts[:2]
+    words = {
+        "neuron": ["neuron", "hidden:0:1", "--prompts", "4"],
+        "edit": [
+            *["edit", "--fact", f"{fact.subject} | father | {other.objects[0]}x"],
+            *["--save", str(tmp_path / "copy"), "--set", "n_steps=1", "--set", "n_nodes=2"],
+        ],
+    }[command]
+    assert run_cli([*words, *common]) == 0
+    printed = capsys.readouterr()
+    assert "Taken: question." in printed.err

@@ -54,13 +54,16 @@ def edit(
         raise EditError(
             "there is nothing to edit", mend="Give --fact, --off SET.json or --scale SET.json"
         )
-    config = _config([*asking_overrides(form, shots), *(settings or [])])
+    measured = form == "auto"
+    config = _config([*asking_overrides(None if measured else form, shots), *(settings or [])])
     check_folder(save)
     edits: list = [Deactivate(NeuronSet.load(path)) for path in off or []]
     edits += [Scale(NeuronSet.load(path), factor) for path in scale or []]
     from broca.model import LanguageModel
 
     loaded = LanguageModel.from_pretrained(model, dtype=dtype)
+    if fact and measured:
+        config = _with_best_form(loaded, facts, config)
     found = []
     with ExitStack() as stack:  # each fact is replaced in the model as edited so far
         if edits and fact:
@@ -83,6 +86,18 @@ def _config(settings: list[str]) -> FactEditConfig:
     from broca.recipes import apply_overrides, build_config
 
     return build_config(FactEditConfig, apply_overrides({}, settings), where="--set")
+
+
+def _with_best_form(model: LanguageModel, source: str, config: FactEditConfig) -> FactEditConfig:
+    from dataclasses import replace
+
+    from broca.facts import load_relations
+    from broca.facts.shipped import facts_for
+    from broca.run.best_form import find_best_form
+
+    relations = load_relations(facts_for(source, embedded=model.is_embedded))
+    form = find_best_form(model, relations, shots=config.shots, seed=config.seed, tell=say)
+    return replace(config, form=form)
 
 
 def _replace(

@@ -75,6 +75,7 @@ def _material(
     from broca.facts.shipped import facts_for
     from broca.prompts import render_fact_prompts, render_question_prompts
     from broca.questions import load_questions
+    from broca.run.best_form import find_best_form
     from broca.run.served import run_prompts
     from broca.store import reads_as_run
 
@@ -82,8 +83,11 @@ def _material(
     if facts is None and questions is None and run is None and model.is_embedded:
         facts = "atlas"
     if facts is not None:
-        source = facts_for(facts, embedded=model.is_embedded)
-        found += render_fact_prompts(load_relations(source), **asking)
+        relations = load_relations(facts_for(facts, embedded=model.is_embedded))
+        if asking["form"] == "auto":
+            form = find_best_form(model, relations, shots=asking["shots"], tell=say)
+            asking = {**asking, "form": form}
+        found += render_fact_prompts(relations, **asking)
     if questions is not None:
         found += render_question_prompts(load_questions(questions), n_prompts=1, **asking)
     if not found and run is not None and reads_as_run(run):

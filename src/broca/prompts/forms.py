@@ -170,7 +170,7 @@ def check_form(name: str) -> None:
     if name == "auto":
         raise PromptError(
             "the form auto is chosen by measuring",
-            mend=f"Studies and find do so; here, name one: {', '.join(FORMS)}",
+            mend=f"Where there are facts to ask, it is; here, name one: {', '.join(FORMS)}",
         )
     near = difflib.get_close_matches(name, FORMS, n=1)
     if near or SLOT in name or not re.search(r"[\s{}]", name):
@@ -181,6 +181,11 @@ def check_form(name: str) -> None:
     if name.count(SLOT) > 1:
         what = f"the form {name!r} has {SLOT} more than once"
     raise PromptError(what, "form", guess + KNOWN)
+
+
+def name_of(form: str) -> str:
+    """A form as sentences name it: a text of one's own in quotes."""
+    return form if form in FORMS else repr(form)
 
 
 def add_ending(wording: str) -> str:

@@ -39,7 +39,7 @@ def accuracy_words(accuracy: Sequence[Record], by: str, part: Part | None = None
             f"The untouched model prefers the right letter in {share}questions; guessing gives "
             f"{whole['chance']:.0%}."
         ]
-    if part is not None and (in_words or part.tried):
+    if part is not None and (in_words or part.form != "question"):
         words.append(asking_words(part))
     if whole["near_chance"]:
         words.append(
@@ -58,10 +58,11 @@ def accuracy_words(accuracy: Sequence[Record], by: str, part: Part | None = None
 
 def _kept_words(part: Part, by: str) -> list[str]:
     """Which queries are studied."""
+    right = all(one.correct for listed in part.asked.values() for one in listed)
+    which = ": those with a right answer in all of their prompts" if right else ", right or wrong"
     words = [
-        f"{len(part.questions)} queries of {len(part.fields)} {by}s are kept: those with a right "
-        "answer in all of their prompts. P is that of the whole answer; neurons are scaled "
-        "wherever a token of it is read."
+        f"{len(part.questions)} queries of {len(part.fields)} {by}s are kept{which}. P is that of "
+        "the whole answer; neurons are scaled wherever a token of it is read."
     ]
     if part.left_out:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in part.left_out.items())

@@ -20,6 +20,7 @@ from broca.errors import QuestionsError
 from broca.estimates import Estimate, share
 from broca.neurons import NeuronSet
 from broca.prompts import ChoicePrompt, Form, Prompt
+from broca.prompts.forms import name_of
 from broca.questions import Question
 from broca.responses import Responses
 from broca.scores import QuerySets, select_queries
@@ -105,6 +106,11 @@ class Part:
     def fields(self) -> tuple[str, ...]:
         """The fields, in the order in which they come."""
         return tuple(dict.fromkeys(question.field for question in self.questions.values()))
+
+    @property
+    def form(self) -> str:
+        """The form of asking."""
+        return next(one.prompt.form for listed in self.asked.values() for one in listed)
 
     @property
     def found(self) -> tuple[str, ...]:
@@ -204,7 +210,7 @@ def asking_words(part: Part) -> str:
     """The form of asking, with one prompt as the model reads it, and how the other forms did."""
     prompt = next(one.prompt for listed in part.asked.values() for one in listed)
     what = "in words" if part.answer == "words" else "with letters"
-    words = f"Asked {what}, in the form {prompt.form}, for example: {prompt.text!r}."
+    words = f"Asked {what}, in the form {name_of(part.form)}, for example: {prompt.text!r}."
     if part.tried:
         n = max(one.n for one in part.tried)
         listed = ", ".join(

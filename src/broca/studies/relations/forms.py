@@ -22,7 +22,7 @@ from broca.facts import Relation, Relations
 from broca.facts.seeding import stable_number
 from broca.model import LanguageModel
 from broca.prompts import FORMS, Prompt
-from broca.prompts.forms import check_form
+from broca.prompts.forms import check_form, name_of
 from broca.store import summary_key
 from broca.studies.relations.asking import Asking
 from broca.studies.relations.config import RelationsConfig
@@ -210,7 +210,9 @@ def best_form(tried: Sequence[Tried]) -> str:
 def introduce(asking: Asking, tried: Sequence[Tried], example: Prompt) -> Findings:
     """How the facts of a run were asked, with one prompt as the model read it."""
     shots = f" ({asking.shots} demonstrations)" if "few-shot" in asking.form else ""
-    words = [f"Facts are asked in the form {asking.form}{shots}, for example: {example.text!r}."]
+    words = [
+        f"Facts are asked in the form {name_of(asking.form)}{shots}, for example: {example.text!r}."
+    ]
     figures: dict[str, float | int | None] = {}
     asked = [(one, one.outcomes) for one in tried if one.outcomes is not None]
     for one, _ in asked:
