@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -46,7 +47,7 @@ def ask(
     dtype: Annotated[str, typer.Option(help="As in transformers.")] = "auto",
 ) -> None:
     """Answer a prompt, untouched and with neurons off or scaled, a line each."""
-    from broca.interventions import Deactivate, Scale, intervene
+    from broca.interventions import Deactivate, Scale
     from broca.neurons import NeuronSet
     from broca.prompts import put_own
     from broca.prompts.own import check_own
@@ -72,8 +73,7 @@ def ask(
     if changes:
         names = [f"{name} off" for name, _ in switched]
         names += [f"{name} × {factor:g}" for name, _ in scaled]
-        with intervene(loaded, *changes):
-            lines[" and ".join(names)] = _look(loaded, text, top, tokens)
+        lines[" and ".join(names)] = _look(loaded, text, top, tokens, changes)
     _draw(lines)
     if changes:
         n_neurons = sum(len(neurons) for _, neurons in [*switched, *scaled])
@@ -107,26 +107,39 @@ class _Answer:
     next: list[tuple[str, float]]
 
 
-def _look(model: LanguageModel, prompt: str, top: int, tokens: int) -> _Answer:
+def _look(
+    model: LanguageModel,
+    prompt: str,
+    top: int,
+    tokens: int,
+    changes: Sequence[Intervention] = (),
+) -> _Answer:
+    from broca.interventions import intervene
     from broca.readout import token_text
 
-    probabilities = model.probabilities([prompt])[0]
+    with intervene(model, *changes):
+        probabilities = model.probabilities([prompt])[0]
     best = probabilities.topk(min(top, len(probabilities)))
     listed = [
         (token_text(model, token), p)
         for token, p in zip(best.indices.tolist(), best.values.tolist(), strict=True)
     ]
-    return _Answer(_go_on(model, prompt, tokens), listed)
+    return _Answer(_go_on(model, prompt, tokens, changes), listed)
 
 
-def _go_on(model: LanguageModel, prompt: str, n_tokens: int) -> str:
+def _go_on(
+    model: LanguageModel, prompt: str, n_tokens: int, changes: Sequence[Intervention] = ()
+) -> str:
     """The greedy continuation up to the end of its first line that says something."""
     from broca.answers import spoken
+    from broca.interventions import intervene
 
     ids, said = model.encode([prompt])[0], ""
     start = len(ids)
     while len(ids) < start + n_tokens:
-        token = int(model.logits(model.pad([ids]))[0, -1].argmax())
+        # the prompt's end stays where it is while the answer grows behind it
+        with intervene(model, *changes, after_prompt=len(ids) - start):
+            token = int(model.logits(model.pad([ids]))[0, -1].argmax())
         ids = [*ids, token]
         said = model.tokenizer.decode(ids[start:], skip_special_tokens=True)
         if token in model.end_tokens or ("\n" in said.lstrip() and spoken(said)):

@@ -60,9 +60,10 @@ class _Day:
 
 @contextmanager
 def _one_day() -> Iterator[None]:
-    before: Any = chat_template_utils.datetime
-    chat_template_utils.datetime = _Day  # type: ignore[assignment]
+    module: Any = chat_template_utils
+    before = module.datetime
+    module.datetime = _Day
     try:
         yield
     finally:
-        chat_template_utils.datetime = before
+        module.datetime = before

@@ -13,7 +13,7 @@ from broca.errors import ModelError
 ALIGNED = 64  # bytes; torch's own memory begins at multiples of it
 
 
-def load_naming_misfits(load: Callable[..., Any], where: str) -> tuple[nn.Module, dict[str, Any]]:
+def load_naming_misfits(load: Callable[..., Any], where: str) -> tuple[Any, dict[str, Any]]:
     """Load, and where shapes do not fit, name the first weight: transformers points at a table.
 
     Args:

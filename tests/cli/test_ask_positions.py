@@ -1,0 +1,63 @@
+"""Where `broca ask` edits while an answer grows: at the places the options name, and no others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+import torch
+
+from broca.cli.ask import _go_on
+from broca.interventions import Deactivate
+from broca.model import LanguageModel
+from broca.neurons import NeuronIndex, NeuronSet, uniform_random
+from tiny import tiny_model
+
+PROMPT, N_TOKENS = "the capital of France is", 8
+
+
+def zeroed(module, args, *, places: slice, listed: list[int]):
+    hidden = args[0].clone()
+    hidden[:, places, listed] = 0
+    return (hidden, *args[1:])
+
+
+def slow(model: LanguageModel, neurons: NeuronSet, edited: Callable[[int, int], slice]) -> str:
+    """Whole texts, a token at a time, with a plain hook on every layer's down projection."""
+    ids = model.encode([PROMPT])[0]
+    start = len(ids)
+    by_layer: dict[int, list[int]] = {}
+    for one in neurons:
+        by_layer.setdefault(one.layer, []).append(one.index)
+    while len(ids) < start + N_TOKENS:
+        handles = [
+            model.layers[layer].mlp.down_proj.register_forward_pre_hook(
+                partial(zeroed, places=edited(start, len(ids)), listed=listed)
+            )
+            for layer, listed in by_layer.items()
+        ]
+        with torch.no_grad():
+            logits = model.module(torch.tensor([ids])).logits[0, -1]
+        for handle in handles:
+            handle.remove()
+        ids.append(int(logits.argmax()))
+        if ids[-1] in model.end_tokens:
+            break
+    return model.tokenizer.decode(ids[start:], skip_special_tokens=True).strip().split("\n")[0]
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    ("positions", "edited"),
+    [
+        ("all", lambda start, now: slice(0, now)),
+        ("last", lambda start, now: slice(start - 1, start)),
+        ("answer", lambda start, now: slice(start - 1, now)),
+    ],
+)
+def test_the_edit_stays_where_it_is(positions, edited, seed: int) -> None:
+    model = tiny_model("llama", seed=seed)
+    neurons = uniform_random(NeuronIndex(model.identity, ("hidden",)), 90, seed)
+    found = _go_on(model, PROMPT, N_TOKENS, [Deactivate(neurons, positions)])
+    assert found == slow(model, neurons, edited)
