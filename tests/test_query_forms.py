@@ -166,3 +166,35 @@ def test_the_dry_run_and_the_page_tell_the_forms(facts: str, tmp_path: Path) -> 
     assert "Forms of asking" in write_report([run]).read_text(encoding="utf-8")
     (dry,) = dry_run(job, model).words
     assert dry == told
+
+
+def test_answers_that_may_be_copied_are_told(tmp_path: Path) -> None:
+    world = planted_world()
+    path = write_planted_facts(tmp_path / "facts", ("father", "river"))
+    job = read_job(
+        {
+            "studies": ["queries.find"],
+            "answer": "words",
+            "facts": str(path),
+            "form": "few-shot",
+            "shots": 6,
+            "per_field": 6,
+            "n_prompts": 1,
+            "methods": ["na-ica"],
+            "only_right": False,
+        }
+    )
+    run = execute(job, tmp_path / "run", model=world.language_model())
+    prompts = [p for p in run.prompts().values() if p["role"] == "query"]
+    shown = [p for p in prompts if set(p["shown"]) & set(p["answers"])]
+    named = [
+        p
+        for p in prompts
+        if p not in shown and any(a.casefold() in p["subject"].casefold() for a in p["answers"])
+    ]
+    assert shown
+    assert run.summary["queries.shown"] == len(shown)
+    assert run.summary["queries.named"] == len(named)
+    words = run.read_json("findings.json")["queries.find"]["words"]
+    said = f"In {len(shown)} of them the right answer stands among the demonstrations"
+    assert any(said in one for one in words)

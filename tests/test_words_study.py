@@ -229,5 +229,6 @@ def test_fields_known_best_are_kept_and_others_told_why() -> None:
     assert kept == [f"{field}{i}" for field in ("most", "well") for i in range(5)]
     assert left_out == {
         "few": "4 of 10 queries are answered rightly, fewer than 5",
-        "half": "50% of its queries are answered rightly: others are known better",
+        "half": "50% of its queries are answered rightly: 2 others are known as well or better "
+        "(max_fields)",
     }

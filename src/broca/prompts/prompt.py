@@ -49,6 +49,17 @@ class Prompt:
     shown: tuple[str, ...] = ()
     objects: tuple[str, ...] = dataclasses.field(default=(), repr=False)
 
+    @property
+    def is_shown(self) -> bool:
+        """Whether a right answer stands among the demonstrations: it may be copied from there."""
+        return bool(set(self.shown) & set(self.answers))
+
+    @property
+    def is_named(self) -> bool:
+        """Whether a right answer stands in the subject asked about, as Crux does in Gacrux."""
+        subject = self.subject.casefold()
+        return any(answer.casefold() in subject for answer in self.answers)
+
 
 @dataclass(frozen=True)
 class ChoicePrompt(Prompt):

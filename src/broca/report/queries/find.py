@@ -114,10 +114,18 @@ def forms_tables(run: StoredRun, study: str) -> list[Table]:
     records = run.table(study, "forms")
     if not records:
         return []
-    columns = ["form", Column("asked", "d"), Column("right", "percent"), "not asked", "answers"]
-    rows = [
-        (r["form"], r["n"], r["accuracy"], r["reason"], "; ".join(r["examples"])) for r in records
+    columns = [
+        "form",
+        Column("asked", "d"),
+        Column("right", "percent"),
+        Column("right and shown", "d", "the right answer stood among the demonstrations"),
+        Column("right and named", "d", "the right answer stands in the subject asked about"),
+        "not asked",
+        "answers",
     ]
+    # runs of earlier versions did not count what could be copied
+    keys = ("form", "n", "accuracy", "right_shown", "right_named", "reason")
+    rows = [(*(r.get(key) for key in keys), "; ".join(r["examples"])) for r in records]
     title = "Forms of asking, on prompts kept for their choice"
     return [Table(columns, rows, title, name=f"forms-{slug(study)}")]
 

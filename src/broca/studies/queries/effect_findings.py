@@ -77,6 +77,8 @@ def part_figures(part: Part, config: QueriesConfig, prefix: str) -> dict[str, An
         f"{prefix}.accuracy.low": accuracy.low,
         f"{prefix}.accuracy.high": accuracy.high,
         f"{prefix}.chance": part.chance(),
+        f"{prefix}.shown": part.copied()[0],
+        f"{prefix}.named": part.copied()[1],
         f"{prefix}.near_chance": int(near_chance(accuracy.low, part.chance())),
         f"{prefix}.neurons_per_query": float(counts.mean()),
         f"{prefix}.without_neurons": int((counts == 0).sum()),

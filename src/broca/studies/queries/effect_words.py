@@ -33,7 +33,6 @@ def accuracy_words(accuracy: Sequence[Record], by: str, part: Part | None = None
             f"Asked in words, the untouched model says a right answer in {share}queries; always "
             f"saying the most frequent answer of the {by} would give {whole['chance']:.0%}."
         ]
-        words += _kept_words(part, by)
     else:
         words = [
             f"The untouched model prefers the right letter in {share}questions; guessing gives "
@@ -41,6 +40,8 @@ def accuracy_words(accuracy: Sequence[Record], by: str, part: Part | None = None
         ]
     if part is not None and (in_words or part.form != "question"):
         words.append(asking_words(part))
+    if part is not None and in_words:
+        words += _kept_words(part, by)
     if whole["near_chance"]:
         words.append(
             "The model answers these questions near chance: what follows says how its neurons move "
@@ -64,6 +65,12 @@ def _kept_words(part: Part, by: str) -> list[str]:
         f"{len(part.questions)} queries of {len(part.fields)} {by}s are kept{which}. P is that of "
         "the whole answer; neurons are scaled wherever a token of it is read."
     ]
+    shown, named = part.copied()
+    if shown or named:
+        words.append(
+            f"In {shown} of them the right answer stands among the demonstrations, in {named} more "
+            "in the subject itself: these may be copied."
+        )
     if part.left_out:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in part.left_out.items())
         words.append(f"{len(part.left_out)} {by}s are left out: {reasons}.")

@@ -13,8 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from broca.choices import Letters
 from broca.errors import PromptError
 from broca.prompts import FORMS, Form, Prompt
@@ -37,6 +35,9 @@ class Tried:
         reason: Why it cannot.
         examples: What was answered to the first ones.
         apart: Whether they are asked about nowhere else.
+        right: Right answers.
+        right_shown: Of these, those among the demonstrations.
+        right_named: Of these, those in the subject itself.
     """
 
     form: str
@@ -45,6 +46,9 @@ class Tried:
     reason: str = ""
     examples: tuple[str, ...] = ()
     apart: bool = True
+    right: int = 0
+    right_shown: int = 0
+    right_named: int = 0
 
 
 def form_of(config: QueriesConfig, answer: str, *, embedded: bool) -> str:
@@ -108,12 +112,18 @@ def _sample(
 
 
 def _tried(form: str, found: Sequence[Asked], apart: bool) -> Tried:
-    right = [one.correct for one in found]
-    examples = tuple(
-        f"{one.prompt.answers[0]}: {'right' if one.correct else 'wrong'}"
-        if isinstance(one, Letters)
-        else f"{one.prompt.answers[0]}: {one.said}"
-        for one in found[:3]
+    right = [one.prompt for one in found if one.correct]
+    return Tried(
+        form,
+        n=len(found),
+        accuracy=len(right) / len(found) if found else 0.0,
+        examples=tuple(
+            f"{one.prompt.answers[0]}: "
+            + (("right" if one.correct else "wrong") if isinstance(one, Letters) else one.said)
+            for one in found[:3]
+        ),
+        apart=apart,
+        right=len(right),
+        right_shown=sum(prompt.is_shown for prompt in right),
+        right_named=sum(prompt.is_named for prompt in right),
     )
-    accuracy = float(np.mean(right)) if right else 0.0
-    return Tried(form, len(found), accuracy, "", examples, apart)

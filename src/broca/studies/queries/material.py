@@ -136,6 +136,13 @@ class Part:
         """Base ids: versions of one question in several languages are no independent queries."""
         return tuple(self.questions[query].base for query in queries)
 
+    def copied(self) -> tuple[int, int]:
+        """Queries with the right answer among a prompt's demonstrations; others that name it."""
+        asked = [self.prompts(query) for query in self.questions]
+        shown = [any(one.is_shown for one in prompts) for prompts in asked]
+        named = [any(one.is_named for one in prompts) for prompts in asked]
+        return sum(shown), sum(n and not s for n, s in zip(named, shown, strict=True))
+
     def accuracy(self, field: str | None = None) -> Estimate:
         """Share of prompts answered rightly, of all queries that were asked, over these."""
         chosen = [one for one in self.screened if field in (None, one.field)]

@@ -93,8 +93,8 @@ def keep_known(
         share = {field: _share_right(screened, field) for field in fields}
         best = sorted(fields, key=lambda field: -share[field])[: config.max_fields]
         left_out |= {
-            field: f"{share[field]:.0%} of its queries are answered rightly: others are known "
-            "better"
+            field: f"{share[field]:.0%} of its queries are answered rightly: {config.max_fields} "
+            "others are known as well or better (max_fields)"
             for field in fields
             if field not in best
         }

@@ -69,8 +69,8 @@ class Tried:
         found = []
         for relation in relations:
             rows = [i for i, p in enumerate(prompts) if relation in ("", p.relation)]
-            shown = [i for i in rows if _was_shown(prompts[i])]
-            named = [i for i in rows if _is_named(prompts[i])]
+            shown = [i for i in rows if prompts[i].is_shown]
+            named = [i for i in rows if prompts[i].is_named]
             first = prompts[rows[0]]
             found.append(
                 {
@@ -93,15 +93,6 @@ class Tried:
     def examples(self, n: int = 3) -> list[str]:
         """What was written instead of the right answer, in a few cases of different relations."""
         return [] if self.outcomes is None else examples(self.prompts, self.outcomes, n)
-
-
-def _was_shown(prompt: Prompt) -> bool:
-    return bool(set(prompt.shown) & set(prompt.answers))
-
-
-def _is_named(prompt: Prompt) -> bool:
-    subject = prompt.subject.casefold()
-    return any(answer.casefold() in subject for answer in prompt.answers)
 
 
 def examples(prompts: Sequence[Prompt], outcomes: Outcomes, n: int = 3) -> list[str]:
