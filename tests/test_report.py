@@ -40,6 +40,8 @@ from broca.report import (
     scatter_embedding,
     settings_table,
 )
+from broca.report.parts.outcomes import estimate as stored_estimate
+from broca.report.parts.tables import cell
 
 EVIL = '<script>alert("1")</script>'
 NAMES = ["company_ceo", "person_plays_instrument", EVIL]
@@ -225,6 +227,12 @@ def test_cells_are_written_with_care() -> None:
     assert first == ["father", "−25.0 % [−35.0, −15.0]", "< 0.001", "1,234", "✓", "–"]
     assert second == ["mother", "–", "0.040", "5.5", "✗", "[red]x"]
     assert TABLE.numeric() == [False, True, True, True, False, False]
+
+
+def test_three_of_three_have_no_interval() -> None:
+    record = {"share": 1.0, "share_low": None, "share_high": None, "n": 3}
+    shown = cell(stored_estimate(record, "share"), "percent")
+    assert (shown.text, shown.interval) == ("100.0 %", "")
 
 
 def test_cells_sort_by_what_they_mean() -> None:

@@ -31,10 +31,12 @@ def point(record: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def estimate(record: Mapping[str, Any], name: str) -> Estimate | None:
-    """An entry of a record with its interval; ends that are not finite are left open."""
+    """An entry of a record with its interval; an end that is not finite is left open."""
     if record[name] is None:
         return None
     low, high = (record[f"{name}_{end}"] for end in ("low", "high"))
+    if low is None and high is None:  # too few for an interval
+        return Estimate(record[name], NAN, NAN, record["n"])
     ends = (NAN if low is None else low, float("inf") if high is None else high)
     return Estimate(record[name], *ends, record["n"])
 

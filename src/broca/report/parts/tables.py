@@ -113,6 +113,8 @@ def cell(value: Any, format: str = "") -> Cell:
     if isinstance(value, bool):
         return Cell("✓" if value else "✗", "", str(int(value)))
     if has_interval(value):
+        if math.isnan(value.low) and math.isnan(value.high):  # too few for an interval
+            return Cell(number(value.value, format), "", repr(float(value.value)))
         low, high = (number(end, format).removesuffix(" %") for end in (value.low, value.high))
         return Cell(number(value.value, format), f"[{low}, {high}]", repr(float(value.value)))
     if _is_number(value):

@@ -51,8 +51,8 @@ def accuracy_words(accuracy: Sequence[Record], by: str, part: Part | None = None
     if near and not whole["near_chance"]:
         kind = "language" if by == "language" else "field"
         words.append(
-            f"Near chance in {len(near)} of {len(fields)} {kind}s: {', '.join(near)}. Effects in "
-            "these say nothing about knowledge."
+            f"Near chance, or too few to tell, in {len(near)} of {len(fields)} {kind}s: "
+            f"{', '.join(near)}. Effects in these say nothing about knowledge."
         )
     return words
 
