@@ -4,21 +4,24 @@
 - `ratio_attribution`: the same of prompts attributed to all hidden neurons.
 - `overhead`: wall time with one Ray worker / in this process, minus 1; the larger of the two kinds.
 
-Atlas, one thread per worker, so that two workers need two idle cores. Workers are started before
-the clock is: `start_seconds` says how long that took. As many items as fill `--minutes` in this
-process, by a first one that is timed. Results of all three are compared, number by number.
+Atlas, one thread per worker, so that two workers need two idle cores. In every run the three take
+turns, with as many items as fill their share of `--minutes` in this process, by a first one that
+is timed; ratios are medians over the runs, with lowest and highest. Workers are started before the
+clock is: `start_seconds` says how long that took. Results of all three are compared, number by
+number.
 
-    python benchmarks/scaling.py             five minutes of work of each kind, about 25 minutes
-    python benchmarks/scaling.py --minutes .2
+    python benchmarks/scaling.py             five minutes of work of each kind, about 27 minutes
+    python benchmarks/scaling.py --minutes .2 --runs 1
 """
 
 from __future__ import annotations
 
 # isort: off
-from timing import print_result, print_table
+from timing import Timing, print_result, print_table, ratio
 
 # isort: on
 import argparse
+import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -38,6 +41,7 @@ from broca.prompts import Prompt, render_fact_prompts
 from broca.run.bench import Asking, Unit
 
 PROMPTS, EDITS, ATTRIBUTED = 32, 12, 4  # of one item
+ENGINES = {"this process": 0, "one worker": 1, "two workers": 2}  # workers of Ray
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,8 @@ def timed(engine: Engine, work: Any, items: Sequence[Any]) -> tuple[float, list[
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=5.0, help="of work, of each kind")
-    minutes = parser.parse_args().minutes
+    parser.add_argument("--runs", type=int, default=5, help="in which that work is done")
+    options = parser.parse_args()
     torch.set_num_threads(1)
     model = load()
     prompts = render_fact_prompts(load_relations("atlas"), form="question", seed=0)
@@ -101,42 +106,59 @@ def main() -> None:
         "answers": (Answering(model), units(model, prompts)),
         "attribution": (Attributing(model), lambda n: portions(prompts, n, ATTRIBUTED)),
     }
-    ratios, overheads, starts, rows = {}, [], {}, []
     items = {}
     for kind, (work, make) in kinds.items():
         timed(LocalEngine(), work, make(1))  # what is checked once per model
-        each, _ = timed(LocalEngine(), work, make(2))
-        items[kind] = make(max(4, 2 * round(minutes * 60 / each)))
-    seconds: dict[tuple[str, str], float] = {}
+        each = timed(LocalEngine(), work, make(4))[0] / 4
+        items[kind] = make(2 * max(2, round(options.minutes * 60 / options.runs / each / 2)))
+    seconds: dict[tuple[str, str], list[float]] = {(k, n): [] for k in kinds for n in ENGINES}
     results: dict[tuple[str, str], list[Any]] = {}
-    for name, n_workers in (("this process", 0), ("one worker", 1), ("two workers", 2)):
-        start = time.perf_counter()
-        engine = _engine(n_workers)
-        try:
-            for work, make in kinds.values():
-                timed(engine, work, make(2 * max(1, n_workers)))
-            starts[name] = time.perf_counter() - start
-            for kind, (work, _) in kinds.items():
-                seconds[kind, name], results[kind, name] = timed(engine, work, items[kind])
-                print(f"{kind}, {name}: {seconds[kind, name]:.1f} s", file=sys.stderr)
-        finally:
-            if isinstance(engine, RayEngine):
-                engine.close()
+    starts = []
+    for run in range(1, options.runs + 1):
+        for name, n_workers in ENGINES.items():
+            start = time.perf_counter()
+            engine = _engine(n_workers)
+            try:
+                for work, make in kinds.values():
+                    timed(engine, work, make(2 * max(1, n_workers)))
+                starts += [time.perf_counter() - start] if n_workers == 1 else []
+                for kind, (work, _) in kinds.items():
+                    took, found = timed(engine, work, items[kind])
+                    seconds[kind, name].append(took)
+                    print(f"{kind}, {name}, run {run}: {took:.1f} s", file=sys.stderr)
+                    if results.setdefault((kind, name), found) != found:
+                        raise SystemExit(f"{kind}, {name}: other numbers than in the first run")
+            finally:
+                if isinstance(engine, RayEngine):
+                    engine.close()
     for kind in kinds:
-        alone, one, two = (seconds[kind, n] for n in ("this process", "one worker", "two workers"))
-        if not results[kind, "this process"] == results[kind, "one worker"]:
-            raise SystemExit(f"{kind}: a worker gives other numbers than this process")
-        if not results[kind, "one worker"] == results[kind, "two workers"]:
-            raise SystemExit(f"{kind}: two workers give other numbers than one")
-        ratios[f"ratio_{kind}"] = one / two
-        overheads.append(one / alone - 1)
-        rows.append((kind, len(items[kind]), *(f"{s:.1f}" for s in (alone, one, two))))
-    print_table(("kind", "items", "this process, s", "one worker, s", "two workers, s"), rows)
+        if any(results[kind, name] != results[kind, "this process"] for name in ENGINES):
+            raise SystemExit(f"{kind}: workers give other numbers than this process")
+    _print(seconds, {kind: len(some) for kind, some in items.items()}, starts, options.minutes)
+
+
+def _print(
+    seconds: dict[tuple[str, str], list[float]],
+    n_items: dict[str, int],
+    starts: list[float],
+    minutes: float,
+) -> None:
+    measured = {one: Timing(tuple(times)) for one, times in seconds.items()}
+    rows, result, overheads = [], {}, []
+    for kind, n in n_items.items():
+        alone, one, two = (measured[kind, name] for name in ENGINES)
+        gain, cost = ratio(one, two), ratio(one, alone)
+        result[f"ratio_{kind}"] = round(gain["median"], 3)
+        overheads.append(cost["median"] - 1)
+        spread = (f"{r['median']:.2f} [{r['low']:.2f}, {r['high']:.2f}]" for r in (gain, cost))
+        rows.append((kind, n, *(f"{t.median:.1f}" for t in (alone, one, two)), *spread))
+    header = ("kind", "items a run", *(f"{name}, s" for name in ENGINES), "one / two", "one / none")
+    print_table(header, rows)
     print_result(
-        {
-            **{name: round(value, 3) for name, value in ratios.items()},
+        result
+        | {
             "overhead": round(max(overheads), 4),
-            "start_seconds": round(starts["one worker"], 1),
+            "start_seconds": round(statistics.median(starts), 1),
             "minutes": minutes,
         }
     )

@@ -27,6 +27,7 @@ from broca.errors import EditError
 from broca.interventions import Fix, Scale
 from broca.model import LanguageModel
 from broca.model.adapters import adapted_layers
+from broca.model.numbers import is_plain
 from broca.neurons import Neuron, NeuronSet
 
 _NUMBERS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -120,7 +121,7 @@ def check_editable(model: LanguageModel) -> None:
         )
     seen: dict[int, int] = {}
     for layer, part, weight in _value_weights(model):
-        if not isinstance(weight, Tensor) or weight.dtype not in _NUMBERS:
+        if not is_plain(weight) or weight.dtype not in _NUMBERS:
             raise EditError(
                 "A quantised model cannot be edited",
                 f"{model.name}, layer {layer}: {type(part).__name__}",

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from broca.effects.aims import Aim
 from broca.errors import ModelError
 from broca.model import LanguageModel
+from broca.model.numbers import is_numbers
 from broca.readout import Unembedding, find_unembedding
 
 _ROWS, _VOCABULARY = 512, 2048  # a block of logits: 4 MiB, and products large enough to be fast
@@ -137,6 +138,6 @@ def _readable(model: LanguageModel) -> Unembedding | None:
     except ModelError:
         return None
     weight = found.head.weight
-    plain = isinstance(weight, Tensor) and weight.is_floating_point() and weight.dim() == 2
+    plain = is_numbers(weight) and weight.dim() == 2
     width = model.module.get_input_embeddings().weight.shape[0]
     return found if plain and len(weight) >= width else None  # type: ignore[arg-type]

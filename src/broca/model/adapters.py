@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from broca.errors import ModelError
+from broca.model.numbers import is_numbers
 
 CONFIG = "adapter_config.json"
 
@@ -140,9 +141,7 @@ def adapted_layers(module: nn.Module) -> Iterator[tuple[str, Any]]:
 
 def _is_packed(layer: Any) -> bool:
     weight = getattr(getattr(layer, "base_layer", None), "weight", None)
-    return isinstance(weight, Tensor) and (
-        not weight.is_floating_point() or type(weight.data) is not Tensor
-    )
+    return isinstance(weight, Tensor) and not is_numbers(weight)
 
 
 def _merged(layer: Any) -> nn.Module:

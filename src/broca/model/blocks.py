@@ -33,6 +33,7 @@ from broca.architectures import (
 from broca.errors import ModelError
 from broca.model.adapters import effective_weight
 from broca.model.experts import ExpertPart, find_experts
+from broca.model.numbers import is_numbers
 from broca.model.parts import TELL, get, has, in_out, read_part
 
 Activation = Callable[[Tensor], Tensor]
@@ -356,7 +357,7 @@ def value_weight(block: Block) -> Tensor:
     if block.down is None:
         raise ModelError("The layer has no MLP of its own, so it has no value vectors")
     weight = effective_weight(block.down)
-    if not isinstance(weight, Tensor) or not weight.is_floating_point():
+    if not is_numbers(weight):
         raise ModelError(
             "The down projection is quantised; its value vectors cannot be read",
             type(block.down).__name__,

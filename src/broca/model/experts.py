@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS, _grouped_linear
 
 from broca.errors import ModelError
+from broca.model.numbers import is_numbers
 from broca.model.parts import get
 
 NAME = "broca_experts"
@@ -103,7 +104,7 @@ class ExpertPart:
             ModelError: If the weights are quantised.
         """
         weight: Any = self.module.down_proj
-        if not isinstance(weight, Tensor) or not weight.is_floating_point():
+        if not is_numbers(weight):
             raise ModelError(
                 "The experts are quantised; their value vectors cannot be read",
                 type(self.module).__name__,

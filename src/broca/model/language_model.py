@@ -10,7 +10,6 @@ import inspect
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -18,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from broca.architectures import ENCODERS, Layout
-from broca.errors import ModelError, NeuronError, PromptError
+from broca.architectures import Layout
+from broca.errors import ModelError, NeuronError
 from broca.model.adapters import settle_adapters
 from broca.model.blocks import (
     Block,
@@ -29,39 +28,21 @@ from broca.model.blocks import (
     value_norms,
     value_weight,
 )
-from broca.model.chat import chat_text
 from broca.model.embedded import has_embedded_vocabulary
 from broca.model.experts import SlotFunction
 from broca.model.finite import require_finite
 from broca.model.loading import check_finite, fingerprint, load_module
-from broca.model.resume import KeysValues, Pass, inputs_kept, passed_over
-from broca.model.special_tokens import SpecialTokens, find_special_tokens
+from broca.model.reading import TokenBatch, TokenReader
+from broca.model.resume import KeysValues, Pass, inputs_kept, kept_keys_values, passed_over
 from broca.model.touching import Touch, touched, touched_apart, watched
-from broca.model.wrappers import check_uncompiled, parts_around, unwrapped
+from broca.model.wrappers import check_uncompiled, parts_around, refuse_encoders, unwrapped
 from broca.neurons import SITES, Experts, ModelIdentity
 from broca.neurons.identity import Widths, one_if_equal
 
 _log = logging.getLogger("broca.model")
 
 
-@dataclass(frozen=True)
-class TokenBatch:
-    """Left-padded token ids with their mask and position ids, each [prompt, token]."""
-
-    ids: Tensor
-    attention_mask: Tensor
-    position_ids: Tensor
-
-    @property
-    def lengths(self) -> Tensor:
-        """Real tokens per prompt."""
-        return self.attention_mask.sum(1)
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-
-class LanguageModel:
+class LanguageModel(TokenReader):
     """A decoder model that transformers has loaded, with its neurons found.
 
     Args:
@@ -229,19 +210,9 @@ class LanguageModel:
         return measure_coverage(self)
 
     @property
-    def device(self) -> torch.device:
-        """Where the embedding is, hence where token ids go."""
-        return self.module.get_input_embeddings().weight.device
-
-    @property
     def dtype(self) -> torch.dtype:
         """The dtype of the weights."""
         return self.module.dtype
-
-    @property
-    def max_tokens(self) -> int | None:
-        """Longest prompt, None if the model sets no limit."""
-        return getattr(self.config, "max_position_embeddings", None)
 
     def block(self, layer: int) -> Block:
         """The sites of one decoder block."""
@@ -278,105 +249,7 @@ class LanguageModel:
     def __repr__(self) -> str:
         return f"<LanguageModel {self.name}: {self.n_layers} layers, {self.widths}>"
 
-    # ---- tokens
-
-    @cached_property
-    def special_tokens(self) -> SpecialTokens:
-        """The special tokens prompts get: see :mod:`broca.model.special_tokens`."""
-        return find_special_tokens(self.tokenizer)
-
-    def tokenize(self, text: str) -> list[int]:
-        """Token ids of a text, of any length, with the special tokens a prompt gets."""
-        ids = self.tokenizer(text).input_ids
-        return ids[self.special_tokens.kept(ids)]
-
-    def token_spans(self, text: str) -> list[tuple[int, int]]:
-        """Where each token of :meth:`tokenize` stands in the text: characters, end excluded.
-
-        Special tokens that the tokenizer adds stand at (0, 0).
-        """
-        encoding = self.tokenizer(text, return_offsets_mapping=True)
-        kept = self.special_tokens.kept(encoding.input_ids)
-        return [(start, stop) for start, stop in encoding["offset_mapping"][kept]]
-
-    def positions_of(self, text: str, span: tuple[int, int]) -> tuple[int, ...]:
-        """Positions of the tokens of a part of a text, counted from its end.
-
-        A token that reaches into the part counts, such as one that begins with the space before
-        it. Special tokens stand for no characters and never count.
-
-        Args:
-            text: The text.
-            span: The part, (start, end) in characters.
-        """
-        spans = self.token_spans(text)
-        return tuple(
-            number - len(spans)
-            for number, (left, right) in enumerate(spans)
-            if left < span[1] and right > span[0] and right > left
-        )
-
-    @cached_property
-    def end_tokens(self) -> frozenset[int]:
-        """Tokens that end a text or turn, by the tokenizer and the generation config."""
-        config = getattr(self.module, "generation_config", None)
-        listed = getattr(config, "eos_token_id", None)
-        listed = listed if isinstance(listed, list | tuple) else [listed]
-        return frozenset(
-            token for token in (*listed, self.tokenizer.eos_token_id) if token is not None
-        )
-
-    def ends_line(self, token: int) -> bool:
-        """Whether a token ends a line or the text."""
-        return token in self.end_tokens or "\n" in self.tokenizer.decode([token])
-
-    def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text, with the special tokens a prompt gets.
-
-        Raises:
-            PromptError: If a text has no token or more than the model can take.
-        """
-        encoded = [self.tokenize(text) for text in texts]
-        for text, ids in zip(texts, encoded, strict=True):
-            self.check_length(ids, text)
-        return encoded
-
-    def chat(self, message: str) -> str:
-        """The text to read for a user's message, in the tokenizer's chat template.
-
-        Raises:
-            PromptError: The tokenizer has none.
-        """
-        return chat_text(self.tokenizer, message)
-
-    def check_length(self, ids: Sequence[int], text: str) -> None:
-        """Refuse a prompt without tokens or beyond the context.
-
-        Raises:
-            PromptError: If it is either.
-        """
-        shown = repr(text if len(text) <= 60 else f"{text[:57]}...")
-        if not ids:
-            raise PromptError("A prompt has no token", shown)
-        if self.max_tokens is not None and len(ids) > self.max_tokens:
-            raise PromptError(
-                f"A prompt has {len(ids)} tokens; {self.name} takes {self.max_tokens}",
-                shown,
-                "Shorten it or use a model with a longer context.",
-            )
-
-    def pad(self, tokens: Sequence[Sequence[int]]) -> TokenBatch:
-        """Left-pad token lists into one batch on the model's device."""
-        width = max(len(ids) for ids in tokens)
-        pad = self.tokenizer.pad_token_id
-        pad = pad if pad is not None else self.tokenizer.eos_token_id or 0
-        ids = torch.full((len(tokens), width), pad, dtype=torch.long)
-        mask = torch.zeros((len(tokens), width), dtype=torch.long)
-        for row, listed in enumerate(tokens):
-            ids[row, width - len(listed) :] = torch.tensor(listed)
-            mask[row, width - len(listed) :] = 1
-        positions = (mask.cumsum(1) - 1).clamp(min=0)
-        return TokenBatch(ids.to(self.device), mask.to(self.device), positions.to(self.device))
+    # ---- batches
 
     def batches(self, lengths: Sequence[int], size: int) -> list[list[int]]:
         """Rows in batches of at most ``size``, shortest first.
@@ -522,7 +395,7 @@ class LanguageModel:
                 logits_to_keep=logits_to_keep,
             )
         require_finite(self, logits, mask=batch.attention_mask[:, -logits.shape[1] :])
-        return Pass(logits, kept, _keys_values(cache, self.n_layers))
+        return Pass(logits, kept, kept_keys_values(cache, self.n_layers))
 
     def forward(self, *, logits_to_keep: int, **inputs: Any) -> Tensor:
         """Logits of the last tokens (0: of all), float32, of a pass of the module itself.
@@ -563,34 +436,9 @@ class LanguageModel:
         return check_model(self)
 
 
-def refuse_encoders(config: Any) -> None:
-    """Refuse a model type that reads both ways.
-
-    Raises:
-        ModelError: Naming it.
-    """
-    if config.model_type in ENCODERS and not getattr(config, "is_decoder", False):
-        raise ModelError(
-            f"{config.model_type} is an encoder: it reads a text in both directions and does not "
-            "continue it",
-            mend="Use a decoder (a causal language model).",
-        )
-
-
 def _accepted(kind: type[nn.Module]) -> frozenset[str] | None:
     """Arguments that a family's forward takes; None if it takes any."""
     parameters = inspect.signature(kind.forward).parameters
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
         return None
     return frozenset(parameters)
-
-
-def _keys_values(cache: Any, n_layers: int) -> KeysValues:
-    if cache is None:
-        return []
-    found: KeysValues = []
-    for number in range(n_layers):
-        layer: Any = cache.layers[number] if number < len(cache.layers) else None
-        keys = getattr(layer, "keys", None)
-        found.append((keys, layer.values) if keys is not None and keys.numel() else None)
-    return found

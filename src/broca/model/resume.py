@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -88,3 +89,15 @@ def crop(keys_values: KeysValues, rows: Tensor, length: int) -> KeysValues:
         None if pair is None else tuple(t[rows, :, :length] for t in pair)  # type: ignore[misc]
         for pair in keys_values
     ]
+
+
+def kept_keys_values(cache: Any, n_layers: int) -> KeysValues:
+    """Keys and values of a cache of transformers, per layer."""
+    if cache is None:
+        return []
+    found: KeysValues = []
+    for number in range(n_layers):
+        layer: Any = cache.layers[number] if number < len(cache.layers) else None
+        keys = getattr(layer, "keys", None)
+        found.append((keys, layer.values) if keys is not None and keys.numel() else None)
+    return found

@@ -23,6 +23,7 @@ from torch import Tensor
 from broca.errors import BrocaError, ModelError
 from broca.model.attention_sites import choose_attention_sites
 from broca.model.blocks import Block, value_column, value_weight
+from broca.model.numbers import is_numbers
 from broca.model.parts import rows_of_part
 from broca.model.residual import measure_residual
 
@@ -185,8 +186,7 @@ def _verify_layer(model: LanguageModel, layer: int, seen: dict) -> float:
             model.name,
             "The block computes something else than its structure says; pass a Layout.",
         )
-    weight = getattr(block.down, "weight", None)
-    if block.experts is None and isinstance(weight, Tensor) and weight.is_floating_point():
+    if block.experts is None and is_numbers(getattr(block.down, "weight", None)):
         product = own["hidden"] @ value_weight(block).T.to(own["hidden"])
         bias = getattr(block.down, "bias", None)
         product = product if bias is None else product + bias.to(product)
@@ -339,6 +339,8 @@ def _weights_of(block: Block, site: str, index: int) -> list[Tensor] | None:
     module: Any = block.source(site)
     ordinary = ("Linear", "Conv1D", "NonDynamicallyQuantizableLinear")
     if type(module).__name__ not in ordinary or hasattr(module, "base_layer"):
+        return None
+    if not is_numbers(module.weight):
         return None
     cut = "all" if site == "down" else block.parts[site].cut
     row = int(rows_of_part(module, cut, block.head_counts)[index])

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from broca.architectures import ENCODERS
 from broca.errors import ModelError
 
 # Attribute of a wrapper under which the original module is, by the wrapper's class.
@@ -78,3 +79,17 @@ def check_uncompiled(parts: Iterable[nn.Module]) -> None:
 
 
 _ORIGINAL = "Pass the model as transformers loaded it, before torch.compile, FSDP or export."
+
+
+def refuse_encoders(config: Any) -> None:
+    """Refuse a model type that reads both ways.
+
+    Raises:
+        ModelError: Naming it.
+    """
+    if config.model_type in ENCODERS and not getattr(config, "is_decoder", False):
+        raise ModelError(
+            f"{config.model_type} is an encoder: it reads a text in both directions and does not "
+            "continue it",
+            mend="Use a decoder (a causal language model).",
+        )

@@ -7,6 +7,10 @@ import hashlib
 import torch
 from torch import nn
 
+from broca.model.numbers import stored_arrays
+
+_INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
 
 @torch.no_grad()
 def fingerprint(module: nn.Module) -> str:
@@ -17,10 +21,10 @@ def fingerprint(module: nn.Module) -> str:
     """
     digest = hashlib.sha256()
     for name, parameter in sorted(module.named_parameters()):
-        flat = parameter.detach().reshape(-1)
-        kind = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[flat.element_size()]
-        bits = flat.contiguous().view(kind)
-        total = int(bits.sum(dtype=torch.int64))
-        sample = bits[:: max(1, len(bits) // 64)].to(torch.int64).cpu().tolist()
-        digest.update(f"{name}{tuple(parameter.shape)}{total}{sample}".encode())
+        for stored in stored_arrays(parameter):
+            flat = stored.detach().reshape(-1)
+            bits = flat.contiguous().view(_INTEGERS[flat.element_size()])
+            total = int(bits.sum(dtype=torch.int64))
+            sample = bits[:: max(1, len(bits) // 64)].to(torch.int64).cpu().tolist()
+            digest.update(f"{name}{tuple(parameter.shape)}{total}{sample}".encode())
     return digest.hexdigest()[:16]

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from broca.errors import ModelError
+from broca.model.numbers import is_numbers, is_plain
 
 ALIGNED = 64  # bytes; torch's own memory begins at multiples of it
 
@@ -72,7 +73,7 @@ def check_finite(module: nn.Module, where: str) -> None:
         ModelError: Naming the first of them.
     """
     for name, weight in module.named_parameters():
-        plain = weight.is_floating_point() and not weight.is_meta and _is_plain(weight)
+        plain = is_numbers(weight) and not weight.is_meta
         if plain and not bool(torch.isfinite(weight).all()):
             raise ModelError(
                 f"Weights of {name} are not finite",
@@ -90,11 +91,6 @@ def align(module: nn.Module) -> None:
     and from a folder would differ in the last digits.
     """
     for weight in module.parameters():
-        odd = weight.device.type == "cpu" and _is_plain(weight) and weight.data_ptr() % ALIGNED
+        odd = weight.device.type == "cpu" and is_plain(weight) and weight.data_ptr() % ALIGNED
         if odd:
             weight.data = weight.data.clone()
-
-
-def _is_plain(weight: nn.Parameter) -> bool:
-    """Whether a weight is an array of numbers, not the packed form of a quantisation library."""
-    return type(weight) is nn.Parameter and type(weight.data) is torch.Tensor
