@@ -143,14 +143,12 @@ def test_exact_effects_equal_the_loop(folder: Path, kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_weights_are_not_edited(folder: Path, kind: str) -> None:
     model = quantised(folder, kind)
-    neurons = uniform_random(NeuronIndex(model.identity, ("hidden",)), 6, 0)
-    with pytest.raises(EditError, match="Load it without quantisation"):
-        with edited(model, Scale(neurons, 0.5)):
-            pass
+    change = Scale(uniform_random(NeuronIndex(model.identity, ("hidden",)), 6, 0), 0.5)
+    with pytest.raises(EditError, match="Load it without quant"), edited(model, change):
+        pass
     del model.module.hf_quantizer, model.module.config.quantization_config  # packed in place
-    with pytest.raises(EditError, match="Load it without quantisation"):
-        with edited(model, Scale(neurons, 0.5)):
-            pass
+    with pytest.raises(EditError, match="Load it without quant"), edited(model, change):
+        pass
 
 
 @pytest.mark.skipif(find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed")
