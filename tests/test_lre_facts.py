@@ -130,6 +130,13 @@ def test_other_languages_are_there_for_these_only() -> None:
         load_relations("lre", language="de", relations=["company_ceo"])
 
 
+def test_questions_of_the_relations_that_are_there_in_a_language() -> None:
+    questions = load_questions("lre", languages=["de"], per_field=2)
+    assert {question.language for question in questions} == {"de"}
+    assert {"landmark_continent", "country_capital_city"} <= {q.field for q in questions}
+    assert "company_ceo" not in {question.field for question in questions}
+
+
 def test_the_licence_of_the_facts_is_told_and_ships() -> None:
     """Facts of others: their licence stands beside them and in what a package index shows."""
     package = files("broca") / "lre"

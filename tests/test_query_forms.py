@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from broca.errors import PromptError, RecipeError
+from broca.errors import PromptError, QuestionsError, RecipeError
 from broca.prompts import ChoicePrompt, Prompt
 from broca.report.runs import write_report
 from broca.run import execute, read_job
@@ -21,6 +21,7 @@ from broca.studies.queries.material import _ask_letters, _ask_words
 from planted import planted_world
 from planted_files import write_planted_facts
 from query_files import rows, write_rows
+from tiny import tiny_model
 
 
 class Bench:
@@ -198,3 +199,17 @@ def test_answers_that_may_be_copied_are_told(tmp_path: Path) -> None:
     words = run.read_json("findings.json")["queries.find"]["words"]
     said = f"In {len(shown)} of them the right answer stands among the demonstrations"
     assert any(said in one for one in words)
+
+
+def test_a_model_that_knows_nothing_is_told_by_forms_and_examples(
+    facts: str, tmp_path: Path
+) -> None:
+    settings = {"studies": ["queries.find"], "answer": "words", "facts": facts, "n_asked": 3}
+    model = tiny_model("llama")
+    with pytest.raises(QuestionsError) as caught:
+        execute(read_job({**settings, "form": "cloze"}), tmp_path / "one", model=model)
+    said = str(caught.value)
+    assert "asked in the form cloze; '" in said
+    assert said.count(" was followed by ") == 3
+    with pytest.raises(QuestionsError, match="asked in the forms question 0%, cloze 0%, few-shot"):
+        execute(read_job({**settings, "form": "auto", "shots": 2}), tmp_path / "all", model=model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,26 @@ def load_relations(
     return Relations(
         [_relation(name, group, infos.get(name), language) for name, group in groups.items()]
     )
+
+
+def load_those_in(source: str | Path, language: str) -> Relations:
+    """The relations of a source that are there in a language; in English all of them.
+
+    Raises:
+        FactsError: There are none, or they cannot be read.
+    """
+    try:
+        return load_relations(source, language=language)
+    except FactsError:
+        if language == "en":
+            raise
+    found: dict[str, Relation] = {}
+    for name in load_relations(source):
+        with suppress(FactsError):  # not asked about in this language
+            found |= load_relations(source, language=language, relations=[name])
+    if not found:
+        raise FactsError(f"no facts in language {language!r}", str(source))
+    return Relations(found.values())
 
 
 def _read(source: str | Path, has_templates: bool) -> Parts:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from broca.errors import QuestionsError
 from broca.facts import Relation, Relations, load_relations
+from broca.facts.load import load_those_in
 from broca.facts.reading import read_json, read_rows
 from broca.facts.shipped import SHIPPED
 
@@ -107,7 +108,7 @@ def _from_atlas(
 def _from_lre(
     language: str, n_options: int, distractors: Distractors, redraw: bool, seed: int
 ) -> list[Question]:
-    relations = load_relations("lre", language=language)
+    relations = load_those_in("lre", language)
     # a relation with fewer objects than options (men, women) makes no question
     wide = [r for r in relations.values() if _n_wrong(r) >= n_options - 1]
     questions = build_questions(

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from broca.studies.queries.effects import SIGN
-from broca.studies.queries.material import Part, asking_words
+from broca.studies.queries.material import Part
 from broca.studies.queries.published import PAPER_ORDER
+from broca.studies.queries.told import asking_words
 
 Record = Mapping[str, Any]
 

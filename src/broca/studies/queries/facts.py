@@ -14,11 +14,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from broca.errors import FactsError, QuestionsError
-from broca.facts import Fact, Relation, load_relations
+from broca.facts import Fact, Relation
+from broca.facts.load import load_those_in
 from broca.facts.seeding import stable_number
 from broca.facts.shipped import SHIPPED, facts_for
 from broca.model import LanguageModel
@@ -119,7 +119,7 @@ def by_language(source: str, config: QueriesConfig, by: str) -> list[dict[str, R
         )
     found = []
     for language in languages:
-        relations = _in_language(source, language)
+        relations = load_those_in(source, language)
         wanted = {
             name: relation
             for name, relation in relations.items()
@@ -134,26 +134,6 @@ def by_language(source: str, config: QueriesConfig, by: str) -> list[dict[str, R
                 f"There are {', '.join(sorted({field_of(r, config) for r in relations.values()}))}",
             )
         found.append(wanted)
-    return found
-
-
-def _in_language(source: str, language: str) -> Mapping[str, Relation]:
-    """The relations of a source that there are in a language.
-
-    Raises:
-        FactsError: There are none, or they cannot be read.
-    """
-    try:
-        return load_relations(source, language=language)
-    except FactsError:
-        if language == "en":
-            raise
-    found: dict[str, Relation] = {}
-    for name in load_relations(source):
-        with suppress(FactsError):  # not asked about in this language
-            found |= load_relations(source, language=language, relations=[name])
-    if not found:
-        raise FactsError(f"no facts in language {language!r}", source)
     return found
 
 

@@ -20,7 +20,6 @@ from broca.errors import QuestionsError
 from broca.estimates import Estimate, share
 from broca.neurons import NeuronSet
 from broca.prompts import ChoicePrompt, Form, Prompt
-from broca.prompts.forms import name_of
 from broca.questions import Question
 from broca.responses import Responses
 from broca.scores import QuerySets, select_queries
@@ -36,7 +35,8 @@ from broca.studies.queries.attributing import (
 from broca.studies.queries.config import QueriesConfig
 from broca.studies.queries.facts import choose_source, read_word_queries
 from broca.studies.queries.forms import Tried, choose_form, form_of
-from broca.studies.queries.screening import Screened, keep_known, screen
+from broca.studies.queries.screening import Screened, keep_known, screen, what_it_wrote
+from broca.studies.queries.told import asking_words, forms_words
 from broca.studies.replacing import Kind, Replaced
 from broca.studies.study import Bench, Plan
 
@@ -213,22 +213,6 @@ class Material:
         return _attribute(portions({}, prompts, self.config), bench)
 
 
-def asking_words(part: Part) -> str:
-    """The form of asking, with one prompt as the model reads it, and how the other forms did."""
-    prompt = next(one.prompt for listed in part.asked.values() for one in listed)
-    what = "in words" if part.answer == "words" else "with letters"
-    words = f"Asked {what}, in the form {name_of(part.form)}, for example: {prompt.text!r}."
-    if part.tried:
-        n = max(one.n for one in part.tried)
-        listed = ", ".join(
-            f"{one.form} not asked" if one.accuracy is None else f"{one.form} {one.accuracy:.0%}"
-            for one in part.tried
-        )
-        kept = "kept for this alone" if part.tried[0].apart else "that are asked again"
-        words += f" Forms tried on {n} prompts {kept}: {listed}."
-    return words
-
-
 def record_part(part: Part, bench: QueryBench) -> Responses:
     """What the neurons of a part's site say to its prompts, where they are scaled."""
     prompts = [prompt for query in part.questions for prompt in part.prompts(query)]
@@ -258,7 +242,8 @@ def _make_part(config: QueriesConfig, by: str, bench: QueryBench, answer: str) -
     ask = _ask_letters if answer == "letters" else _ask_words
     questions, asked, tried = ask(config, by, bench)
     screened = screen(questions, asked)
-    kept, left_out = keep_known(config, by, answer, questions, screened)
+    wrote = f"asked in {forms_words(asked, tried)}; {what_it_wrote(asked)}"
+    kept, left_out = keep_known(config, by, answer, questions, screened, wrote)
     asked = {query: asked[query] for query in kept}
     attributed = _attribute(portions(asked, {}, config), bench)
     sets = select_queries(

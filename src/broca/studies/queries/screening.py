@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from broca.choices import Words
 from broca.errors import QuestionsError
 from broca.prompts import ChoicePrompt
 from broca.questions import Question
@@ -66,8 +67,17 @@ def keep_known(
     answer: str,
     questions: Mapping[str, Question],
     screened: Sequence[Screened],
+    wrote: str = "",
 ) -> tuple[list[str], dict[str, str]]:
     """The queries that studies use, in the order of the questions, and fields left out.
+
+    Args:
+        config: The settings.
+        by: "field" or "language".
+        answer: "letters" or "words".
+        questions: All that were asked.
+        screened: How they were answered.
+        wrote: What an error tells of the forms asked in and of what was answered instead.
 
     Raises:
         QuestionsError: Nothing is left.
@@ -103,12 +113,27 @@ def keep_known(
         right = sum(one.right == 1 for one in screened)
         raise QuestionsError(
             f"the model answers {right} of {asked} queries rightly: no field keeps {least}",
-            ", ".join(list(by_field)[:8]),
+            "; ".join(filter(None, (wrote, f"fields {', '.join(list(by_field)[:8])}"))),
             "Use another form of asking, easier facts, more of them (n_asked), or "
             "only_right = false",
         )
     kept = {q for field, listed in by_field.items() if field not in left_out for q in listed}
     return [query for query in questions if query in kept], left_out
+
+
+def what_it_wrote(asked: Mapping[str, Sequence[Asked]], n: int = 3) -> str:
+    """What was said instead of the right answer, in a few cases of different fields."""
+    wrong: dict[str, str] = {}
+    for one in (one for listed in asked.values() for one in listed):
+        if not one.correct and isinstance(one, Words):
+            last = (
+                one.prompt.text if one.prompt.form == "chat" else one.prompt.text.splitlines()[-1]
+            )
+            wrong.setdefault(
+                one.prompt.field,
+                f"{last!r} was followed by {one.said!r} (right: {one.prompt.answers[0]})",
+            )
+    return "; ".join(list(wrong.values())[:n])
 
 
 def _share_right(screened: Sequence[Screened], field: str) -> float:
