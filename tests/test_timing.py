@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from broca.cli.run import estimate_file, tell_how_far_off
+from broca.cli.run import estimate_file, settings_text, tell_how_far_off
 from broca.run.timing import LEAST_OFF, Rate, rate_of, spread
 
 
@@ -56,10 +56,16 @@ def test_a_run_says_how_far_off_its_dry_run_was(tmp_path, capsys):
     class Folder:
         path = tmp_path / "run"
         summary = {"seconds": 120.0}  # noqa: RUF012
+        config = {"studies": ("queries.find",), "shots": 4}  # noqa: RUF012
 
     tell_how_far_off(Folder)
     assert capsys.readouterr().err == ""
-    estimate_file(Folder.path).write_text(json.dumps({"seconds": 150.0}))
+    said = {"seconds": 150.0, "settings": settings_text({**Folder.config, "shots": 2})}
+    estimate_file(Folder.path).write_text(json.dumps(said))
+    tell_how_far_off(Folder)  # of other settings: nothing is said
+    assert capsys.readouterr().err == ""
+    said["settings"] = settings_text(Folder.config)
+    estimate_file(Folder.path).write_text(json.dumps(said))
     tell_how_far_off(Folder)
     assert "2.0 minutes; the dry run had said 2.5, 25% too much" in capsys.readouterr().err
     estimate_file(Folder.path).write_text("{")

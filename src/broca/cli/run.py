@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable
+import tomllib
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -103,7 +104,8 @@ def run(
         seconds = show_dry_run(job)
         if out is not None:
             out.parent.mkdir(parents=True, exist_ok=True)
-            write_json(estimate_file(out), {"seconds": round(seconds, 1)})
+            settings = settings_text(job.as_config())
+            write_json(estimate_file(out), {"seconds": round(seconds, 1), "settings": settings})
             say(f"The run in {out} will say how far off this was.")
         return
     if join and out is None:
@@ -147,11 +149,21 @@ def estimate_file(out: Path) -> Path:
     return out.with_name(f"{out.name}.dry.json")
 
 
+def settings_text(config: Mapping[str, Any]) -> str:
+    """Settings as one text, the same from a job and from the run that it became."""
+    from broca.store import write_toml
+
+    return write_toml(tomllib.loads(write_toml(config)))
+
+
 def tell_how_far_off(folder) -> None:
-    """Compare the time of a run with what its dry run had said, if there was one."""
+    """Compare the time of a run with what its dry run had said, if there was one of it."""
     path = estimate_file(folder.path)
     try:
-        said = float(json.loads(path.read_text(encoding="utf-8"))["seconds"])
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        said = float(stored["seconds"])
+        if stored["settings"] != settings_text(folder.config):  # of another run of this name
+            return
     except (OSError, ValueError, KeyError, TypeError):
         return
     took = float(folder.summary["seconds"])
