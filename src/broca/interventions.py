@@ -21,7 +21,7 @@ from torch import Tensor
 from broca.errors import InterventionError
 from broca.model import LanguageModel
 from broca.model.experts import Slots
-from broca.neurons import SITES, NeuronSet
+from broca.neurons import NeuronSet
 
 Positions = str | tuple[int, ...]
 
@@ -126,6 +126,7 @@ def intervene(
     model: LanguageModel,
     *interventions: Intervention | None,
     rows: Sequence[Intervention | None] | None = None,
+    blocks: Sequence[tuple[int, Intervention | None]] | None = None,
     after_prompt: int = 0,
     prompt_active: bool = True,
 ) -> Iterator[None]:
@@ -135,6 +136,8 @@ def intervene(
         model: The model under study; its weights are never changed.
         interventions: Made on every row, in this order.
         rows: One intervention (or None) per row of the batch, instead.
+        blocks: How many rows, and the one intervention (or None) made on them, for one block of
+            rows after the other, instead.
         after_prompt: Tokens of the pass that follow the prompt's end (answer tokens).
         prompt_active: False in passes that hold no prompt token (later steps of a generation):
             only interventions at all and at answer positions act there.
@@ -146,23 +149,27 @@ def intervene(
     Warns:
         WeightsDifferWarning: If a set was found in other weights of the same shape.
     """
-    if bool(interventions) == (rows is not None):
+    if bool(interventions) + (rows is not None) + (blocks is not None) != 1:
         raise InterventionError(
-            "Name interventions for all rows, or one per row", mend="Use one of the two ways."
+            "Name interventions for all rows, or one per row or block of rows",
+            mend="Use one of the ways.",
         )
-    per_row: list[Sequence[Intervention | None]] = (
-        [interventions] if rows is None else [[one] for one in rows]
+    made: list[tuple[Rows, Intervention]] = (
+        [(number, one) for number, one in enumerate(rows) if one is not None]
+        if rows is not None
+        else _in_blocks(blocks)
+        if blocks is not None
+        else [(None, one) for one in interventions if one is not None]
     )
     checked: set[int] = set()
-    for listed in per_row:
-        for one in listed:
-            if one is not None and id(one.neurons) not in checked:
-                checked.add(id(one.neurons))
-                one.neurons.check(model.identity)
-    edits = _edits_by_place(model, per_row, everywhere=rows is None)
+    for _, one in made:
+        if id(one.neurons) not in checked:
+            checked.add(id(one.neurons))
+            one.neurons.check(model.identity)
+    edits = _edits_by_place(made)
     with ExitStack() as stack:
         for (site, layer), listed in edits.items():
-            routed = model.block(layer).widths()[site][0]
+            routed, _ = model.block(layer).width(site) or (0, 0)
             behind = [edit.behind(routed) for edit in listed] if routed else listed
             ordinary = [edit for edit in behind if edit is not None]
             apply = _make_apply(ordinary, after_prompt, prompt_active)
@@ -174,9 +181,25 @@ def intervene(
         yield
 
 
+Rows = int | slice | None
+"""One row of a batch, a block of rows, or all."""
+
+
+def _in_blocks(
+    blocks: Sequence[tuple[int, Intervention | None]],
+) -> list[tuple[Rows, Intervention]]:
+    made: list[tuple[Rows, Intervention]] = []
+    start = 0
+    for n_rows, one in blocks:
+        if one is not None and n_rows:
+            made.append((slice(start, start + n_rows), one))
+        start += n_rows
+    return made
+
+
 @dataclass(frozen=True)
 class _Edit:
-    row: int | None
+    row: Rows
     intervention: Intervention
     neurons: Tensor  # indices at this site and layer
     index: Tensor  # their ranks in the set
@@ -187,11 +210,16 @@ class _Edit:
         return self.intervention.positions
 
     def make(self, values: Tensor, tokens: slice | list[int]) -> None:
-        """Change every row of [prompt, token, neuron] in place."""
+        """Change all rows of [prompt, token, neuron], or those of the block, in place."""
         neurons = self.neurons.to(values.device)
-        here = values[:, tokens]
+        mine = values[self.row] if isinstance(self.row, slice) else values
+        if isinstance(tokens, slice) and isinstance(self.intervention, Deactivate):
+            mine[:, tokens].index_fill_(-1, neurons, 0.0)
+            return
+        here = mine[:, tokens]
         here[..., neurons] = self.intervention.change(here[..., neurons], self.index)
-        values[:, tokens] = here
+        if not isinstance(tokens, slice):  # a copy, no view
+            mine[:, tokens] = here
 
     def behind(self, start: int) -> _Edit | None:
         """The same of neurons from an index on, counted from there; None for none."""
@@ -202,29 +230,19 @@ class _Edit:
 
 
 def _edits_by_place(
-    model: LanguageModel, per_row: list[Sequence[Intervention | None]], everywhere: bool
+    made: Sequence[tuple[Rows, Intervention]],
 ) -> dict[tuple[str, int], list[_Edit]]:
     edits: dict[tuple[str, int], list[_Edit]] = defaultdict(list)
-    for row, listed in enumerate(per_row):
-        for one in listed:
-            if one is None or not len(one.neurons):
-                continue
-            for site, layer, neurons, ranks in _places(one.neurons):
-                number = None if everywhere else row
-                edits[site, layer].append(_Edit(number, one, neurons, ranks))
+    for rows, one in made:
+        for (site, layer), (neurons, ranks) in one.neurons.places.items():
+            tensors = torch.from_numpy(neurons), torch.from_numpy(ranks)
+            edits[site, layer].append(_Edit(rows, one, *tensors))
     return edits
 
 
-def _places(neurons: NeuronSet) -> Iterator[tuple[str, int, Tensor, Tensor]]:
-    for site, layer in neurons.counts():
-        ranks = np.flatnonzero((neurons.sites == SITES.index(site)) & (neurons.layers == layer))
-        indices = torch.from_numpy(neurons.indices[ranks].astype(np.int64))
-        yield site, layer, indices, torch.from_numpy(ranks)
-
-
 def _make_apply(edits: list[_Edit], after_prompt: int, prompt_active: bool):
-    everywhere = [edit for edit in edits if edit.row is None]
-    in_rows = _grouped([edit for edit in edits if edit.row is not None])
+    everywhere = [edit for edit in edits if not isinstance(edit.row, int)]
+    in_rows = _grouped([edit for edit in edits if isinstance(edit.row, int)])
 
     def apply(tensor: Tensor) -> Tensor | None:
         new = None
@@ -274,7 +292,7 @@ def _grouped(edits: list[_Edit]) -> list[_RowEdits]:
         by_positions[edit.positions].append(edit)
     groups = []
     for positions, listed in by_positions.items():
-        rows = [torch.full((len(edit.neurons),), edit.row or 0) for edit in listed]
+        rows = [torch.full((len(edit.neurons),), int(edit.row or 0)) for edit in listed]
         factors, put = zip(*(_as_line(edit) for edit in listed), strict=True)
         neurons = torch.cat([edit.neurons for edit in listed])
         parts = (torch.cat(rows), neurons, torch.cat(factors), torch.cat(put))
@@ -312,8 +330,10 @@ def _make_slots_apply(
             here = torch.zeros(n_tokens, dtype=torch.bool, device=values.device)
             here[at] = True
             active = here[places]
-            if edit.row is not None:
+            if isinstance(edit.row, int):
                 active = active & (rows == edit.row)
+            elif edit.row is not None:
+                active = active & (rows >= edit.row.start) & (rows < edit.row.stop)
             if reached is not None:
                 active = active & reached
             hit = chosen.to(values.device)[slots.experts] & active[:, None]

@@ -4,7 +4,8 @@
    each prompt, so that one pass gives log P, and the greedy tokens for as long as they are the
    answer's own, and one more.
 2. The layers below the first one that a condition edits run once for all conditions; each
-   condition goes on from the rows that enter that layer.
+   condition goes on from the rows that enter that layer. Conditions that begin at the same layer
+   stand beside each other in a pass, a block of rows each, as many as there is room for.
 3. Where these tokens do not decide whether the answer is right (`broca.answers.targets`), or are
    too few to show, further ones are run on the condition's keys and values.
 
@@ -15,8 +16,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -68,6 +70,15 @@ class _Job:
     extra: int  # answer tokens after it
     answers: Tensor  # padded with -1, [row, extra + 1]
 
+    def times(self, n: int) -> _Job:
+        """So many copies beside each other; owners are counted on from copy to copy."""
+        if n == 1:
+            return self
+        apart = max(self.owners) + 1
+        owners = [copy * apart + owner for copy in range(n) for owner in self.owners]
+        batch = TokenBatch(*(t.repeat(n, 1) for t in vars(self.batch).values()))
+        return _Job(owners, batch, self.width, self.extra, self.answers.repeat(n, 1))
+
 
 def answer_prompts(
     model: LanguageModel,
@@ -113,8 +124,9 @@ def answer_prompts(
     _warn_alike(prompts, targets, match)
     jobs = _jobs(model, targets, with_log_p, batch_size)
     for job in track(jobs, f"Asking under {len(conditions)} conditions"):
-        for name, answer in _ask(model, job, targets, conditions, routing):
-            yield from _rows(model, name, job, answer, prompts, targets)
+        answers = _ask(model, job, targets, conditions, routing, batch_size)
+        for name in conditions:
+            yield from _rows(model, name, job, answers[name], prompts, targets)
 
 
 def _warn_alike(prompts: Sequence[Prompt], targets: Sequence[Target], match: Match) -> None:
@@ -197,7 +209,9 @@ def _ask(
     targets: Sequence[Target],
     conditions: Mapping[str, Intervention | None],
     routing: str,
-) -> Iterator[tuple[str, _Answer]]:
+    batch_size: int,
+) -> dict[str, _Answer]:
+    """What the job's prompts are answered under every condition."""
     starts = {name: first_layer([change]) for name, change in conditions.items()}
     if not model.drive.resumes:
         starts = {name: start if start is None else 0 for name, start in starts.items()}
@@ -211,28 +225,58 @@ def _ask(
                 use_cache=model.drive.caches,
                 logits_to_keep=job.extra + 1,
             )
-    for name, change in conditions.items():
-        start = starts[name]
+    # what the untouched pass routed is kept for one copy of the prompts
+    room = 1 if routing == "frozen" else max(1, batch_size // len(job.owners))
+    found: dict[str, _Answer] = {}
+    for start, names in _beside_each_other(starts, room):
+        copies, changes = job.times(len(names)), [conditions[name] for name in names]
         if start is None and clean is not None:
-            yield name, _finish(model, job, targets, clean, clean.keys_values, None)
+            alike = _finish(model, job, targets, clean, clean.keys_values, [None])
+            found |= dict.fromkeys(names, alike[0])
             continue
         start = start or 0
-        rows = clean.inputs[start] if start and clean else None
-        with routing_replayed(model, kept), _active(model, change, after_prompt=job.extra):
+        rows = clean.inputs[start].repeat(len(names), 1, 1) if start and clean else None
+        blocks = [(len(job.owners), change) for change in changes]
+        with routing_replayed(model, kept), _active(model, blocks, after_prompt=job.extra):
             edited = model.run(
-                job.batch,
+                copies.batch,
                 start=start,
                 rows=rows,
                 use_cache=model.drive.caches,
                 logits_to_keep=job.extra + 1,
             )
-        below = clean.keys_values[:start] if clean else []
+        below = _repeated(clean.keys_values[:start], len(names)) if clean else []
         keys_values = [*below, *edited.keys_values[start:]]
-        yield name, _finish(model, job, targets, edited, keys_values, change)
+        answers = _finish(model, copies, targets, edited, keys_values, changes)
+        found |= dict(zip(names, answers, strict=True))
+    return found
 
 
-def _active(model: LanguageModel, change: Intervention | None, **where):
-    return nullcontext() if change is None else intervene(model, change, **where)
+def _beside_each_other(
+    starts: Mapping[str, int | None], room: int
+) -> Iterator[tuple[int | None, list[str]]]:
+    """Conditions that begin at the same layer, at most so many at once."""
+    alike: dict[int | None, list[str]] = {}
+    for name, start in starts.items():
+        alike.setdefault(start, []).append(name)
+    for start, names in alike.items():
+        for first in range(0, len(names), room):
+            yield start, names[first : first + room]
+
+
+def _repeated(keys_values: KeysValues, n: int) -> KeysValues:
+    return [
+        None if pair is None else tuple(t.repeat(n, 1, 1, 1) for t in pair)  # type: ignore[misc]
+        for pair in keys_values
+    ]
+
+
+def _active(
+    model: LanguageModel, blocks: Sequence[tuple[int, Intervention | None]], **where: Any
+) -> AbstractContextManager[None]:
+    """The interventions of blocks of rows; nothing where none of them has one."""
+    touched = any(change is not None for _, change in blocks)
+    return intervene(model, blocks=blocks, **where) if touched else nullcontext()
 
 
 def _finish(
@@ -241,19 +285,38 @@ def _finish(
     targets: Sequence[Target],
     done: Pass,
     keys_values: KeysValues,
-    change: Intervention | None,
-) -> _Answer:
+    changes: Sequence[Intervention | None],
+) -> list[_Answer]:
+    """What each copy of the prompts is answered.
+
+    Args:
+        job: As many copies of the prompts as there are changes.
+        done: Of all copies.
+        keys_values: The same.
+        changes: What is done to each copy.
+    """
     logits = done.logits[:, -(job.extra + 1) :]
     said, row_of = _read_off(job, logits.argmax(-1))
+    n = len(job.owners) // len(changes)
+    apart = max(job.owners[:n]) + 1
+    asked = {owner: targets[owner % apart] for owner in said}
     by_length: dict[int, list[int]] = {}
     for owner, tokens in said.items():
-        if _is_open(model, targets[owner], tokens):
+        if _is_open(model, asked[owner], tokens):
             by_length.setdefault(len(tokens), []).append(owner)
     for owners in by_length.values():
         rows = torch.tensor([row_of[owner] for owner in owners], device=logits.device)
-        _go_on(model, job, targets, said, owners, crop(keys_values, rows, job.width), rows, change)
-    said = {owner: _cut(model, targets[owner], tokens) for owner, tokens in said.items()}
-    return _Answer(said, *_score(logits, job))
+        past = crop(keys_values, rows, job.width)
+        change_of = {owner: changes[owner // apart] for owner in owners}
+        _go_on(model, job, asked, said, owners, past, rows, change_of)
+    said = {owner: _cut(model, asked[owner], tokens) for owner, tokens in said.items()}
+    log_p, rank = _score(logits, job)
+    found = []
+    for copy in range(len(changes)):
+        mine = {o % apart: tokens for o, tokens in said.items() if o // apart == copy}
+        place = slice(copy * n, (copy + 1) * n)
+        found.append(_Answer(mine, log_p[place], rank[place]))
+    return found
 
 
 def _read_off(job: _Job, greedy: Tensor) -> tuple[dict[int, list[int]], dict[int, int]]:
@@ -287,18 +350,21 @@ def _cut(model: LanguageModel, target: Target, said: list[int]) -> list[int]:
 def _go_on(
     model: LanguageModel,
     job: _Job,
-    targets: Sequence[Target],
+    targets: Mapping[int, Target],
     said: dict[int, list[int]],
     owners: list[int],
     past: KeysValues,
     rows: Tensor,
-    change: Intervention | None,
+    change_of: Mapping[int, Intervention | None],
 ) -> None:
     """Run greedy tokens behind some prompts until none of them needs more.
 
     Args:
+        targets: Of each owner.
         said: What is known of each owner's continuation, alike long for all of them; grows.
+        owners: Who goes on, copy by copy.
         past: Keys and values of their prompts, which have these rows in the job.
+        change_of: What is done to each.
     """
     mask = job.batch.attention_mask[rows, : job.width]
     position = job.batch.position_ids[rows, job.width - 1 : job.width]
@@ -308,10 +374,11 @@ def _go_on(
         steps = torch.arange(1, ids.shape[1] + 1, device=mask.device)
         batch = TokenBatch(ids, torch.ones_like(ids), position + steps)
         if model.drive.caches:
-            with _active(model, change, prompt_active=False):
+            with _active(model, _blocks(owners, change_of), prompt_active=False):
                 step = model.run(batch, past=past, past_mask=mask)
         else:
-            step = _whole_prompts(model, job, rows, [said[owner] for owner in owners], change)
+            blocks = _blocks(owners, change_of)
+            step = _whole_prompts(model, job, rows, [said[owner] for owner in owners], blocks)
         for owner, token in zip(owners, step.logits[:, -1].argmax(-1).tolist(), strict=True):
             said[owner].append(token)
         open_rows = [row for row, o in enumerate(owners) if _is_open(model, targets[o], said[o])]
@@ -324,17 +391,31 @@ def _go_on(
         new = [said[owner][-1:] for owner in owners]
 
 
+def _blocks(
+    owners: Sequence[int], change_of: Mapping[int, Intervention | None]
+) -> list[tuple[int, Intervention | None]]:
+    """Rows beside each other to which the same is done."""
+    blocks: list[tuple[int, Intervention | None]] = []
+    for owner in owners:
+        change = change_of[owner]
+        if blocks and blocks[-1][1] is change:
+            blocks[-1] = (blocks[-1][0] + 1, change)
+        else:
+            blocks.append((1, change))
+    return blocks
+
+
 def _whole_prompts(
     model: LanguageModel,
     job: _Job,
     rows: Tensor,
     said: Sequence[Sequence[int]],
-    change: Intervention | None,
+    blocks: Sequence[tuple[int, Intervention | None]],
 ) -> Pass:
     """Prompts and what was said, all again: where keys and values carry no next token."""
     prompts = TokenBatch(*(t[rows, : job.width] for t in vars(job.batch).values()))
     batch = _append(prompts, torch.tensor(said, device=prompts.ids.device))
-    with _active(model, change, after_prompt=len(said[0])):
+    with _active(model, blocks, after_prompt=len(said[0])):
         return model.run(batch)
 
 

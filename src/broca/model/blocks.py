@@ -98,25 +98,27 @@ class Block:
 
     def widths(self) -> dict[str, tuple[int, int]]:
         """Neurons per site, told by the shapes of weights: in experts, and ordinary ones."""
-        found: dict[str, tuple[int, int]] = {}
-        in_experts = self.experts.total if self.experts else 0
-        d_ff = in_out(self.down)[0] if self.down is not None else 0
-        if in_experts or d_ff:
-            found["hidden"] = (in_experts, d_ff)
-        for site in ("gate", "up"):
-            routed = in_experts if self.experts and site in self.experts.sites else 0
-            own = d_ff if site in self.parts else 0
-            if routed or own:
-                found[site] = (routed, own)
-        width = self._down_width()
-        if width:
-            found["down"] = (0, width)
-        for site in "qkvo":
-            if site in self.parts:
-                fused = torch.empty(0, in_out(self.source(site))[1], device="meta")
-                width = read_part(fused, self.parts[site].cut, self.head_counts).shape[-1]
-                found[site] = (0, width)
-        return found
+        sites = ("hidden", "gate", "up", "down", *"qkvo")
+        found = {site: self.width(site) for site in sites}
+        return {site: width for site, width in found.items() if width is not None}
+
+    def width(self, site: str) -> tuple[int, int] | None:
+        """The same of one site, None where the layer has none: asked whenever it is touched."""
+        if site in ("hidden", "gate", "up"):
+            everywhere = site == "hidden"
+            in_experts = self.experts and (everywhere or site in self.experts.sites)
+            routed = self.experts.total if self.experts and in_experts else 0
+            has = self.down is not None and (everywhere or site in self.parts)
+            own = in_out(self.down)[0] if self.down is not None and has else 0
+            return (routed, own) if routed or own else None
+        if site == "down":
+            width = self._down_width()
+        elif site in self.parts:
+            fused = torch.empty(0, in_out(self.source(site))[1], device="meta")
+            width = read_part(fused, self.parts[site].cut, self.head_counts).shape[-1]
+        else:
+            width = 0
+        return (0, width) if width else None
 
     def _down_width(self) -> int:
         if self.experts is not None:

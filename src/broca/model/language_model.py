@@ -328,7 +328,7 @@ class LanguageModel(TokenReader):
             NeuronError: If it has not.
             ModelError: If a part of the model was compiled after it had been loaded.
         """
-        if 0 <= layer < self.n_layers and site in self.blocks[layer].widths():
+        if 0 <= layer < self.n_layers and self.blocks[layer].width(site):
             if layer not in self._around:
                 self._around[layer] = parts_around(self.module, self.blocks[layer].module)
             check_uncompiled(self._around[layer])

@@ -26,7 +26,7 @@ Touch = Callable[[Tensor], Tensor | None]
 def touched(model: LanguageModel, site: str, layer: int, function: Touch) -> Iterator[None]:
     """Call a function on a site's values in experts and on ordinary ones, each in full width."""
     block = model.block(layer)
-    routed, own = block.widths()[site]
+    routed, own = block.width(site) or (0, 0)
 
     def in_experts(tensor: Tensor) -> Tensor | None:
         if not own:
@@ -55,7 +55,7 @@ def watched(
 ) -> Iterator[None]:
     """Call a function with a site's values, experts and shared expert side by side."""
     block = model.block(layer)
-    routed, own = block.widths()[site]
+    routed, own = block.width(site) or (0, 0)
     kept: dict[str, Tensor] = {}
 
     def keep(part: str) -> Touch:
@@ -86,7 +86,7 @@ def touched_apart(
 ) -> Iterator[None]:
     """Touch a site in experts slot by slot, and ordinary neurons as [prompt, token, neuron]."""
     block = model.block(layer)
-    routed, own = block.widths()[site]
+    routed, own = block.width(site) or (0, 0)
     with ExitStack() as stack:
         stack.enter_context(_rows_counted(model, block))
         if routed:

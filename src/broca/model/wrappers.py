@@ -67,9 +67,10 @@ def check_uncompiled(parts: Iterable[nn.Module]) -> None:
     """
     for part in parts:
         # read past __getattr__: this is asked whenever a site is touched
-        inside = part.__dict__.get("_modules", {}).values()
-        if part.__dict__.get("_compiled_call_impl") is not None or any(
-            type(one).__name__ == "OptimizedModule" for one in inside
+        kept = part.__dict__
+        inside = kept.get("_modules")
+        if kept.get("_compiled_call_impl") is not None or (
+            inside and "OptimizedModule" in [type(one).__name__ for one in inside.values()]
         ):
             raise ModelError(
                 "A part of the model was compiled after it was loaded and runs no hooks",

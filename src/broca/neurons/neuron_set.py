@@ -228,6 +228,15 @@ class NeuronSet(Tabular):
         pairs = Counter(zip(self.sites.tolist(), self.layers.tolist(), strict=True))
         return {(SITES[site], layer): n for (site, layer), n in sorted(pairs.items())}
 
+    @cached_property
+    def places(self) -> Mapping[tuple[str, int], tuple[np.ndarray, np.ndarray]]:
+        """(site, layer) -> indices of its neurons there and their ranks in the set, int64 each."""
+        found = {}
+        for site, layer in self.counts():
+            ranks = np.flatnonzero((self.sites == CODES[site]) & (self.layers == layer))
+            found[site, layer] = self.indices[ranks].astype(np.int64), ranks
+        return found
+
     @property
     def n_units(self) -> int:
         """Distinct units: gate i, up i and hidden i of one layer switch the same gated unit."""
