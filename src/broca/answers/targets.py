@@ -19,7 +19,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
+from weakref import WeakKeyDictionary
 
 from broca.answers.objects import ObjectTokens
 from broca.answers.tokens import BORDERS, answer_tokens, n_blank
@@ -111,9 +112,21 @@ def find_targets(
     """
     if match not in MATCHES:
         raise PromptError(f"There is no match {match!r}", mend=f"Use {', '.join(MATCHES)}.")
+    known = _KNOWN.setdefault(model, {})
     objects = ObjectTokens(model)
-    asked = track(prompts, "Reading answers")
-    return [_target(model, prompt, border, match, objects) for prompt in asked]
+    found = []
+    for prompt in track(prompts, "Reading answers"):
+        key = (prompt.text, prompt.answers, prompt.objects, border, match)
+        if key not in known:
+            if len(known) >= _MOST_KNOWN:
+                known.clear()
+            known[key] = _target(model, prompt, border, match, objects)
+        found.append(known[key])
+    return found
+
+
+_KNOWN: WeakKeyDictionary[LanguageModel, dict[tuple[Any, ...], Target]] = WeakKeyDictionary()
+_MOST_KNOWN = 20_000  # targets kept: studies ask the same prompts again and again
 
 
 def _target(
