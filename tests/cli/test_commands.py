@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from broca.cli.demo import helped
 from broca.neurons import NeuronSet
+from broca.recipes import load_recipe
+from broca.run import execute, read_job
 from broca.store import RunFolder
 from planted import planted_world
 
@@ -155,3 +158,18 @@ def test_a_model_that_knows_nothing(broca: Broca, place: Path, tmp_path: Path, c
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["effect.relations_skipped"] == 0
     assert "has no gates" in (tmp_path / "run" / "findings.json").read_text()
+
+
+@pytest.mark.slow
+def test_a_second_process_takes_part_and_nothing_differs(
+    place: Path, finished: Path, tmp_path: Path
+):
+    out = tmp_path / "run"
+    job = read_job(load_recipe(place / "recipe.toml"))
+    with helped(place / "recipe.toml", out):
+        folder = execute(job, out, report=False)
+    assert folder.finished
+    assert not folder.check()
+    order = [("condition", "ascending"), ("prompt", "ascending")]
+    here, there = (run.rows.read().sort_by(order) for run in (folder, RunFolder.open(finished)))
+    assert here.equals(there)

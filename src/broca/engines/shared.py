@@ -16,7 +16,8 @@ from broca.engines.local import LocalEngine
 from broca.engines.memory import BatchLimit
 from broca.progress import Advance, progress_bar
 
-POLL_SECONDS = 1.0
+FIRST_POLL_SECONDS, POLL_SECONDS = 0.1, 1.0
+"""How long is waited for others, first and at most."""
 
 
 class SharedEngine:
@@ -49,11 +50,15 @@ class SharedEngine:
         work = weights or [1] * len(items)
         left = dict(zip(names, zip(items, work, strict=True), strict=True))
         with progress_bar(description, sum(work)) as advance:
+            wait = FIRST_POLL_SECONDS
             while left:
                 before = len(left)
                 yield from self._round(function, left, stored, advance)
-                if len(left) == before:
-                    time.sleep(POLL_SECONDS)
+                if len(left) < before:
+                    wait = FIRST_POLL_SECONDS
+                else:
+                    time.sleep(wait)
+                    wait = min(2 * wait, POLL_SECONDS)
 
     def _round(
         self,
