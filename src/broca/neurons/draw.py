@@ -137,9 +137,14 @@ def draw_active(
 
 def _nearest(values: list[float], wanted: float, nearest: int, rng: np.random.Generator) -> int:
     """Place of one of the values nearest to a wanted one; values are sorted."""
-    at = bisect_left(values, wanted)
-    near = range(max(0, at - nearest), min(len(values), at + nearest))
-    ranked = sorted(near, key=lambda i: abs(values[i] - wanted))[:nearest]
+    low = high = bisect_left(values, wanted)  # those seen so far are values[low:high]
+    ranked = []
+    while len(ranked) < nearest and high - low < len(values):
+        below = low and (high == len(values) or wanted - values[low - 1] <= values[high] - wanted)
+        if below:
+            low -= 1
+        ranked.append(low if below else high)
+        high += not below
     return ranked[int(rng.integers(len(ranked)))]
 
 

@@ -24,8 +24,8 @@ from broca.store import summary_key
 from broca.studies.relations.figures import (
     groups_with_spots,
     log_p_drop,
-    mean,
     mean_drop,
+    means,
     median,
     other_groups,
     percent,
@@ -144,12 +144,8 @@ def _site(records: Sequence[dict[str, Any]], label: str) -> dict[str, Any]:
         "sites": label,
         "k": here[0]["k"],
         "of": here[0]["of"],
-        "own_drop": mean(r["own_drop"] for r in here),
         "own_drop_median": median(r["own_drop"] for r in here),
-        "other_drop": mean(r["other_drop"] for r in here),
-        "uniform_drop": mean(r["uniform_drop"] for r in here),
-        "log_p_drop": mean(r["log_p_drop"] for r in here),
-        "log_p_uniform": mean(r["log_p_uniform"] for r in here),
+        **means(here, "own_drop", "other_drop", "uniform_drop", "log_p_drop", "log_p_uniform"),
     }
 
 

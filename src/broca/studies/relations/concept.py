@@ -24,7 +24,7 @@ from broca.neurons import NeuronSet
 from broca.prompts import Prompt
 from broca.scores import Labelling
 from broca.store import summary_key
-from broca.studies.relations.figures import NAN, log_p_drop, mean, percent
+from broca.studies.relations.figures import NAN, log_p_drop, mean, means, percent
 from broca.studies.relations.material import Material, evaluation_group, left_out
 from broca.studies.relations.texts import concept_of, load_prose
 from broca.studies.study import Bench, Findings, Plan, Results
@@ -155,7 +155,7 @@ def _figures(
         "drop_without_concept",
     )
     figures: dict[str, float | int | None] = {
-        f"concept.{key}": mean(record[key] for record in records) for key in keys
+        f"concept.{key}": value for key, value in means(records, *keys).items()
     }
     figures["concept.chance"] = material.k / len(material.index)
     for record in records:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,11 @@ def mean(values: Iterable[float | None]) -> float:
     """Mean of the defined values, NaN if there are none."""
     array = finite(values)
     return float(array.mean()) if len(array) else NAN
+
+
+def means(records: Sequence[Mapping[str, Any]], *keys: str) -> dict[str, float]:
+    """Means of entries of records, each over the records in which it is defined."""
+    return {key: mean(record[key] for record in records) for key in keys}
 
 
 def median(values: Iterable[float | None]) -> float:

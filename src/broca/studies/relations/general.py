@@ -55,13 +55,7 @@ class GeneralLanguage:
             cells[name] = {
                 "own": plan.switch_off(material.sets[name], group),
                 "asked": plan.switch_off(material.sets[name], [evaluation_group(name)]),
-                "matched": [
-                    condition
-                    for seed in range(config.n_template_controls)
-                    for condition in plan.switch_off(
-                        material.matched(name, seed), group, control="matched", seed=seed
-                    )
-                ],
+                "matched": material.matched_off(plan, name, group, config.n_template_controls),
             }
         return plan
 

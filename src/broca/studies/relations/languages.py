@@ -34,6 +34,7 @@ from broca.studies.relations.figures import (
     interval,
     mean,
     mean_estimate,
+    means,
     median,
     percent,
     spared,
@@ -178,12 +179,8 @@ def _cell(
         "found": found,
         "asked": asked,
         "relations": len(here),
-        "before": mean(r["before"] for r in here),
-        "own_drop": mean(r["own_drop"] for r in here),
         "own_drop_median": median(r["own_drop"] for r in here),
-        "other_drop": mean(r["other_drop"] for r in here),
-        "matched_drop": mean(r["matched_drop"] for r in here),
-        "log_p_drop": mean(r["log_p_drop"] for r in here),
+        **means(here, "before", "own_drop", "other_drop", "matched_drop", "log_p_drop"),
         "significant": sum(r.get("p_holm", 1.0) < alpha for r in here),
     }
 

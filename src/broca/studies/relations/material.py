@@ -20,7 +20,7 @@ from broca.studies.relations.config import RelationsConfig
 from broca.studies.relations.forms import Tried
 from broca.studies.relations.said import AnswerKinds
 from broca.studies.replacing import Kind, Replaced, neuron_means
-from broca.studies.study import Plan
+from broca.studies.study import Condition, Plan
 
 HALVES = ("a", "b")
 
@@ -114,6 +114,18 @@ class Material:
     def matched(self, relation: str, seed: int) -> NeuronSet:
         """A random set outside a relation's set, with the same count per site and layer."""
         return matched_set(self.sets[relation], relation, self.config.seed + seed)
+
+    def matched_off(
+        self, plan: Plan, relation: str, groups: Sequence[str], n: int
+    ) -> list[Condition]:
+        """So many matched random sets of a relation off on groups of prompts."""
+        return [
+            condition
+            for seed in range(n)
+            for condition in plan.switch_off(
+                self.matched(relation, seed), groups, control="matched", seed=seed
+            )
+        ]
 
     def uniform(self, seed: int, k: int | None = None) -> NeuronSet:
         """A random set of all neurons, of the relations' size by default."""

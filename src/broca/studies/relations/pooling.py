@@ -22,8 +22,8 @@ from broca.studies.relations.figures import (
     control_set,
     groups_with_spots,
     log_p_drop,
-    mean,
     mean_drop,
+    means,
     other_groups,
     percent,
 )
@@ -113,7 +113,7 @@ def _record(
 def _pooling(records: Sequence[dict[str, Any]], pooling: str) -> dict[str, Any]:
     here = [record for record in records if record["pooling"] == pooling]
     keys = ("ap", "shared", "own_drop", "other_drop", "matched_drop", "log_p_drop", "log_p_matched")
-    return {"pooling": pooling, **{key: mean(r[key] for r in here) for key in keys}}
+    return {"pooling": pooling, **means(here, *keys)}
 
 
 def _words(table: Sequence[dict[str, Any]], skipped: Mapping[str, str]) -> list[str]:

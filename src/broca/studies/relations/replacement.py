@@ -29,6 +29,7 @@ from broca.studies.relations.figures import (
     interval,
     mean,
     mean_estimate,
+    means,
     other_groups,
 )
 from broca.studies.relations.material import Material, left_out
@@ -141,11 +142,11 @@ def _kind(material: Material, records: Sequence[dict[str, Any]], kind: str) -> d
     """Means over relations under one replacement, and how many survive it."""
     here = [record for record in records if record["replacement"] == kind]
     keys = ("own", "matched", "active", "other")
-    means: dict[str, Any] = {}
+    over: dict[str, Any] = {}
     for key in (*keys, "matched_beyond", "active_beyond"):
         values = finite(record.get(key, NAN) for record in here)
-        means |= interval(key, mean_estimate(values, material.config))
-    logs = {f"{k}_log_p": mean(record[f"{k}_log_p"] for record in here) for k in keys}
+        over |= interval(key, mean_estimate(values, material.config))
+    logs = means(here, *(f"{key}_log_p" for key in keys))
     survive = {
         f"{control}_{verdict.replace(' ', '_')}": sum(
             record[f"{control}_verdict"] == verdict for record in here
@@ -155,13 +156,13 @@ def _kind(material: Material, records: Sequence[dict[str, Any]], kind: str) -> d
     }
     verdicts = {
         f"{control}_verdict": judge(
-            Estimate(*(means[f"{control}_beyond{e}"] for e in ("", "_low", "_high")), len(here)),
+            Estimate(*(over[f"{control}_beyond{e}"] for e in ("", "_low", "_high")), len(here)),
             material.config.smallest_points,
         )
         for control in (MATCHED, ACTIVE)
     }
     counts = {"relations": len(here), "n": len(here)}
-    return {"replacement": kind, **counts, **means, **logs, **survive, **verdicts}
+    return {"replacement": kind, **counts, **over, **logs, **survive, **verdicts}
 
 
 def _words(kinds: Sequence[Mapping[str, Any]], n: int) -> list[str]:

@@ -18,7 +18,7 @@ import numpy as np
 from scipy import stats
 
 from broca.store import summary_key
-from broca.studies.relations.figures import mean, percent
+from broca.studies.relations.figures import mean, means, percent
 from broca.studies.relations.material import HALVES, Material, evaluation_group, left_out
 from broca.studies.relations.selection import half_labellings
 from broca.studies.study import Bench, Findings, Plan, Results
@@ -113,7 +113,7 @@ def _figures(
 ) -> dict[str, float | int | None]:
     keys = ("shared", "shared_other", "with_whole", "rank_correlation", "drop_whole", "drop_half")
     figures: dict[str, float | int | None] = {
-        f"stability.{key}": mean(record[key] for record in records) for key in keys
+        f"stability.{key}": value for key, value in means(records, *keys).items()
     }
     figures["stability.chance"] = material.k / len(material.index)
     for record in records:

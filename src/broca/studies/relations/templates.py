@@ -28,7 +28,7 @@ from broca.studies.relations.figures import (
     flip_p,
     interval,
     log_p_drop,
-    mean,
+    means,
     median,
     percent,
     spared,
@@ -57,13 +57,7 @@ class OtherTemplates:
             cells[wording, name] = {
                 "own": plan.switch_off(material.sets[name], group),
                 "other": plan.switch_off(material.sets[material.names[half_way]], group),
-                "matched": [
-                    condition
-                    for seed in range(config.n_template_controls)
-                    for condition in plan.switch_off(
-                        material.matched(name, seed), group, control="matched", seed=seed
-                    )
-                ],
+                "matched": material.matched_off(plan, name, group, config.n_template_controls),
             }
         return plan
 
@@ -135,13 +129,9 @@ def _wording(records: Sequence[dict[str, Any]], wording: str, alpha: float) -> d
     return {
         "wordings": wording,
         "relations": len(here),
-        "before": mean(r["before"] for r in here),
-        "own_drop": mean(r["own_drop"] for r in here),
         "own_drop_median": median(r["own_drop"] for r in here),
-        "other_drop": mean(r["other_drop"] for r in here),
-        "matched_drop": mean(r["matched_drop"] for r in here),
-        "log_p_drop": mean(r["log_p_drop"] for r in here),
-        "log_p_matched": mean(r["log_p_matched"] for r in here),
+        **means(here, "before", "own_drop", "other_drop", "matched_drop"),
+        **means(here, "log_p_drop", "log_p_matched"),
         "significant": sum(r["p_holm"] < alpha for r in here),
     }
 
