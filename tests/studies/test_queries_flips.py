@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from broca.report.parts import figure
+from broca.report.parts.study import find_report
 from broca.report.runs import write_report
+from broca.report.stored_run import StoredRun
 from broca.run import execute, read_job
 from broca.store import RunFolder
 from broca.studies.queries import QueriesConfig
@@ -82,6 +84,15 @@ def test_suppressing_own_neurons_flips_right_answers_and_random_ones_do_not(
     words = planted_applications.read_json("findings.json")["queries.flips"]["words"]
     assert any("No prompt is answered wrongly" in text for text in words)  # it knows all of them
     assert any("More than random neurons: na-ica" in text for text in words)
+
+
+def test_suppression_alone_is_half_of_the_claim(planted_applications: RunFolder) -> None:
+    report = find_report("queries.flips")
+    assert report is not None
+    (answer,) = report.answers(StoredRun(planted_applications), "queries.flips")
+    assert answer.answer == "In part"
+    assert "boosted (× 2): no prompt is answered wrongly" in answer.detail
+    assert "suppressed (× 0), " in answer.detail
 
 
 def test_the_page_shows_both(

@@ -24,11 +24,7 @@ def _flips_answer(run: StoredRun, study: str) -> Answer:
     """Whether own neurons flip more answers than random ones, action by action."""
     question = f"Do query neurons flip answers, by {grouping(study)}?"
     own = {r["action"]: r for r in _whole(run, study) if r["method"] == "na-ica"}
-    sentence = "; ".join(
-        f"{action_words(run, action)}, {_percent(record['rate'])} of {record['candidates']} "
-        f"prompts {ASKED[action]}, random neurons {_percent(record.get('matched'))}"
-        for action, record in own.items()
-    )
+    sentence = "; ".join(_flipped(run, action, record) for action, record in own.items())
     alpha = run.setting("queries", "alpha", 0.05)
     verdicts = [
         judge_record(record, "beyond", p=record.get("p_matched"), alpha=alpha)
@@ -36,7 +32,21 @@ def _flips_answer(run: StoredRun, study: str) -> Answer:
         if record["n"] >= FEW
     ]
     verdict = "cannot tell" if is_near_chance(run, study) else together(verdicts)
+    if verdict == "yes" and len(verdicts) < len(own):  # of boost or suppress nothing is known
+        verdict = "in part"
     return answer(question, verdict, f"{sentence}.")
+
+
+def _flipped(run: StoredRun, action: str, record: Record) -> str:
+    words, (before, after) = action_words(run, action), ASKED[action].split(", ")
+    if not record["candidates"]:
+        return f"{words}: no prompt is {before}, so none could be {after}"
+    low, high = record.get("rate_low"), record.get("rate_high")
+    ends = f" [{low:.1%}, {high:.1%}]" if low is not None and high is not None else ""
+    return (
+        f"{words}, {_percent(record['rate'])}{ends} of {record['candidates']} prompts "
+        f"{ASKED[action]}, random neurons {_percent(record.get('matched'))}"
+    )
 
 
 def _whole(run: StoredRun, study: str) -> list[dict[str, Any]]:
