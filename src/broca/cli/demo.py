@@ -29,6 +29,8 @@ def demo(
 
     A second process takes part where the machine has a second core.
     """
+    # on a model as small as atlas a second thread costs more than it brings; a process does not
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     from broca.recipes import load_recipe
     from broca.run import execute, read_job
     from broca.store import RunFolder, find_damage, is_run
