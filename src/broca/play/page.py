@@ -6,7 +6,7 @@ import json
 from functools import cache
 from typing import Any
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from broca.play.facts import groups
@@ -15,6 +15,7 @@ from broca.play.guard import TOKEN_HEADER
 from broca.play.material import Material
 from broca.play.state import LEAST_DRAWS, LONGEST_TEXT, MOST_DRAWS, MOST_TOKENS, State
 from broca.prompts import FORMS
+from broca.report.parts.templates import page_templates
 
 SCRIPTS = ("wire", "state", "draw", "ask", "edit", "find", "neuron", "keep", "start")
 
@@ -76,15 +77,4 @@ def _boot(material: Material, token: str) -> Markup:
 
 @cache
 def _templates() -> Environment:
-    loader = ChoiceLoader([PackageLoader("broca.play"), PackageLoader("broca.report")])
-    environment = Environment(
-        loader=loader,
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals["source"] = lambda name: Markup(
-        loader.get_source(environment, name)[0]
-    )  # style and script, our own files
-    return environment
+    return page_templates("broca.play", "broca.report")

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from broca.report.parts.figure import Figure, slug
 from broca.report.parts.tables import Table, as_csv
+from broca.report.parts.templates import page_templates
 
 Tone = Literal["yes", "no", "mixed", "plain"]
 
@@ -106,17 +107,7 @@ def _unique(names: Sequence[str]) -> list[str]:
 
 @cache
 def _templates() -> Environment:
-    loader = PackageLoader("broca.report")
-    environment = Environment(
-        loader=loader,
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals["source"] = lambda name: Markup(
-        loader.get_source(environment, name)[0]
-    )  # style and script, our own files
+    environment = page_templates("broca.report")
     environment.filters |= {"drawing": _drawing, "downloads": _downloads, "csv": _csv}
     return environment
 
