@@ -9,9 +9,11 @@ import pytest
 import torch
 
 import broca
-from broca.neurons import Neuron, NeuronSet, matched_together
+from broca.interventions import Scale
+from broca.neurons import Neuron, NeuronIndex, NeuronSet, matched_together, uniform_random
 from broca.play import Material
 from broca.play.answering import answer_rows, chosen_answer
+from broca.play.before import Before
 from broca.play.editing import changes_of
 from broca.play.state import Chip, State
 from play.plain_play import ASKED, OFF, PROMPT, RELATION, answer_alone, result
@@ -57,6 +59,101 @@ def test_rows_equal_plain_passes(model, material: Material, positions: str):
         assert row.said[0].p == pytest.approx(float(p.max()), abs=1e-5)
     for row in found[:2]:  # of these alone other tokens are shown
         assert all(one.instead[0] == (one.text, one.p) for one in row.said)
+
+
+def test_sets_that_overlap_are_changed_one_after_the_other(model, material: Material):
+    """Off and then times 3 stays off; times 3 and then at its mean is the mean."""
+    own = tuple(str(neuron) for neuron in material.find_set(RELATION))
+    chips = (
+        Chip(name="a", neurons=own[:40], change="off"),
+        Chip(name="b", neurons=own[20:60], change="scale", factor=3),
+        Chip(name="c", neurons=own[50:70], change="mean"),
+    )
+    for order in (chips, chips[::-1]):
+        made = changes_of(material, State(prompt=PROMPT, chips=order))
+        assert made.n_neurons == 70
+        rows = [[], made.edited, made.draws[0]]
+        found = answer_rows(model, PROMPT, (), rows, n_tokens=2)
+        for row, changes in zip(found, rows, strict=True):
+            p, said, _ = answer_alone(model, PROMPT, (), changes, 2)
+            torch.testing.assert_close(row.next, p, atol=1e-5, rtol=1e-4)
+            assert [one.id for one in row.said] == said[: len(row.said)]
+
+
+def test_rows_that_are_over_leave_the_batch(model, monkeypatch):
+    """Each row says what it says alone, whenever the others end."""
+    wide: list[int] = []
+    plain = type(model).run
+
+    def run(self, batch, **options):
+        wide.append(len(batch))
+        return plain(self, batch, **options)
+
+    monkeypatch.setattr(type(model), "run", run)
+    index = NeuronIndex(model.identity, ("gate", "up", "hidden"))
+    hit = [uniform_random(index, 600, seed, name="hit") for seed in (0, 1)]
+    rows = [[], *([Scale(one, factor)] for one in hit for factor in (3, -2, 8))]
+    text = f"{PROMPT}? Answer:"
+    found = answer_rows(model, text, (), rows, n_tokens=12)
+    lengths = [len(row.said) for row in found]
+    assert len(set(lengths)) > 2
+    expected = [len(rows)]
+    for step in range(1, max(lengths)):
+        going = sum(n > step for n in lengths)
+        expected.append(going if 2 * going <= expected[-1] else expected[-1])
+    assert wide == expected
+    assert expected[-1] < len(rows)
+    for row, changes in zip(found, rows, strict=True):
+        _, said, _ = answer_alone(model, text, (), changes, len(row.said))
+        assert [one.id for one in row.said] == said
+
+
+@pytest.mark.parametrize("positions", ["all", "last"])
+def test_a_prompt_that_is_typed_goes_on_from_the_one_before(
+    model, monkeypatch, material: Material, positions: str
+):
+    """What is kept of the prompt before changes no number, and few tokens are read again."""
+    read: list[int] = []
+    plain = type(model).run
+
+    def run(self, batch, **options):
+        read.append(batch.ids.shape[1])
+        return plain(self, batch, **options)
+
+    monkeypatch.setattr(type(model), "run", run)
+    state = State(prompt=PROMPT, positions=positions, chips=(Chip(name="a", set=RELATION),))  # type: ignore[arg-type]
+    made = changes_of(material, state)
+    rows, before = [[], made.edited, made.draws[0]], Before()
+    texts = [f"{PROMPT} the sign? Answer:", f"{PROMPT} the sig? Answer:", PROMPT, PROMPT, "Iota"]
+    cost = []
+    for text in texts:
+        for answer in ((), chosen_answer(model, text, "Canis Minor")):
+            read.clear()
+            found = answer_rows(model, text, answer, rows, n_tokens=3, before=before)
+            cost.append((read[0], len(model.encode([text])[0]) + max(len(answer) - 1, 0)))
+            alone = answer_rows(model, text, answer, rows, n_tokens=3)
+            for one, other in zip(found, alone, strict=True):
+                torch.testing.assert_close(one.next, other.next, atol=1e-5, rtol=1e-4)
+                assert [said.id for said in one.said] == [said.id for said in other.said]
+                assert one.log_p == pytest.approx(other.log_p, abs=1e-4)
+                assert one.rank == other.rank
+    assert cost[0][0] == cost[0][1]
+    assert all(new < whole for new, whole in cost[1:-2])
+    others = [[], made.edited, made.draws[1]]  # of other changes nothing holds
+    answer_rows(model, PROMPT, (), rows, n_tokens=1, before=before)
+    found = answer_rows(model, PROMPT, (), others, n_tokens=1, before=before)
+    alone = answer_rows(model, PROMPT, (), others, n_tokens=1)
+    torch.testing.assert_close(found[2].next, alone[2].next, atol=1e-5, rtol=1e-4)
+
+
+def test_a_long_prompt_is_not_kept(model, monkeypatch):
+    before = Before()
+    answer_rows(model, PROMPT, (), [[]], n_tokens=1, before=before)
+    assert before.past
+    monkeypatch.setattr("broca.play.before.MOST_BYTES", 1000)
+    answer_rows(model, PROMPT, (), [[]], n_tokens=1, before=before)
+    assert not before.past
+    assert answer_rows(model, PROMPT, (), [[]], n_tokens=1, before=before)[0].said
 
 
 def test_the_first_tokens_are_told_before_the_rest(model, material: Material, monkeypatch):

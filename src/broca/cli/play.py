@@ -38,6 +38,12 @@ def play(
         str, typer.Option(help="Where to listen; off loopback a token is asked for.")
     ] = "127.0.0.1",
     dtype: Annotated[str, typer.Option(help="As in transformers.")] = "auto",
+    threads: Annotated[
+        int,
+        typer.Option(
+            help="Threads to compute with; 0: one for a small model, else every core.", min=0
+        ),
+    ] = 0,
 ) -> None:
     """Serve a page that asks, edits, finds and keeps, with chance beside every effect."""
     _require_extra()
@@ -57,7 +63,7 @@ def play(
         out=out,
     )
     _introduce(material)
-    serve(material, address, lambda url: show(f"Open {url}"))
+    serve(material, address, lambda url: show(f"Open {url}"), threads or None)
 
 
 def _require_extra() -> None:

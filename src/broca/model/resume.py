@@ -83,12 +83,13 @@ def inputs_kept(layers: Sequence[nn.Module], wanted: Sequence[int]) -> Iterator[
             handle.remove()
 
 
-def crop(keys_values: KeysValues, rows: Tensor, length: int) -> KeysValues:
-    """The first ``length`` cached tokens of some rows."""
-    return [
-        None if pair is None else tuple(t[rows, :, :length] for t in pair)  # type: ignore[misc]
-        for pair in keys_values
-    ]
+def crop(keys_values: KeysValues, rows: Tensor | None, length: int) -> KeysValues:
+    """The first ``length`` cached tokens of some rows, or of all without a copy."""
+
+    def cut(tensor: Tensor) -> Tensor:
+        return (tensor if rows is None else tensor[rows])[:, :, :length]
+
+    return [None if pair is None else (cut(pair[0]), cut(pair[1])) for pair in keys_values]
 
 
 def kept_keys_values(cache: Any, n_layers: int) -> KeysValues:

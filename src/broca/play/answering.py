@@ -1,30 +1,31 @@
 """The answer clean, edited, and with matched random neurons: rows of one batch.
 
 1. The prompt stands in every row, with the chosen answer behind it; row 0 is left alone, row 1 has
-   the chips' changes, every further row the same changes of matched random neurons.
+   the chips' changes, every further row the same changes of matched random neurons. What the prompt
+   shares with the one before it is not computed again.
 2. One pass gives every row's next tokens at the prompt's end, and log P and rank of the answer.
-3. Greedy tokens follow on each row's own keys and values, until all rows have said something and
-   ended their line.
+3. Greedy tokens follow on each row's own keys and values, until every row has said something and
+   ended its line.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from broca.answers import BORDERS, answer_tokens, spoken
 from broca.errors import PromptError
-from broca.interventions import Intervention, intervene
+from broca.interventions import intervene
 from broca.model import LanguageModel, TokenBatch
 from broca.model.resume import KeysValues, Pass, crop
+from broca.play.before import Before, Changes
 from broca.readout import token_text
 
-Changes = Sequence[Intervention]
 SHOWN = 8  # next tokens shown of each step
 SHOWN_ROWS = 2  # rows of which they are shown: clean and edited
 MOMENT = 0.15  # seconds after which a part of the answer is worth showing
@@ -55,7 +56,7 @@ class Row:
     Attributes:
         next: Probability of every next token at the prompt's end, float32 [vocab].
         said: The greedy answer, token by token.
-        text: The same as words, up to the end of the first line that says something.
+        text: The same as words: the first line that says something.
         log_p: Natural log of P of the whole chosen answer.
         rank: Rank of its first token at the prompt's end, from 1.
     """
@@ -96,6 +97,44 @@ def own_token(model: LanguageModel, prompt: str) -> tuple[int]:
     return (int(model.probabilities([prompt])[0].argmax()),)
 
 
+@dataclass
+class _Speaker:
+    """A row while it speaks.
+
+    Attributes:
+        model: Who speaks.
+        shown: Whether other tokens are shown at each step.
+        next: Probability of every next token at the prompt's end, float32 [vocab].
+        said: The tokens so far.
+        over: Whether the text, or the first line that says something, has ended.
+    """
+
+    model: LanguageModel
+    shown: bool
+    next: Tensor
+    said: list[Said] = field(default_factory=list)
+    over: bool = False
+
+    @property
+    def ids(self) -> list[int]:
+        """The tokens so far."""
+        return [one.id for one in self.said]
+
+    def say(self, token: int, probabilities: Tensor) -> None:
+        """One more token."""
+        others = _others(self.model, probabilities) if self.shown else ()
+        text = token_text(self.model, token)
+        self.said.append(Said(token, text, float(probabilities[token]), others))
+        self.over = _ended(self.model, self.ids)
+
+    def row(self, log_p: float, rank: int) -> Row:
+        """What it has said so far."""
+        text = self.model.tokenizer.decode(self.ids, skip_special_tokens=True)
+        lines = text.strip().split("\n")
+        line = next((line for line in lines if spoken(line)), lines[0])
+        return Row(self.next, tuple(self.said), line, log_p, rank)
+
+
 @torch.no_grad()
 def answer_rows(
     model: LanguageModel,
@@ -106,6 +145,7 @@ def answer_rows(
     n_tokens: int,
     between: Callable[[int], None] = lambda step: None,
     begun: Callable[[list[Row]], None] | None = None,
+    before: Before | None = None,
 ) -> list[Row]:
     """Answer one prompt under several changes at once.
 
@@ -118,6 +158,7 @@ def answer_rows(
         n_tokens: Tokens said at most.
         between: Called with the number of tokens said, before each further one; may raise.
         begun: Told the rows when each has said one token, if that took longer than a moment.
+        before: The prompt before; this one takes its place.
 
     Raises:
         PromptError: The prompt with its answer exceeds the context.
@@ -127,24 +168,26 @@ def answer_rows(
     start = time.monotonic()
     ids = model.encode([prompt])[0]
     extra = max(len(answer) - 1, 0)
-    batch = model.pad([[*ids, *answer[:-1]]] * len(rows))
+    before = before or Before()
+    known = before.shared(model, ids, rows)
+    new = [[*ids[known:], *answer[:-1]]] * len(rows)
     with changed(model, rows, after_prompt=extra):
-        done = model.run(batch, use_cache=model.drive.caches, logits_to_keep=extra + 1)
+        done = _behind(model, crop(before.past, None, known), known, new, extra + 1)
     read = answer or (int(done.logits[0, 0].argmax()),)
     log_p, rank = _scored(done.logits, read)
-    steps = [done.logits[:, 0]]
-    past = crop(done.keys_values, torch.arange(len(rows)), len(ids))
-    room = n_tokens if model.max_tokens is None else min(n_tokens, model.max_tokens - len(ids))
+    first = done.logits[:, 0].softmax(-1)
+    speakers = [_Speaker(model, row < SHOWN_ROWS, p) for row, p in enumerate(first)]
+    _say(speakers, done.logits[:, 0])
 
     def told() -> list[Row]:
-        return [
-            _row(model, [step[row] for step in steps], log_p[row], rank[row], row < SHOWN_ROWS)
-            for row in range(len(rows))
-        ]
+        return [speaker.row(log_p[row], rank[row]) for row, speaker in enumerate(speakers)]
 
     if begun is not None and time.monotonic() - start > MOMENT:
         begun(told())
-    steps += _go_on(model, ids, steps[0], past, rows, room, between)
+    past = crop(done.keys_values, None, len(ids))
+    before.keep(ids, rows, past)
+    room = n_tokens if model.max_tokens is None else min(n_tokens, model.max_tokens - len(ids))
+    _go_on(model, ids, speakers, rows, past, range(1, room), between)
     return told()
 
 
@@ -170,43 +213,71 @@ def _scored(logits: Tensor, answer: Sequence[int]) -> tuple[list[float], list[in
 def _go_on(
     model: LanguageModel,
     prompt: Sequence[int],
-    logits: Tensor,
-    past: KeysValues,
+    speakers: Sequence[_Speaker],
     rows: Sequence[Changes],
-    n_tokens: int,
+    past: KeysValues,
+    steps: Iterable[int],
     between: Callable[[int], None],
-) -> Iterator[Tensor]:
-    """Logits [row, vocab] of each further step, greedy tokens in between."""
-    said: list[list[int]] = [[] for _ in rows]
-    batch = model.pad([prompt] * len(rows))
-    with changed(model, rows, prompt_active=False) if model.drive.caches else nullcontext():
-        for step in range(1, n_tokens):
-            between(step)
-            for listed, token in zip(said, logits.argmax(-1).tolist(), strict=True):
-                listed.append(token)
-            if all(_ended(model, listed) for listed in said):
+) -> None:
+    """Further tokens, greedily.
+
+    Rows that are over leave the batch when they are half of it: a pass of a few rows less costs
+    hardly less, and the changes of those that stay have to be set up again.
+    """
+    there, set_up = [*range(len(rows))], None  # rows in the batch, rows whose changes are set up
+    with ExitStack() as hooks:
+        for step in steps:
+            going = [row for row in there if not speakers[row].over]
+            if not going:
                 return
+            between(step)
             if model.drive.caches:
-                done = _next(model, batch, said, past)
+                length = len(prompt) + step - 1
+                if 2 * len(going) <= len(there):
+                    places = torch.tensor([there.index(row) for row in going])
+                    past, there = crop(past, places, length), going
+                if there != set_up:
+                    hooks.close()
+                    own = [rows[row] for row in there]
+                    hooks.enter_context(changed(model, own, prompt_active=False))
+                    set_up = there
+                done = _behind(model, past, length, [speakers[row].ids[-1:] for row in there])
                 past = done.keys_values
             else:
-                whole = model.pad([[*prompt, *listed] for listed in said])
-                with changed(model, rows, after_prompt=step):
-                    done = model.run(whole)
-            logits = done.logits[:, -1]
-            yield logits
+                there = going
+                with changed(model, [rows[row] for row in there], after_prompt=step):
+                    done = model.run(model.pad([[*prompt, *speakers[row].ids] for row in there]))
+            _say([speakers[row] for row in there], done.logits[:, -1])
 
 
-def _next(
-    model: LanguageModel, prompts: TokenBatch, said: Sequence[Sequence[int]], past: KeysValues
+def _say(speakers: Sequence[_Speaker], logits: Tensor) -> None:
+    """One more token of each that is not over, the likeliest, by logits [row, vocab]."""
+    tokens = logits.argmax(-1).tolist()
+    for speaker, token, p in zip(speakers, tokens, logits.softmax(-1), strict=True):
+        if not speaker.over:
+            speaker.say(token, p)
+
+
+def _behind(
+    model: LanguageModel,
+    past: KeysValues,
+    length: int,
+    tokens: Sequence[Sequence[int]],
+    logits_to_keep: int = 1,
 ) -> Pass:
-    """The pass of the last token that was said, behind the keys and values of all before it."""
-    new = torch.tensor([listed[-1:] for listed in said], device=prompts.ids.device)
-    step = len(said[0])
-    one = TokenBatch(new, torch.ones_like(new), prompts.position_ids[:, -1:] + step)
-    before = prompts.ids.shape[1] + step - 1
-    mask = torch.ones(len(said), before, dtype=torch.long, device=new.device)
-    return model.run(one, past=past, past_mask=mask, use_cache=True)
+    """The pass of each row's tokens, alike many, behind the keys and values of those before."""
+    if not length:
+        caches = model.drive.caches
+        return model.run(model.pad(tokens), use_cache=caches, logits_to_keep=logits_to_keep)
+    new = torch.tensor(tokens, device=model.device)
+    places = torch.arange(length, length + new.shape[1], device=model.device)
+    return model.run(
+        TokenBatch(new, torch.ones_like(new), places.expand_as(new)),
+        past=past,
+        past_mask=new.new_ones(len(new), length),
+        use_cache=True,
+        logits_to_keep=logits_to_keep,
+    )
 
 
 def _ended(model: LanguageModel, said: Sequence[int]) -> bool:
@@ -215,23 +286,6 @@ def _ended(model: LanguageModel, said: Sequence[int]) -> bool:
         return True
     text = model.tokenizer.decode(said, skip_special_tokens=True)
     return "\n" in text.lstrip() and bool(spoken(text))
-
-
-def _row(
-    model: LanguageModel, steps: Sequence[Tensor], log_p: float, rank: int, with_others: bool
-) -> Row:
-    said: list[Said] = []
-    for logits in steps:
-        probabilities = logits.softmax(-1)
-        token = int(logits.argmax())
-        p = float(probabilities[token])
-        others = _others(model, probabilities) if with_others else ()
-        said.append(Said(token, token_text(model, token), p, others))
-        if _ended(model, [one.id for one in said]):
-            break
-    text = model.tokenizer.decode([one.id for one in said], skip_special_tokens=True)
-    line = text.strip().split("\n")[0]
-    return Row(steps[0].softmax(-1), tuple(said), line, log_p, rank)
 
 
 def _others(model: LanguageModel, probabilities: Tensor) -> tuple[tuple[str, float], ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from broca.errors import PlayError
 from broca.interventions import Deactivate, Fix, Intervention, Scale
 from broca.neurons import Neuron, NeuronSet, matched_together
+from broca.neurons.digest import digest_of
 from broca.play.answering import Row, answer_rows, chosen_answer
 from broca.play.jobs import Job
 from broca.play.material import Material
@@ -64,11 +65,13 @@ class Changed:
         edited: The chips' changes.
         draws: The same with matched random neurons, one entry per draw.
         n_neurons: Neurons changed, each counted once.
+        marks: What tells a set in use from another of its name: a hash of its neurons.
     """
 
     edited: list[Intervention]
     draws: list[list[Intervention]]
     n_neurons: int
+    marks: Mapping[str, str]
 
 
 def changes_of(material: Material, state: State) -> Changed:
@@ -88,14 +91,15 @@ def _changes(material: Material, state: State) -> Changed:
     chips = [(chip, chip_set(material, chip)) for chip in state.active]
     chips = [(chip, neurons) for chip, neurons in chips if len(neurons)]
     if not chips:
-        return Changed([], [], 0)
+        return Changed([], [], 0, {})
     edited = [change_of(material, chip, own, state.positions) for chip, own in chips]
     draws = []
     for seed in range(state.draws):
         drawn = matched_together([own for _, own in chips], seed)
         pairs = zip(chips, drawn, strict=True)
         draws.append([change_of(material, c, other, state.positions) for (c, _), other in pairs])
-    return Changed(edited, draws, len({neuron for _, own in chips for neuron in own}))
+    marks = {chip.set: digest_of([str(one) for one in own]) for chip, own in chips if chip.set}
+    return Changed(edited, draws, len({neuron for _, own in chips for neuron in own}), marks)
 
 
 def answer(material: Material, state: State, job: Job) -> dict[str, Any]:
@@ -126,8 +130,9 @@ def answer(material: Material, state: State, job: Job) -> dict[str, Any]:
         n_tokens=state.tokens,
         between=lambda _: job.check(),
         begun=lambda found: job.part(shown(found)),
+        before=material.before,
     )
-    return shown(found)
+    return {**shown(found), "marks": made.marks}
 
 
 def _shown(

@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from broca.errors import BrocaError, PlayError
 from broca.play.state import refusal
 from broca.progress import quiet, tell
@@ -91,10 +93,12 @@ class Jobs:
 
     Args:
         most: Jobs that may wait.
+        n_threads: Threads that the model computes with; as torch has it by default.
     """
 
-    def __init__(self, most: int = MOST_WAITING) -> None:
+    def __init__(self, most: int = MOST_WAITING, n_threads: int | None = None) -> None:
         self.most = most
+        self._n_threads = n_threads
         self._waiting: deque[Job] = deque()
         self._changed = threading.Condition()
         self._current: Job | None = None
@@ -150,6 +154,8 @@ class Jobs:
                 job.hear({"kind": "queued", "ahead": place + running})
 
     def _work(self) -> None:
+        if self._n_threads is not None:
+            torch.set_num_threads(self._n_threads)
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._closed)

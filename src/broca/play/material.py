@@ -17,6 +17,7 @@ from broca.facts.seeding import stable_random
 from broca.facts.shipped import facts_for
 from broca.model import LanguageModel
 from broca.neurons import NeuronSet, WeightsDifferWarning
+from broca.play.before import Before
 from broca.prompts import Prompt, render_fact_prompts, render_question_prompts
 from broca.questions import load_questions
 from broca.responses import record_responses
@@ -207,6 +208,11 @@ class Material:
                 self._newest.pop(next(iter(self._newest)))
             self._newest[key] = make()
         return self._newest[key]
+
+    @cached_property
+    def before(self) -> Before:
+        """The prompt that was answered last."""
+        return Before()
 
     @cached_property
     def _newest(self) -> dict[Hashable, Any]:

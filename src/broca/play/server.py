@@ -23,6 +23,7 @@ from broca.play.guard import LOOPBACK, Guard, Rules
 from broca.play.jobs import Jobs
 from broca.play.material import Material
 from broca.play.routes import routes
+from broca.play.threads import suited
 
 EVERYWHERE = ("0.0.0.0", "::", "")
 
@@ -82,14 +83,24 @@ def make_app(material: Material, jobs: Jobs, rules: Rules = Rules()) -> Starlett
 class Serving:
     """A server that runs until it is closed, in a thread of its own.
 
+    Args:
+        material: What pages may use.
+        address: Where; any free port of this machine by default.
+        n_threads: See :func:`broca.play.threads.suited`, which gives it by default.
+
     Attributes:
         url: What to open in a browser.
     """
 
-    def __init__(self, material: Material, address: Address = Address("127.0.0.1", 0)) -> None:
+    def __init__(
+        self,
+        material: Material,
+        address: Address = Address("127.0.0.1", 0),
+        n_threads: int | None = None,
+    ) -> None:
         self._socket = bind(address)
         self.url = address.url(self._socket.getsockname()[1])
-        self.jobs = Jobs()
+        self.jobs = Jobs(n_threads=n_threads or suited(material.model))
         self._server = _uvicorn(make_app(material, self.jobs, address.rules))
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True
@@ -104,20 +115,27 @@ class Serving:
         self._thread.join()
 
 
-def serve(material: Material, address: Address, tell: Callable[[str], None]) -> None:
+def serve(
+    material: Material,
+    address: Address,
+    tell: Callable[[str], None],
+    n_threads: int | None = None,
+) -> None:
     """Serve until Ctrl-C.
 
     Args:
         material: What pages may use.
         address: Where.
         tell: Told the address to open.
+        n_threads: See :func:`broca.play.threads.suited`, which gives it by default.
 
     Raises:
         PlayError: The port is taken, or there is no such host.
     """
     listening = bind(address)
     tell(address.url(listening.getsockname()[1]))
-    _uvicorn(make_app(material, Jobs(), address.rules)).run(sockets=[listening])
+    jobs = Jobs(n_threads=n_threads or suited(material.model))
+    _uvicorn(make_app(material, jobs, address.rules)).run(sockets=[listening])
 
 
 def bind(address: Address) -> socket.socket:
