@@ -51,7 +51,8 @@ def events(response: httpx.Response) -> list[tuple[str, Any]]:
     assert response.headers["content-type"].startswith("text/event-stream")
     found = []
     for block in response.text.split("\n\n"):
-        lines = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
+        told = [line for line in block.split("\n") if line and not line.startswith(":")]
+        lines = dict(line.split(": ", 1) for line in told)
         if "event" in lines:
             found.append((lines["event"], json.loads(lines["data"])))
     return found

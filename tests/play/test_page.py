@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ import pytest
 
 from broca.neurons import NeuronSet
 from broca.play import Serving
-from play.plain_play import PROMPT, RELATION, wait_for
+from play.plain_play import OFF, PROMPT, RELATION, wait_for
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 from playwright.sync_api import Browser, Page, expect
@@ -244,6 +245,122 @@ def test_what_is_taken_away(opened: Opened, tmp_path: Path):
     (tmp_path / "bad.json").write_text("{}", encoding="utf-8")
     other.get_by_label("A file").set_input_files(tmp_path / "bad.json")
     expect(other.locator("#trouble")).to_contain_text("is no neuron set")
+
+
+def use_neurons(page: Page, text: str) -> None:
+    page.get_by_label("Or neurons").fill(text)
+    page.get_by_role("button", name="Use these").click()
+
+
+def with_state(server: Serving, content: Any) -> str:
+    packed = base64.urlsafe_b64encode(json.dumps(content).encode()).decode().rstrip("=")
+    return f"{server.url}#s={packed}"
+
+
+def test_other_neurons_under_one_name_are_another_set(opened: Opened):
+    """A second set that would be called as the first was once dropped without a word."""
+    page = opened()
+    use_neurons(page, "hidden:0:1, hidden:0:2")
+    use_neurons(page, "hidden:0:1, hidden:0:3")
+    names = page.locator(".chip .name")
+    expect(names).to_have_text(["hidden:0:1 and 1 more", "hidden:0:1 and 1 more (2)"])
+    use_neurons(page, "hidden:0:1, hidden:0:2")
+    expect(page.locator("#kept")).to_contain_text("among the sets in use already")
+    expect(names).to_have_count(2)
+
+
+def test_sets_and_states_of_another_model_are_told(
+    opened: Opened, server: Serving, neurons: NeuronSet, tmp_path: Path
+):
+    path = neurons.save(tmp_path / "mine.json")
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["model"] |= {"id": "elsewhere", "fingerprint": "0" * 16}
+    path.write_text(json.dumps(content), encoding="utf-8")
+    page = opened()
+    page.get_by_label("A file").set_input_files(path)
+    expect(page.locator("#others")).to_contain_text("found in other weights of the same shape")
+    expect(page.locator(".chip")).to_have_count(1)
+    content["model"]["n_layers"] += 1
+    path.write_text(json.dumps(content), encoding="utf-8")
+    page.get_by_label("A file").set_input_files(path)
+    expect(page.locator("#trouble")).to_contain_text("a model of another shape")
+    asked = {"prompt": PROMPT, "form": "question", "chips": [{**OFF, "neurons": [], "factor": 2}]}
+    made = {"model": "elsewhere", "weights": "0" * 16, "sets": {RELATION: "0" * 16}}
+    other = opened(with_state(server, {**asked, "made_with": made}))
+    expect(other.locator("#others")).to_contain_text("This was made with elsewhere")
+    expect(other.locator("#others")).to_contain_text(f"The set {RELATION} here is another one")
+    own = opened(with_state(server, asked))
+    expect(own.locator(".side.edited")).to_be_visible()
+    settled(own)
+    own.wait_for_function("location.hash.length > 10 && unpacked(location.hash.slice(3)).made_with")
+    again = opened(own.url)
+    expect(again.locator(".side.edited")).to_be_visible()
+    settled(again)
+    expect(again.locator("#others")).to_be_empty()
+
+
+@pytest.mark.parametrize("content", [{"prompt": "a", "chips": [None]}, {"sets": 1}, [], None])
+def test_what_is_no_state_is_told(opened: Opened, server: Serving, content: Any, tmp_path: Path):
+    page = opened(with_state(server, content))
+    expect(page.locator("#trouble")).to_contain_text("cannot be read")
+    type_prompt(page)
+    (tmp_path / "state.json").write_text(json.dumps(content), encoding="utf-8")
+    page.get_by_label("Open a state").set_input_files(tmp_path / "state.json")
+    expect(page.locator("#trouble")).to_contain_text("This is no state of broca play")
+    expect(page.get_by_label("Prompt", exact=True)).to_have_value(PROMPT)
+
+
+def test_no_change_is_within_chance_and_no_chance_is_none(opened: Opened):
+    """Rows that are the same may differ in their last digits; log of 0 is no number in JSON."""
+    page = opened()
+    type_prompt(page)
+    use_set(page)
+    page.get_by_label(f"What is done with {RELATION}").select_option("scale")
+    page.get_by_label(f"Factor of {RELATION}").fill("1")
+    expect(page.locator(".side.edited .words")).to_have_text("Cancer")
+    settled(page)
+    expect(page.locator(".verdict")).to_contain_text("within what chance does here")
+    page.evaluate("answered.edited.log_p += 5e-5; drawEdit()")
+    expect(page.locator(".verdict")).to_contain_text("within what chance does here")
+    page.evaluate("answered.edited.log_p = null; drawAnswer(answered)")
+    expect(page.locator(".side.edited .figures b")).to_have_text("0 %")
+    expect(page.locator(".side.edited .figures")).to_contain_text("log P −Infinity")
+
+
+def test_what_was_found_says_for_which_prompt(opened: Opened):
+    page = opened()
+    type_prompt(page)
+    page.get_by_label("Method").select_option("gradient-activation")
+    page.get_by_role("button", name="Find neurons").click()
+    expect(page.get_by_role("heading", name="Where the answer is made")).to_be_visible()
+    page.get_by_label("Prompt", exact=True).fill("The father of Isaac Newton is ")
+    page.get_by_label("Form of asking").select_option("cloze")
+    expect(page.locator("#answered")).to_contain_text("It ends in white space")
+    expect(page.locator("#found .asked")).to_have_text(f"{PROMPT}? Answer:")
+    page.get_by_role("button", name="Use the first 5").click()
+    expect(page.locator(".chip .name")).to_have_text("first 5 by gradient-activation for Cancer")
+
+
+def test_numbers_are_used_or_refused(opened: Opened):
+    """A factor between two steps of its arrows was once passed over without a word."""
+    page = opened()
+    type_prompt(page)
+    use_set(page)
+    page.get_by_label(f"What is done with {RELATION}").select_option("scale")
+    factor = page.get_by_label(f"Factor of {RELATION}")
+    factor.fill("0.3")
+    assert page.evaluate("state.chips[0].factor") == 0.3
+    factor.fill("2000")
+    expect(page.locator("#trouble")).to_contain_text(f"Factor of {RELATION}: ")
+    factor.fill("-0.25")
+    expect(page.locator("#trouble")).to_be_hidden()
+    settled(page)
+    page.get_by_label("Tokens at most").fill("")
+    expect(page.locator("#trouble")).to_have_text("Tokens at most: a number is needed.")
+    page.get_by_label("Tokens at most").fill("1000")
+    expect(page.locator("#trouble")).to_contain_text("Tokens at most: Value must be")
+    page.get_by_label("Prompt", exact=True).fill("x" * 9000)  # nothing is cut off unseen
+    expect(page.locator("#trouble")).to_contain_text("at most 8000 characters")
 
 
 def test_mistakes_are_sentences_and_the_page_goes_on(opened: Opened):

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import queue
 import threading
 import time
 from pathlib import Path
 
 import httpx
 import pytest
+import torch
 
 from broca.errors import NeuronError, PlayError
 from broca.neurons import NeuronSet
 from broca.play import Address, Material, Serving
 from broca.play.guard import MOST_BYTES, TOKEN_HEADER
+from broca.play.jobs import Jobs
 from broca.play.server import bind
 from broca.play.state import LONGEST_TEXT
 from broca.store import find_damage
@@ -219,6 +222,32 @@ def test_what_cannot_be_asked(client: httpx.Client, content, words: str):
     assert result(client, "answer", {**ASKED, "tokens": 1})["clean"]["text"]  # it lives on
 
 
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "🦊 говорит 🦊",
+        "\u202eabc\u202c e\u0301",
+        "a\x00b\x1b[2J",
+        "<|endoftext|><s></s>",
+        "\u2028 a\r\nb",
+    ],
+)
+def test_any_text_is_a_prompt(client: httpx.Client, prompt: str):
+    found = result(client, "answer", {"prompt": prompt, "chips": [OFF], "tokens": 2})
+    assert found["asked"] == prompt
+    assert len(found["draws"]) == 5
+    for row in (found["clean"], found["edited"], *found["draws"]):
+        assert all(0 < one["p"] <= 1 for one in row["said"])
+
+
+def test_half_a_letter_is_refused(client: httpx.Client):
+    """A lone surrogate is no text; it could be neither tokenised nor sent back."""
+    headers = {"content-type": "application/json"}
+    for field in ("prompt", "answer"):
+        body = json.dumps({"prompt": "a", field: "a\ud800"}).encode()
+        refused(client.post("/api/answer", content=body, headers=headers), field)
+
+
 def test_what_is_no_request(client: httpx.Client):
     text = {"content-type": "application/json"}
     refused(client.post("/api/answer", content=b"{", headers=text), "request")
@@ -327,6 +356,23 @@ def test_a_model_that_stops(client: httpx.Client, monkeypatch, capsys):
     assert kind == "error"
     assert data["text"].startswith("The model stopped: RuntimeError: CUDA error")
     assert result(client, "answer", ASKED)["clean"]["text"] == "Cancer"
+
+
+def test_threads(model, monkeypatch):
+    """The model's thread computes with as many as it was given, and no other thread does."""
+    from broca.play import threads
+
+    before = torch.get_num_threads()
+    found: queue.Queue = queue.Queue()
+    jobs = Jobs(n_threads=2)
+    jobs.submit(lambda job: torch.get_num_threads(), found.put)
+    assert found.get(timeout=60) == {"kind": "result", "value": 2}
+    jobs.close()
+    assert torch.get_num_threads() == before
+    assert threads.suited(model) == 1
+    monkeypatch.setattr(threads, "LARGE", 1_000_000)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+    assert threads.suited(model) == 7
 
 
 # ---- in the terminal

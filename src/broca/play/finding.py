@@ -79,6 +79,7 @@ def find(material: Material, state: State, job: Job) -> dict[str, Any]:
     return {
         "method": state.method,
         "title": title,
+        "asked": text,
         "target": "".join(token_text(model, token) for token in target),
         "neurons": rows,
         "seconds": time.monotonic() - start,

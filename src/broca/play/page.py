@@ -13,7 +13,7 @@ from broca.play.facts import groups
 from broca.play.finding import methods
 from broca.play.guard import TOKEN_HEADER
 from broca.play.material import Material
-from broca.play.state import LEAST_DRAWS, LONGEST_TEXT, MOST_DRAWS, MOST_TOKENS, State
+from broca.play.state import LEAST_DRAWS, MOST_DRAWS, MOST_TOKENS, State
 from broca.prompts import FORMS
 from broca.report.parts.templates import page_templates
 
@@ -35,11 +35,7 @@ def page_html(material: Material, *, nonce: str, token: str = "") -> str:
         notices=material.notices,
         forms=[form for form in FORMS if form != "few-shot-other"],
         scripts=SCRIPTS,
-        limits={
-            "text": LONGEST_TEXT,
-            "draws": (LEAST_DRAWS, MOST_DRAWS),
-            "tokens": MOST_TOKENS,
-        },
+        limits={"draws": (LEAST_DRAWS, MOST_DRAWS), "tokens": MOST_TOKENS},
         boot=_boot(material, token),
         can_keep=material.out is not None,
         has_means=bool(material.reference),

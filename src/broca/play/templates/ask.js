@@ -5,16 +5,17 @@ let wanted = false; // the state has changed since it was sent
 let lasting = 0; // milliseconds the last answer took
 
 // One request at a time, always with the newest state; a slow model waits for typing to pause.
+const SLOW = 150; // milliseconds
 let pausing = 0;
 function askSoon() {
   clearTimeout(pausing);
-  pausing = setTimeout(askNow, lasting > 150 ? Math.min(300, lasting / 2) : 0);
+  pausing = setTimeout(askNow, lasting > SLOW ? SLOW : 0);
 }
 
 async function askNow() {
   wanted = true;
   if (running) {
-    if (lasting > 150) running.abort();
+    if (lasting > SLOW) running.abort();
     return;
   }
   for (const id of ["answered", "edited"]) byId(id).setAttribute("aria-busy", "true");
@@ -34,7 +35,10 @@ async function askNow() {
         if (kind === "part") drawAnswer(data.value); // its first tokens, before the rest is said
       }, running.signal);
       lasting = performance.now() - start;
-      if (found) drawAnswer(found);
+      if (found) {
+        drawAnswer(found);
+        know(found.marks);
+      }
     } catch (error) {
       if (error.name !== "AbortError") {
         answered = null;
@@ -51,6 +55,7 @@ async function askNow() {
 }
 
 function drawAnswer(found) {
+  for (const row of [found.clean, found.edited, ...found.draws]) if (row) row.log_p ??= -Infinity; // JSON knows no infinity
   answered = found;
   trouble(null);
   drawAsk();
@@ -72,6 +77,7 @@ function drawAsk() {
       visible(one.text) || "∅", make("small", {}, percent(one.p))));
   show("answered",
     make("p", { class: "asked" }, answered.asked),
+    /[ \t]$/.test(answered.asked) ? make("p", { class: "hint" }, "It ends in white space. Most tokenizers put a word's space into the word, so what follows is less likely than without it.") : null,
     make("h3", {}, "It says"),
     make("ul", { class: "said", "aria-label": "The answer, token by token" }, ...buttons.map((button) => make("li", {}, button))),
     alternatives);

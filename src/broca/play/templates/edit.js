@@ -1,7 +1,10 @@
 // Edit: sets as chips, and the answer clean, edited and with matched random neurons.
-function addChip(chip) {
-  if (state.chips.some((one) => one.name === chip.name)) return;
-  change({ chips: [...state.chips, { change: "off", factor: 2, set: null, neurons: [], ...chip }] });
+function addChip(given) {
+  const chip = { change: "off", factor: 2, set: null, neurons: [], ...given };
+  const holds = (one) => JSON.stringify([one.set, one.neurons]);
+  if (state.chips.some((one) => holds(one) === holds(chip))) return note(`${chip.name} is among the sets in use already.`);
+  for (let number = 2; state.chips.some((one) => one.name === chip.name); number++) chip.name = `${given.name} (${number})`;
+  change({ chips: [...state.chips, chip] });
   drawChips();
   askSoon();
 }
@@ -29,10 +32,11 @@ async function addFile(file) {
     if (content.format !== "broca.neuron-set") throw new Refusal(`${file.name} is no neuron set.`);
     const known = boot.model;
     const other = content.model;
-    if (other.n_layers !== known.n_layers || JSON.stringify(sorted(other.widths)) !== JSON.stringify(sorted(known.widths)))
-      throw new Refusal(`${file.name} was found in ${other.id}, a model of another shape than ${known.id}.`);
+    const shape = (model) => JSON.stringify([model.n_layers, sorted(model.widths), model.experts ?? []]);
+    if (shape(other) !== shape(known)) throw new Refusal(`${file.name} was found in ${other.id}, a model of another shape than ${known.id}.`);
     const neurons = content.site.map((site, i) => `${site}:${content.layer[i]}:${content.index[i]}`);
     addNeurons(neurons.join(" "), content.name || file.name);
+    if (other.fingerprint !== known.fingerprint) notice(`${file.name} was found in other weights of the same shape: ${other.id} (weights ${other.fingerprint}).`);
   } catch (error) {
     trouble(error instanceof Refusal ? error : new Refusal(`${file.name} cannot be read as a neuron set.`));
   }
@@ -47,8 +51,8 @@ function drawChips() {
   };
   show("chips", ...state.chips.map((chip, at) => {
     const size = chip.set === null ? chip.neurons.length : sizes.get(chip.set);
-    const factor = make("input", { type: "number", step: "0.5", min: "-1000", max: "1000", value: chip.factor, "aria-label": `Factor of ${chip.name}`, hidden: chip.change !== "scale",
-      oninput: (event) => { if (event.target.value !== "" && event.target.validity.valid) put(at, { factor: Number(event.target.value) }); } });
+    const factor = make("input", { type: "number", step: "any", min: "-1000", max: "1000", value: chip.factor, "aria-label": `Factor of ${chip.name}`, hidden: chip.change !== "scale",
+      oninput: (event) => { if (usable(event.target)) put(at, { factor: Number(event.target.value) }); } });
     const item = make("li", { class: `chip ${chip.change}` });
     const how = make("select", { "aria-label": `What is done with ${chip.name}`, onchange: (event) => {
       put(at, { change: event.target.value });
@@ -86,11 +90,14 @@ function side(kind, title, rows) {
     make("div", { class: "figures" }, "P ", make("b", {}, range(p, percent)), make("br"), `log P ${range(logs, (v) => number(v, 2))}`, make("br"), `rank ${range(ranks, (v) => v.toLocaleString("en"))}`));
 }
 
+const ROUNDING = 1e-4; // log P by which rows of one batch may differ that are the same
+
 // What the numbers say, with what so few draws can tell.
 function verdict() {
   const { clean, edited, draws, target, neurons } = answered;
   const before = Math.exp(clean.log_p), after = Math.exp(edited.log_p), chance = draws.map((row) => Math.exp(row.log_p));
-  const outside = after < low(chance) || after > high(chance);
+  const logs = draws.map((row) => row.log_p);
+  const outside = edited.log_p < low(logs) - ROUNDING || edited.log_p > high(logs) + ROUNDING;
   const moved = `P of “${visible(target.trim()) || "↵"}” goes from ${percent(before)} to ${percent(after)} with ${neurons.toLocaleString("en")} neuron${neurons === 1 ? "" : "s"} changed`;
   const beside = `with as many matched random ones it is ${range(chance, percent)} in ${draws.length} draws`;
   const told = outside ? `outside of what chance does here (at best 1 in ${draws.length + 1} with so few draws).` : "within what chance does here.";

@@ -63,8 +63,9 @@ function useNote(name) {
 function drawFound() {
   const { neurons, title, seconds, target, agreement, figures } = found;
   const told = agreement === null ? "" : ` Rank correlation of the two numbers: ${number(agreement, 2)}.`;
-  const first = (count) => addNeurons(neurons.slice(0, count).map((one) => one.neuron).join(" "), `first ${count} by ${found.method}`);
+  const first = (count) => addNeurons(neurons.slice(0, count).map((one) => one.neuron).join(" "), `first ${count} by ${found.method} for ${visible(target.trim())}`);
   show("found",
+    make("p", { class: "asked" }, found.asked),
     make("p", {}, `The ${neurons.length} first neurons for “${visible(target.trim()) || "↵"}” by ${title}, in ${seconds.toFixed(1)} s, with what log P really loses without each.${told}`),
     make("div", { class: "row" }, ...[5, 20, neurons.length].filter((n, i, all) => n <= neurons.length && all.indexOf(n) === i).map((count) => make("button", { type: "button", onclick: () => first(count) }, `Use the first ${count}`))),
     neuronTable(neurons, "Click on a neuron to use it. Attribution and exact effect at the prompt's last position."),

@@ -48,8 +48,7 @@ function knowSet(name, size) {
 
 async function openState(file) {
   try {
-    state = taken(JSON.parse(await file.text()));
-    change({});
+    change(taken(JSON.parse(await file.text())));
     fill();
     drawChips();
     askSoon();

@@ -25,7 +25,7 @@ function on(id, kind, act) {
 function tie(id, key, read) {
   on(id, "input", () => {
     const field = byId(id);
-    if (!field.checkValidity() || (field.type === "number" && field.value === "")) return;
+    if (!usable(field)) return;
     change({ [key]: read(field.value) });
     askSoon();
   });
@@ -67,7 +67,7 @@ on("stop-find", "click", () => searching && searching.abort());
 on("look", "click", lookTyped);
 entered("which", lookTyped);
 for (const kind of ["link", "python", "command"]) on(`copy-${kind}`, "click", () => keepAs(kind));
-on("save-state", "click", () => download("broca-play.json", JSON.stringify(state, null, 1), "application/json"));
+on("save-state", "click", () => download("broca-play.json", JSON.stringify(kept(), null, 1), "application/json"));
 on("open-state", "change", (event) => { if (event.target.files[0]) openState(event.target.files[0]); event.target.value = ""; });
 if (byId("keep-set")) on("keep-set", "click", () => keepSet("save"));
 on("download-set", "click", () => keepSet("set"));

@@ -61,6 +61,14 @@ function trouble(error) {
   if (error && !(error instanceof Refusal)) throw error;
 }
 
+// What cannot be used is told: what is shown is still that of the value before.
+function usable(field) {
+  if (field.checkValidity() && (field.type !== "number" || field.value !== "")) return true;
+  const name = field.getAttribute("aria-label") ?? field.labels[0].firstChild.textContent.trim();
+  trouble(new Refusal(`${name}: ${field.validationMessage || "a number is needed."}`));
+  return false;
+}
+
 function tellQueue(ahead) {
   byId("queue").textContent = ahead ? `${ahead} before you in the queue` : "";
 }
