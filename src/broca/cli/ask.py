@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -114,10 +115,9 @@ def _look(
     tokens: int,
     changes: Sequence[Intervention] = (),
 ) -> _Answer:
-    from broca.interventions import intervene
     from broca.readout import token_text
 
-    with intervene(model, *changes):
+    with _changed(model, changes):
         probabilities = model.probabilities([prompt])[0]
     best = probabilities.topk(min(top, len(probabilities)))
     listed = [
@@ -127,18 +127,26 @@ def _look(
     return _Answer(_go_on(model, prompt, tokens, changes), listed)
 
 
+def _changed(
+    model: LanguageModel, changes: Sequence[Intervention], after_prompt: int = 0
+) -> AbstractContextManager[None]:
+    """The changes, of which there may be none."""
+    from broca.interventions import intervene
+
+    return intervene(model, *changes, after_prompt=after_prompt) if changes else nullcontext()
+
+
 def _go_on(
     model: LanguageModel, prompt: str, n_tokens: int, changes: Sequence[Intervention] = ()
 ) -> str:
     """The greedy continuation up to the end of its first line that says something."""
     from broca.answers import spoken
-    from broca.interventions import intervene
 
     ids, said = model.encode([prompt])[0], ""
     start = len(ids)
     while len(ids) < start + n_tokens:
         # the prompt's end stays where it is while the answer grows behind it
-        with intervene(model, *changes, after_prompt=len(ids) - start):
+        with _changed(model, changes, after_prompt=len(ids) - start):
             token = int(model.logits(model.pad([ids]))[0, -1].argmax())
         ids = [*ids, token]
         said = model.tokenizer.decode(ids[start:], skip_special_tokens=True)
