@@ -292,7 +292,7 @@ def test_sets_and_states_of_another_model_are_told(
     own = opened(with_state(server, asked))
     expect(own.locator(".side.edited")).to_be_visible()
     settled(own)
-    own.wait_for_function("location.hash.length > 10 && unpacked(location.hash.slice(3)).made_with")
+    wait_for(lambda: own.evaluate("Boolean(unpacked(location.hash.slice(3)).made_with)"))
     again = opened(own.url)
     expect(again.locator(".side.edited")).to_be_visible()
     settled(again)
