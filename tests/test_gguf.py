@@ -13,8 +13,11 @@ import transformers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from broca.edits import save_edited
 from broca.errors import ModelError
+from broca.interventions import Deactivate, intervene
 from broca.model import LanguageModel
+from broca.neurons import NeuronIndex, uniform_random
 from gguf_files import TEMPLATE, plain_llama, write_gguf
 from tiny import TEXTS, tiny_tokenizer
 
@@ -73,6 +76,21 @@ def test_plain_transformers_reads_the_same(file):
     assert_equal(logits_of(model.module), logits_of(plain))
     for text in TEXTS:
         assert model.encode([text])[0] == tokenizer(text).input_ids
+
+
+@pytest.mark.parametrize("blocks", ["F32", "Q8_0"])
+def test_a_module_that_transformers_loaded_is_edited_like_any_other(module, tmp_path, blocks):
+    path = write_gguf(tmp_path / "model.gguf", module, blocks=blocks)
+    options = {"pretrained_model_name_or_path": str(tmp_path), "gguf_file": path.name}
+    plain = transformers.AutoModelForCausalLM.from_pretrained(**options)
+    model = LanguageModel(plain, transformers.AutoTokenizer.from_pretrained(**options))
+    assert "unpacked from a GGUF file" in model.notes[0]
+    neurons = uniform_random(NeuronIndex(model.identity, ("hidden",)), 40, 0)
+    copy = save_edited(model, [Deactivate(neurons)], tmp_path / "copy")
+    edited = LanguageModel.from_pretrained(str(copy))
+    ids = model.pad(model.encode([TEXTS[0]]))
+    with intervene(model, Deactivate(neurons)):
+        assert torch.equal(edited.logits(ids), model.logits(ids))
 
 
 def test_the_tokenizer_is_that_of_the_file(file):

@@ -31,7 +31,7 @@ from broca.model.blocks import (
 from broca.model.embedded import has_embedded_vocabulary
 from broca.model.experts import SlotFunction
 from broca.model.finite import require_finite
-from broca.model.loading import check_finite, fingerprint, load_module
+from broca.model.loading import check_finite, fingerprint, load_module, unmark
 from broca.model.reading import TokenBatch, TokenReader
 from broca.model.resume import KeysValues, Pass, inputs_kept, kept_keys_values, passed_over
 from broca.model.touching import Touch, touched, touched_apart, watched
@@ -72,7 +72,8 @@ class LanguageModel(TokenReader):
         layout: Layout | None = None,
         merge_adapter: bool = True,
     ) -> None:
-        module, self.notes = settle_adapters(unwrapped(module), merge=merge_adapter)
+        module, notes = settle_adapters(unwrapped(module), merge=merge_adapter)
+        self.notes: tuple[str, ...] = (*notes, *unmark(module))
         self.module: Any = module.eval()
         self.tokenizer = tokenizer
         self.revision = revision

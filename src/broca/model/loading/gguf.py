@@ -134,6 +134,20 @@ def _check_size(config: Any, seen: Seen) -> None:
         raise ValueError(f"it holds {seen.n_values:,} of {n_weights:,} weights")
 
 
+def unmark(module: nn.Module) -> tuple[str, ...]:
+    """Take a module up that transformers has unpacked from a GGUF file: a note on it, or none.
+
+    Its weights are plain numbers; only its configuration still says that they are packed.
+    """
+    quantised = getattr(getattr(module, "config", None), "quantization_config", None)
+    if getattr(quantised, "quant_method", None) != "gguf":
+        return ()
+    if not all(weight.is_floating_point() for weight in module.parameters()):
+        return ()
+    _become_plain(module)
+    return ("Its weights were unpacked from a GGUF file by transformers.",)
+
+
 def _become_plain(module: nn.Module) -> None:
     """Take the marks of a packed model off: its weights are plain numbers now."""
     config: Any = module.config
