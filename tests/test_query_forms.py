@@ -213,3 +213,19 @@ def test_a_model_that_knows_nothing_is_told_by_forms_and_examples(
     assert said.count(" was followed by ") == 3
     with pytest.raises(QuestionsError, match="asked in the forms question 0%, cloze 0%, few-shot"):
         execute(read_job({**settings, "form": "auto", "shots": 2}), tmp_path / "all", model=model)
+
+
+def test_a_dry_run_chooses_between_letters_and_words_as_the_run_does(questions: str) -> None:
+    """A random model chooses no letters above chance."""
+    settings = {
+        "studies": ["queries.find"],
+        "questions": questions,
+        "answer": "auto",
+        "form": "question",
+        "n_prompts": 1,
+        "methods": ["na-ica"],
+    }
+    (told,) = dry_run(read_job(settings), tiny_model("llama")).words
+    assert told.startswith(
+        "Asked in words, in the form question, for example: 'Which one is number"
+    )

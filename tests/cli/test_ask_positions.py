@@ -61,3 +61,9 @@ def test_the_edit_stays_where_it_is(positions, edited, seed: int) -> None:
     neurons = uniform_random(NeuronIndex(model.identity, ("hidden",)), 90, seed)
     found = _go_on(model, PROMPT, N_TOKENS, [Deactivate(neurons, positions)])
     assert found == slow(model, neurons, edited)
+
+
+def test_nothing_is_edited_where_nothing_is_to_be() -> None:
+    model = tiny_model("llama")
+    none = uniform_random(NeuronIndex(model.identity, ("hidden",)), 1, 0)
+    assert _go_on(model, PROMPT, N_TOKENS) == slow(model, none, lambda start, now: slice(0, 0))
