@@ -94,3 +94,9 @@ def test_answers_that_may_be_copied() -> None:
         for one in neither
     )
     assert f"the other {neither[0]['n']} and {neither[1]['n']} answers lose {losses}" in PAGE
+
+
+def test_what_chat_answers_begin_with() -> None:
+    firsts = {one["form"]: one for one in kept("smollm2-relations")["tables"]["first_words"]}
+    chat = firsts["chat"]
+    assert f'{chat["n"]} of the {chat["of"]} answers begin with "{chat["word"]}"' in PAGE

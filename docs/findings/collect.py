@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,8 @@ def condense(run: RunFolder, command: str) -> dict[str, Any]:
     }
     if tables.get("ceilings") and run.config.get("answer") == "words":
         tables["copied"] = copied(run, findings["queries.effect"]["tables"]["queries"])
+    if "forms" in tables:
+        tables["first_words"] = first_words(run)
     return {
         "command": command,
         "settings": settings,
@@ -60,6 +63,21 @@ def condense(run: RunFolder, command: str) -> dict[str, Any]:
         "words": words,
         "tables": tables,
     }
+
+
+def first_words(run: RunFolder) -> list[dict[str, Any]]:
+    """The word that most answers begin with, form by form, where forms were tried."""
+    prompts, rows = run.prompts(), run.rows.read(columns=["prompt", "role", "intervention", "text"])
+    words: dict[str, Counter[str]] = {}
+    for row in rows.to_pylist():
+        if row["role"] == "form" and row["intervention"] == "none":
+            first = (row["text"].split() or [""])[0]
+            words.setdefault(prompts[row["prompt"]]["form"], Counter())[first] += 1
+    return [
+        {"form": form, "word": word, "n": n, "of": counts.total()}
+        for form, counts in words.items()
+        for word, n in counts.most_common(1)
+    ]
 
 
 def copied(run: RunFolder, queries: list[dict[str, Any]]) -> list[dict[str, Any]]:
