@@ -104,8 +104,8 @@ def run(
         seconds = show_dry_run(job)
         if out is not None:
             out.parent.mkdir(parents=True, exist_ok=True)
-            settings = settings_text(job.as_config())
-            write_json(estimate_file(out), {"seconds": round(seconds, 1), "settings": settings})
+            said = {"seconds": round(seconds, 1), "settings": settings_text(job.as_config())}
+            write_json(estimate_file(out), said)
             say(f"The run in {out} will say how far off this was.")
         return
     if join and out is None:
