@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from broca.cli import run_cli
 from broca.errors import PromptError, QuestionsError, RecipeError
 from broca.prompts import ChoicePrompt, Prompt
 from broca.report.runs import write_report
@@ -229,3 +230,20 @@ def test_a_dry_run_chooses_between_letters_and_words_as_the_run_does(questions: 
     assert told.startswith(
         "Asked in words, in the form question, for example: 'Which one is number"
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--form", "qestion"], "Did you mean 'question'"),
+        (["--form", "So: wording"], "has no {wording}"),
+        (["--form", "few-shot", "--chat-template"], "chat_template asks in another form"),
+        (["--shots", "0"], "--shots"),
+    ],
+)
+def test_find_queries_takes_form_and_shots(
+    options: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert run_cli(["find", "queries", *options, "--out", str(tmp_path / "run")]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
