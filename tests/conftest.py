@@ -4,6 +4,7 @@ Tests of real models carry `@pytest.mark.real`, or `@pytest.mark.real("gemma3")`
 the first, and take the model as a fixture of that name; where its file is missing they are skipped.
 """
 
+import importlib.util
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -24,8 +25,11 @@ REAL = {
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests of models that have not been fetched, and say how to fetch them."""
+    """Skip tests of what is not there, models or Ray, and say how to get it."""
+    has_ray = importlib.util.find_spec("ray") is not None
     for item in items:
+        if item.get_closest_marker("ray") and not has_ray:
+            item.add_marker(pytest.mark.skip(reason="ray is not installed: make test-ray"))
         mark = item.get_closest_marker("real")
         for name in (mark.args or ("smollm2",)) if mark else ():
             if not REAL[name].exists():

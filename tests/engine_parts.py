@@ -30,7 +30,13 @@ SMALL = {
         "n_free_form": 0,
     },
     "locators": {
-        "studies": ["locators.agreement"],
+        "studies": [
+            "locators.agreement",
+            "locators.planted",
+            "locators.injection",
+            "locators.relations",
+        ],
+        "relations": ["company_ceo", "company_hq", "person_father"],
         "locators": ["exact", "gradient-activation", "expertise"],
         "reference": "gradient-activation",
         "sizes": [1, 10],
@@ -38,6 +44,11 @@ SMALL = {
         "n_group": 2,
         "n_others": 4,
         "prefilter": 0.05,
+        "n_planted": 2,
+        "n_injected": 2,
+        "relation_locators": ["expertise", "random"],
+        "relation_sizes": [3, 10],
+        "n_judged": 2,
     },
 }
 CHANGING = {"environment.json", "elapsed.json", "summary.json", "report.html", "manifest.json"}

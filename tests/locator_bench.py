@@ -43,6 +43,8 @@ class Bench:
         kind: str,
         function: Callable[[LanguageModel, Any], dict[str, Any]],
         items: Sequence[tuple[Any, Any]],
+        *,
+        quick: bool = False,
     ) -> list[dict[str, Any]]:
         found = []
         for determinants, item in items:

@@ -19,7 +19,8 @@ from broca.engines import EngineSettings, LocalEngine, RayEngine, SharedEngine
 from broca.engines.claims import Claims
 from broca.engines.memory import BatchLimit
 from broca.errors import BrocaError, EngineError
-from broca.run import execute, read_job
+from broca.model import LanguageModel
+from broca.run import execute, find_relations, read_job
 from broca.store import RunFolder
 from engine_parts import Dying, Squaring, Thirsty, identical, small_job
 
@@ -233,11 +234,41 @@ def test_mistakes_on_ray_are_told_as_here(ray_engine: RayEngine):
         list(ray_engine.map(Thirsty(4, most=0), [1]))
 
 
+def _units(run: RunFolder) -> str:
+    """What workers computed, by name, as their logs tell."""
+    return "".join(path.read_text(encoding="utf-8") for path in run.logs_path.iterdir())
+
+
+COMPUTED = {"effect": ("borders-", "scores-"), "queries": ("letters-",)}
+"""What workers compute besides answers and attributions."""
+
+
 @pytest.mark.ray
-def test_two_ray_workers_write_the_same_files(reference, tmp_path: Path):
+def test_two_ray_workers_write_the_same_files(
+    reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """And this process, which drives them, loads no weights."""
     kind, whole = reference
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("the driver loads the model")
+
+    monkeypatch.setattr(LanguageModel, "from_pretrained", refuse)
     run = execute(small_job(kind, engine={"kind": "ray", "workers": 2}), tmp_path / "run")
     assert identical(whole.path, run.path)
+    assert all(name in _units(run) for name in COMPUTED[kind])
+
+
+@pytest.mark.ray
+def test_relations_are_found_by_ray_workers_as_here(tmp_path: Path):
+    values = {"studies": ["relations.intra"], "model": "atlas", "n_detection": 24, "k": 100}
+    found = {}
+    for kind in ("local", "ray"):
+        job = read_job({**values, "relations": ["company_ceo", "company_hq"], "engine": kind})
+        written = find_relations(job, tmp_path / kind, method="mean-difference")
+        found[kind] = {path.name: path.read_bytes() for path in written}
+    assert found["local"] == found["ray"]
+    assert len(found["ray"]) == 2
 
 
 @pytest.mark.ray
@@ -330,8 +361,9 @@ def test_locators_and_exact_effects_are_judged_by_workers(tmp_path: Path):
     assert [process.wait(timeout=600) for process in both] == [0, 0]
     settings = {"kind": "ray", "workers": 2}
     ray = execute(small_job("locators", engine=settings), tmp_path / "ray", report=False)
-    logs = "".join(path.read_text(encoding="utf-8") for path in (ray.path / "logs").iterdir())
-    assert logs.count("located-") == 3
+    units = _units(ray)
+    assert units.count("located-") == 3
+    assert all(name in units for name in ("known-", "planted-", "injected-", "relation-"))
     assert _figures(alone) == _figures(RunFolder.open(tmp_path / "joined")) == _figures(ray)
 
 

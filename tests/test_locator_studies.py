@@ -108,7 +108,7 @@ def test_known_prompts_come_first(monkeypatch):
         return rows
 
     monkeypatch.setattr(model, "probabilities", probabilities)
-    order = known_first(model, asked, 6)
+    order = known_first(Bench(model), asked, 6)
     assert order[0] == (3, True)
     assert sorted(number for number, _ in order) == list(range(6))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from broca.studies.conditions import key_of, make_intervention
-from broca.studies.replacing import Replaced, neuron_means
+from broca.studies.replacing import Replaced
 from broca.studies.study import Condition, Plan
 from relation_bench import prepared
 
@@ -18,8 +18,8 @@ def test_means_are_those_of_the_recorded_responses() -> None:
     for neuron, value in zip(neurons, values, strict=True):
         block = np.asarray(material.responses.block(neuron.site, neuron.layer))
         assert np.isclose(value, block[:, neuron.index].mean())
-    size = neuron_means(material.responses, absolute=True)
-    assert (size >= np.abs(neuron_means(material.responses)) - 1e-6).all()
+    size = material.responses.means(absolute=True)
+    assert (size >= np.abs(material.responses.means()) - 1e-6).all()
 
 
 def test_resampled_values_are_one_prompt_of_another_relation() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from broca.run.dry import ALONE, DryRun
+from broca.run.dry import DryRun
 from broca.run.scale import Gpu, Size, Work, as_markdown, need
 from broca.run.timing import Rate
 
@@ -43,6 +43,6 @@ def test_what_does_not_fit_takes_for_ever():
 def test_a_dry_run_divides_what_workers_share():
     found = DryRun(workers=4)
     found.spend("answering", 100, Rate(2.0, 0.1))
-    found.spend(ALONE[0], 10, Rate(1.0, 0.1))
-    assert found.seconds == pytest.approx(200 / 4 + 10)
+    found.spend("scoring", 10, Rate(1.0, 0.1))
+    assert found.seconds == pytest.approx(210 / 4)
     assert found.off == pytest.approx(0.1)

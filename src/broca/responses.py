@@ -10,9 +10,10 @@ Source: paper B, section 3.1 (mean over the prompt's tokens), with the poolings 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from broca.errors import RunError, ScoreError
+from broca.errors import ScoreError
 from broca.model import LanguageModel, TokenBatch
 from broca.model.experts import Slots
 from broca.model.finite import require_finite
 from broca.neurons import NeuronIndex, digest_of
 from broca.progress import track
 from broca.prompts import Prompt
-from broca.store.blocks import claim_block, damaged_blocks, finish_blocks, forget_unfinished
+from broca.store.blocks import (
+    beside_of,
+    claim_block,
+    damaged_blocks,
+    finish_blocks,
+    settle_blocks,
+)
 from broca.tabular import SHOWN, html_table
+
+Averaged = Callable[["Responses", bool], np.ndarray]
 
 POOLINGS = ("mean", "mean-no-bos", "asked", "last", "subject-last")
 
@@ -43,6 +52,7 @@ class Responses:
         pooling: One of :data:`POOLINGS`.
         key: Hash of model, prompts and pooling.
         folder: Where the blocks lie, None if they are in memory.
+        averaged: Computes means elsewhere than in this process; see `means`.
     """
 
     index: NeuronIndex
@@ -52,6 +62,7 @@ class Responses:
     folder: Path | None = None
     rows: np.ndarray | None = None
     _blocks: dict[tuple[str, int], np.ndarray] = field(default_factory=dict, repr=False)
+    averaged: Averaged | None = field(default=None, repr=False, compare=False)
 
     def __repr__(self) -> str:
         sites = ", ".join(self.index.sites)
@@ -92,7 +103,28 @@ class Responses:
             rows = np.flatnonzero(rows)
         inside = rows if self.rows is None else self.rows[rows]
         ids = tuple(self.prompt_ids[row] for row in rows)
-        return Responses(self.index, ids, self.pooling, self.key, self.folder, inside, self._blocks)
+        return replace(self, prompt_ids=ids, rows=inside)
+
+    def means(self, *, absolute: bool = False) -> np.ndarray:
+        """Mean response (or mean |response|) of every neuron over the prompts, [neuron].
+
+        Of neurons of an expert, over the prompts that reach it; 0 where none does.
+        """
+        if self.averaged is not None:
+            return self.averaged(self, absolute)
+        blocks = [(site, layer) for site, layer, _ in self.index.blocks()]
+        return np.concatenate([self.block_means(*block, absolute=absolute) for block in blocks])
+
+    def block_means(self, site: str, layer: int, *, absolute: bool = False) -> np.ndarray:
+        """The same of one site and layer, float64 [neuron]."""
+        block = np.asarray(self.block(site, layer))
+        values = np.abs(block) if absolute else block
+        known = np.maximum((~np.isnan(values)).sum(axis=0), 1)
+        return np.nansum(values, axis=0, dtype=float) / known
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What travels to a worker: nothing that knows of engines."""
+        return {**self.__dict__, "averaged": None}
 
 
 @torch.no_grad()
@@ -139,6 +171,29 @@ def record_responses(
     place = None if folder is None else Path(folder) / key
     if place is not None and not damaged_blocks(place, quick=True):
         return Responses(index, ids, pooling, key, place)
+    if place is None:
+        blocks = _recorded(model, prompts, index, pooling, None, batch_size)
+        return Responses(index, ids, pooling, key, None, None, blocks)
+    beside = beside_of(place)
+    try:
+        _recorded(model, prompts, index, pooling, beside, batch_size)
+        about = {"sites": list(index.sites), "pooling": pooling, "prompts": list(ids)}
+        finish_blocks(beside, about)
+        settle_blocks(beside, place)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return Responses(index, ids, pooling, key, place)
+
+
+def _recorded(
+    model: LanguageModel,
+    prompts: Sequence[Prompt],
+    index: NeuronIndex,
+    pooling: str,
+    place: Path | None,
+    batch_size: int,
+) -> dict[tuple[str, int], np.ndarray]:
+    """Blocks of responses in memory, or in a folder, where they are written to the disk."""
     blocks = _allocate(index, len(prompts), place)
     tokens = model.encode([prompt.text for prompt in prompts])
     batches = [np.array(b) for b in model.batches([len(t) for t in tokens], batch_size)]
@@ -146,10 +201,10 @@ def record_responses(
         batch = model.pad([tokens[row] for row in rows])
         weights = _weights(model, [prompts[row] for row in rows], batch, pooling)
         _record(model, index, batch, weights, rows, blocks)
-    if place is not None:
-        _finish(place, index, ids, pooling, blocks)
-        return Responses(index, ids, pooling, key, place)
-    return Responses(index, ids, pooling, key, None, None, blocks)
+    for block in blocks.values():
+        if isinstance(block, np.memmap):
+            block.flush()
+    return blocks
 
 
 def response_key(
@@ -171,15 +226,10 @@ def _allocate(
         def make(site: str, layer: int, width: int) -> np.ndarray:
             return claim_block(place / f"{site}.{layer}.npy", (n_prompts, width))
 
-    try:
-        return {
-            (site, layer): make(site, layer, where.stop - where.start)
-            for site, layer, where in index.blocks()
-        }
-    except RunError:  # no space: what was claimed is given back
-        assert place is not None
-        forget_unfinished([place])
-        raise
+    return {
+        (site, layer): make(site, layer, where.stop - where.start)
+        for site, layer, where in index.blocks()
+    }
 
 
 def _record(
@@ -284,16 +334,3 @@ def _asked_tokens(model: LanguageModel, prompt: Prompt) -> list[int]:
     if not where:
         raise ScoreError("No token of a prompt is asked", repr(prompt.text))
     return list(where)
-
-
-def _finish(
-    place: Path,
-    index: NeuronIndex,
-    ids: tuple[str, ...],
-    pooling: str,
-    blocks: dict[tuple[str, int], np.ndarray],
-) -> None:
-    for block in blocks.values():
-        block.flush()  # type: ignore[attr-defined]
-    about = {"sites": list(index.sites), "pooling": pooling, "prompts": list(ids)}
-    finish_blocks(place, about)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from broca.effects.aims import make_aims
 from broca.errors import RecipeError, StudyError
 from broca.facts import load_relations
 from broca.interventions import Deactivate, intervene
+from broca.model import LanguageModel
 from broca.neurons import NeuronIndex
 from broca.prompts import Prompt, render_fact_prompts
 from broca.studies.locators import FAMILY, LocatorsConfig, Material
@@ -43,11 +45,18 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
     return Material(CONFIG, [], {}, {}, 0, asked)
 
 
+def keeping(model: LanguageModel) -> Any:
+    """A bench that computes at once."""
+
+    def keep(kind: str, judge: Any, items: Any, quick: bool = False) -> list[dict[str, Any]]:
+        return [judge(model, given) for _, given in items]
+
+    return SimpleNamespace(model=model, keep=keep)
+
+
 def test_planted_neurons_cost_their_own_answers(material: Material) -> None:
     model = planted_world().language_model()
-    bench = SimpleNamespace(
-        model=model, keep=lambda kind, judge, items: [judge(model, given) for _, given in items]
-    )
+    bench = keeping(model)
     study = FAMILY.studies["locators.relations"]
     found = study.summarise(material, Results({}, {}, study.plan(material, bench).extra))
     at_six = {r["locator"]: r for r in found.tables["locators"] if r["k"] == 6}
@@ -64,7 +73,7 @@ def test_planted_neurons_cost_their_own_answers(material: Material) -> None:
 
 
 def test_sets_are_judged_on_facts_that_no_locator_saw(material: Material) -> None:
-    known = known_prompts(planted_world().language_model(), material)
+    known = known_prompts(keeping(planted_world().language_model()), material)
     for name, prompts in known.items():
         assert len({prompt.fact for prompt in prompts}) == len(prompts) == 11
         assert {prompt.relation for prompt in prompts} == {name}
@@ -72,7 +81,7 @@ def test_sets_are_judged_on_facts_that_no_locator_saw(material: Material) -> Non
 
 def test_a_model_that_knows_nothing_is_told_so(material: Material) -> None:
     with pytest.raises(StudyError, match="knows 11 facts of 0 relations"):
-        known_prompts(tiny_model(), material)
+        known_prompts(keeping(tiny_model()), material)
     with pytest.raises(RecipeError, match="expertise"):
         LocatorsConfig(relation_locators=("random",))
 

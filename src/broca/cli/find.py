@@ -10,7 +10,17 @@ import typer
 
 from broca.cli.find_queries import queries
 from broca.cli.output import say, show
-from broca.cli.run import FormOption, Shots, asking_overrides
+from broca.cli.run import (
+    Address,
+    EngineKind,
+    FormOption,
+    GpusPerWorker,
+    MaxMemory,
+    Shots,
+    Workers,
+    asking_overrides,
+    engine_settings,
+)
 
 app = typer.Typer(help="Find neurons and write them as neuron sets.", no_args_is_help=True)
 
@@ -44,6 +54,11 @@ def relations(
         list[str] | None, typer.Option("--set", help="Further settings, key=value; repeatable.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the set files.")] = Path("neurons"),
+    engine: EngineKind = None,
+    workers: Workers = None,
+    gpus_per_worker: GpusPerWorker = None,
+    address: Address = None,
+    max_memory: MaxMemory = None,
 ) -> None:
     """Write one neuron set file per relation: its neurons of the highest score."""
     from broca.recipes import apply_overrides
@@ -51,6 +66,7 @@ def relations(
 
     overrides = [f"k={top}", *([f"sites={sites}"] if sites else [])]
     overrides += [*asking_overrides(form, shots), *(settings or [])]
+    overrides += engine_settings(engine, workers, gpus_per_worker, address, max_memory)
     values = {"studies": ["relations.intra"], "model": model, "facts": facts}
     job = read_job(apply_overrides(values, overrides), where="command line")
     assert isinstance(job.model, ModelSettings)

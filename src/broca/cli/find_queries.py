@@ -8,7 +8,21 @@ from typing import Annotated
 import typer
 
 from broca.cli.output import say, show
-from broca.cli.run import Accept, FormOption, Shots, asking_options, asking_overrides, resumable
+from broca.cli.run import (
+    Accept,
+    Address,
+    EngineKind,
+    FormOption,
+    GpusPerWorker,
+    MaxMemory,
+    Shots,
+    Workers,
+    asking_options,
+    asking_overrides,
+    engine_options,
+    engine_settings,
+    resumable,
+)
 
 
 def queries(
@@ -44,6 +58,11 @@ def queries(
     ] = None,
     out: Annotated[Path, typer.Option(help="Run folder.")] = Path("query-neurons"),
     accept: Accept = False,
+    engine: EngineKind = None,
+    workers: Workers = None,
+    gpus_per_worker: GpusPerWorker = None,
+    address: Address = None,
+    max_memory: MaxMemory = None,
 ) -> None:
     """Find every query's neurons by NA-ICA and other methods; one Parquet file and a report.
 
@@ -64,7 +83,8 @@ def queries(
         **({"columns": _columns(column)} if column else {}),
         **({"methods": list(dict.fromkeys(["na-ica", *method]))} if method else {}),
     }
-    overrides = [*asking_overrides(form, shots), *(settings or [])]
+    where = (engine, workers, gpus_per_worker, address, max_memory)
+    overrides = [*asking_overrides(form, shots), *(settings or []), *engine_settings(*where)]
     job = read_job(apply_overrides(values, overrides), where="command line")
     again = ["broca", "find", "queries", "--model", model, "--questions", questions]
     again += ["--answer", answer, "--facts", facts, *asking_options(form, shots)]
@@ -72,6 +92,7 @@ def queries(
     again += [part for one in column or [] for part in ("--column", one)]
     again += [part for one in method or [] for part in ("--method", one)]
     again += [part for one in settings or [] for part in ("--set", one)]
+    again += engine_options(*where)
     say(f"Run folder: {out}")
     folder = resumable(
         lambda: execute(job, out, accept_versions=accept), [*again, "--out", str(out)]

@@ -117,6 +117,7 @@ def run(
         "run",
         str(recipe),
         *_options(model, facts, form, shots, settings),
+        *engine_options(engine, workers, gpus_per_worker, address, max_memory),
         "--out",
         str(out),
     ]
@@ -142,6 +143,25 @@ def engine_settings(
         "max_memory": max_memory,
     }
     return [f"engine.{name}={value}" for name, value in given.items() if value is not None]
+
+
+def engine_options(
+    engine: str | None,
+    workers: int | None,
+    gpus_per_worker: float | None,
+    address: str | None,
+    max_memory: str | None,
+) -> list[str]:
+    """The options about the engine as they were given."""
+    given = {
+        "--engine": engine,
+        "--workers": workers,
+        "--gpus-per-worker": gpus_per_worker,
+        "--address": address,
+        "--max-memory": max_memory,
+    }
+    pairs = [(name, str(value)) for name, value in given.items() if value is not None]
+    return [text for pair in pairs for text in pair]
 
 
 def estimate_file(out: Path) -> Path:

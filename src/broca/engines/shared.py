@@ -14,6 +14,7 @@ from broca.engines.claims import EXPIRY_SECONDS, Claims
 from broca.engines.engine import Item, Result, Stored
 from broca.engines.local import LocalEngine
 from broca.engines.memory import BatchLimit
+from broca.engines.worker_log import WorkerLog
 from broca.progress import Advance, progress_bar
 
 FIRST_POLL_SECONDS, POLL_SECONDS = 0.1, 1.0
@@ -26,10 +27,14 @@ class SharedEngine:
     Args:
         folder: Where the claims lie, on a file system that all processes see.
         expiry: Seconds after which the claim of a silent process is anybody's again.
+        log: File of this process's log, None for none.
     """
 
-    def __init__(self, folder: Path, expiry: float = EXPIRY_SECONDS) -> None:
+    def __init__(
+        self, folder: Path, expiry: float = EXPIRY_SECONDS, log: Path | None = None
+    ) -> None:
         self._claims = Claims(folder, expiry)
+        self._log = WorkerLog(log)
         self._limit = BatchLimit()
         self._local = LocalEngine()
 
@@ -75,7 +80,10 @@ class SharedEngine:
                     # Another process may have stored it between the look and the claim.
                     done = stored(name)
                     if held and not done:
-                        yield item, self._limit.compute(function, item)
+                        start = time.monotonic()
+                        result = self._limit.compute(function, item)
+                        self._log.write(f"{name} {time.monotonic() - start:.1f} s")
+                        yield item, result
                         done = True
             if done:
                 del left[name]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from broca.engines.memory import BatchLimit, limit_memory
+from broca.engines.worker_log import WorkerLog
 from broca.errors import BrocaError
 
 
@@ -54,7 +55,7 @@ class Worker:
     ) -> None:
         import torch
 
-        self._log_path = None if log is None else Path(log)
+        self._log = WorkerLog(None if log is None else Path(log)).write
         self._limit = BatchLimit()
         self._failure: BrocaError | None = None
         torch.set_num_threads(threads)
@@ -85,13 +86,3 @@ class Worker:
             return Outcome(error=error)
         self._log(f"{name} {time.monotonic() - start:.1f} s")
         return Outcome(result)
-
-    def _log(self, text: str) -> None:
-        if self._log_path is None:
-            return
-        try:
-            self._log_path.parent.mkdir(parents=True, exist_ok=True)
-            with self._log_path.open("a", encoding="utf-8") as file:
-                file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
-        except OSError:
-            self._log_path = None  # the run folder is not on this node's file systems

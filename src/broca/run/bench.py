@@ -11,128 +11,35 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import replace
+from functools import lru_cache, partial
 from typing import Any
 
-from broca.answers import Match, find_targets, measure_border
+from broca.answers import Match, measure_border
 from broca.engines import Engine
 from broca.errors import StudyError
-from broca.interventions import Intervention
-from broca.measurements import AnswerRow, answer_prompts
 from broca.model import LanguageModel
-from broca.neurons import NeuronSet, digest_of, ordered_sites
+from broca.neurons import NeuronSet, digest_of
 from broca.prompts import Prompt
-from broca.responses import Responses, record_responses, response_key
+from broca.responses import Responses
+from broca.run.keeping import Item, Judging, keep
+from broca.run.recording import record
+from broca.run.scoring import average, score
 from broca.run.sharing import UNTOUCHED, Share, Sharing, change_of
-from broca.run.stored_rows import StoredRows, condition_columns, prompt_columns
-from broca.scores import Labelling, NeuronScores, score_expertise_many
+from broca.run.stored_rows import StoredRows
+from broca.run.units import BEFORE, Asking, RowWriter, Unit, Writing
+from broca.scores import Labelling, NeuronScores
 from broca.store import RunFolder, condition_key
-from broca.store.blocks import damaged_blocks
 from broca.studies.conditions import key_of, make_intervention, prompts_digest
 from broca.studies.study import Condition, Plan, Results
 
-Writing = Callable[[Any, list[Any]], Iterable[Mapping[str, Any]]]
-
 UNIT_ROWS = 2500  # rows computed between two writes to disk
-BEFORE = ("text", "correct", "log_p", "rank")
 
 
 @lru_cache(maxsize=4096)
 def _digest_of_objects(objects: tuple[str, ...]) -> str:
     return digest_of(objects)
-
-
-@dataclass(frozen=True)
-class Unit:
-    """Interventions on the same prompts, computed and stored together.
-
-    Attributes:
-        prompts: The prompts.
-        changes: Interventions by name.
-        shares: (name of the intervention, id of the prompt) -> whose row it is.
-        border: What stands between prompt and answer.
-    """
-
-    prompts: Sequence[Prompt]
-    changes: Mapping[str, Intervention | None]
-    shares: Mapping[tuple[str, str], Share]
-    border: str
-
-    @property
-    def keys(self) -> set[str]:
-        """Keys of all its rows."""
-        return {share.key for share in self.shares.values()}
-
-    @property
-    def size(self) -> int:
-        """Prompts × interventions."""
-        return len(self.prompts) * len(self.changes)
-
-
-@dataclass(frozen=True)
-class Asking:
-    """Computes a unit: all it needs is the model."""
-
-    model: LanguageModel
-    batch_size: int
-    match: Match = "auto"
-
-    def __call__(self, unit: Unit) -> list[AnswerRow]:
-        return list(
-            answer_prompts(
-                self.model,
-                unit.prompts,
-                unit.changes,
-                border=unit.border,
-                match=self.match,
-                batch_size=self.batch_size,
-            )
-        )
-
-
-@dataclass(frozen=True)
-class Recording:
-    """Records responses to prompts in a folder that all processes see: all it needs is the model.
-
-    Recorded whole by one worker; where they are recorded already, nothing is computed.
-    """
-
-    model: LanguageModel
-    sites: tuple[str, ...]
-    pooling: str
-    folder: str
-    batch_size: int
-
-    def __call__(self, prompts: Sequence[Prompt]) -> None:
-        self.read(prompts)
-
-    def read(self, prompts: Sequence[Prompt]) -> Responses:
-        """The responses, from disk where they are finished there."""
-        return record_responses(
-            self.model,
-            prompts,
-            self.sites,
-            pooling=self.pooling,
-            folder=self.folder,
-            batch_size=self.batch_size,
-        )
-
-
-Judging = Callable[[LanguageModel, Any], dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Keeping:
-    """Computes the values of an item that are kept, by its name."""
-
-    model: LanguageModel
-    function: Judging
-
-    def __call__(self, item: tuple[str, Any]) -> dict[str, Any]:
-        return self.function(self.model, item[1])
 
 
 class RunBench:
@@ -172,24 +79,9 @@ class RunBench:
         self, prompts: Sequence[Prompt], sites: Sequence[str], pooling: str = "mean"
     ) -> Responses:
         """Responses of neurons to prompts, on disk in the run folder."""
-        recording = Recording(
-            self.model,
-            tuple(sites),
-            pooling,
-            str(self.folder.responses_path.absolute()),
-            self._recorded_at_once,
-        )
-        key = response_key(self.model, prompts, ordered_sites(sites), pooling)
-        for _ in self.engine.map(
-            recording,
-            [tuple(prompts)],
-            "Recording responses",
-            [len(prompts)],
-            names=[key],
-            stored=lambda name: not damaged_blocks(self.folder.responses_path / name, quick=True),
-        ):
-            pass
-        return recording.read(prompts)
+        at_once = self._recorded_at_once
+        found = record(self.folder, self.engine, self.model, prompts, sites, pooling, at_once)
+        return replace(found, averaged=partial(average, self.folder, self.engine))
 
     @property
     def _recorded_at_once(self) -> int:
@@ -200,37 +92,25 @@ class RunBench:
         self, responses: Responses, labellings: Mapping[str, Labelling]
     ) -> dict[str, NeuronScores]:
         """Average precision of every neuron, for many labellings of the recorded prompts."""
-        return score_expertise_many(responses, labellings)
+        return score(self.folder, self.engine, responses, labellings)
 
     def keep_set(self, neurons: NeuronSet, name: str) -> None:
         """Store a set as `sets/<name>.json`."""
         self.folder.save_set(neurons, name)
 
     def keep(
-        self, kind: str, function: Judging, items: Sequence[tuple[Mapping[str, Any], Any]]
+        self, kind: str, function: Judging, items: Sequence[Item], *, quick: bool = False
     ) -> list[dict[str, Any]]:
-        """Plain values of each item in `<kind>/<key>.json`, computed once and found again.
+        """Plain values of each item, computed once and found again: see `broca.run.keeping`.
 
         Args:
             kind: What they are, the folder's name.
             function: Computes the values of one item, with the model.
             items: All that determines an item's values beside the model, as plain values; and what
                 the function is given.
+            quick: Whether a dry run computes them as well.
         """
-        settings = {"model": self.model.identity.fingerprint, "dtype": str(self.model.dtype)}
-        keys = [condition_key({**determinants, **settings}) for determinants, _ in items]
-        files = {f"{kind}-{key}": f"{kind}/{key}.json" for key in keys}
-        given = dict(zip(files, (item for _, item in items), strict=True))
-        left = {n: item for n, item in given.items() if not (self.folder.path / files[n]).exists()}
-        for (name, _), values in self.engine.map(
-            Keeping(self.model, function),
-            list(left.items()),
-            f"Judging: {kind}",
-            names=list(left),
-            stored=lambda name: (self.folder.path / files[name]).exists(),
-        ):
-            self.folder.write_json(files[name], values)
-        return [self.folder.read_json(f"{kind}/{key}.json") for key in keys]
+        return keep(self.folder, self.engine, self.model, kind, function, items)
 
     def measure(self, study: str, plan: Plan) -> Results:
         """See :meth:`broca.studies.study.Bench.measure`."""
@@ -260,9 +140,10 @@ class RunBench:
         alike: dict[tuple[str, str], list[Prompt]] = {}
         for prompt in prompts:
             alike.setdefault(_manner(prompt), []).append(prompt)
-        for manner, listed in alike.items():
-            if manner not in self._borders:
-                self._borders[manner] = measure_border(self.model, listed)
+        new = {manner: listed for manner, listed in alike.items() if manner not in self._borders}
+        items = [({"prompts": prompts_digest(listed)}, listed) for listed in new.values()]
+        found = self.keep("borders", _border_of, items)
+        self._borders |= {m: one["border"] for m, one in zip(new, found, strict=True)}
 
     def _key(
         self, condition: Condition, neurons: NeuronSet | None, prompts: Sequence[Prompt]
@@ -309,7 +190,7 @@ class RunBench:
         """Makes stored rows of what a unit gave."""
         before = self._before(units)
         return lambda unit, answers: map(
-            _RowWriter(self.model, study, plan, unit, before).row, answers
+            RowWriter(self.model, study, plan, unit, before).row, answers
         )
 
     def _units(self, plan: Plan, shares: Sequence[Share]) -> Sequence[Any]:
@@ -410,46 +291,10 @@ class RunBench:
         return Results(table.columns, places, plan.extra)
 
 
+def _border_of(model: LanguageModel, prompts: Sequence[Prompt]) -> dict[str, Any]:
+    return {"border": measure_border(model, prompts)}
+
+
 def _manner(prompt: Prompt) -> tuple[str, str]:
     """What decides how an answer is written: one border is measured for each."""
     return prompt.language, prompt.form
-
-
-@dataclass
-class _RowWriter:
-    """Makes stored rows of the answers of one unit."""
-
-    model: LanguageModel
-    study: str
-    plan: Plan
-    unit: Unit
-    before: Mapping[str, Mapping[str, Any]]
-    _prompts: dict[str, Prompt] = field(init=False)
-    _n_tokens: dict[str, int] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._prompts = {prompt.id: prompt for prompt in self.unit.prompts}
-        self._n_tokens = {p: row["n_answer_tokens"] for p, row in self.before.items()}
-        missing = [p for p in self.unit.prompts if p.id not in self._n_tokens]
-        targets = find_targets(self.model, missing, self.unit.border, "prefix")
-        for prompt, target in zip(missing, targets, strict=True):
-            self._n_tokens[prompt.id] = min(map(len, target.measured), default=0)
-
-    def row(self, answer: AnswerRow) -> dict[str, Any]:
-        """The answer as a row of the condition that asked first."""
-        share = self.unit.shares[answer.condition, answer.prompt]
-        prompt, condition = self._prompts[answer.prompt], share.condition
-        now = {name: getattr(answer, name) for name in BEFORE}
-        before = now if condition.intervention == "none" else self.before[prompt.id]
-        describe = self.plan.describe
-        return {
-            **condition_columns(self.study, share.key, condition, self.plan.sets),
-            **prompt_columns(prompt),
-            **now,
-            "ids": list(answer.ids),
-            "said": describe(prompt, answer.text, answer.correct) if describe else "",
-            "n_answer_tokens": self._n_tokens[prompt.id],
-            "p_after": math.exp(answer.log_p),
-            **{f"{name}_before": before[name] for name in BEFORE},
-            "p_before": math.exp(before["log_p"]),
-        }

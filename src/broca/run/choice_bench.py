@@ -8,7 +8,7 @@ possible.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any, TypeVar
@@ -20,19 +20,18 @@ from broca.choices import (
     WordRow,
     Words,
     WordTask,
-    find_letters,
-    find_words,
     measure_choices,
     measure_words,
 )
 from broca.choices.measure import WHOLE_PROMPTS
 from broca.interventions import Intervention, Positions
 from broca.model import LanguageModel
-from broca.progress import track
 from broca.prompts import ChoicePrompt, Prompt
-from broca.run.bench import RunBench, Writing
+from broca.run.bench import RunBench
 from broca.run.choice_rows import stored_row
+from broca.run.finding_targets import FindingLetters, FindingWords, items_of
 from broca.run.sharing import SamePrompts, Share
+from broca.run.units import Writing
 from broca.scores import QuerySets
 from broca.store import condition_key, replacing
 from broca.studies.conditions import make_intervention
@@ -105,9 +104,7 @@ class ChoiceBench(RunBench):
         Raises:
             StudyError: Two different prompts have the same id.
         """
-        return self._find(
-            Letters, prompts, lambda new: find_letters(self.model, new, variant=variant)
-        )
+        return self._find(Letters, prompts, FindingLetters(variant), "letters")
 
     def find_words(self, prompts: Sequence[Prompt]) -> list[Words]:
         """See :class:`broca.studies.queries.QueryBench`.
@@ -115,11 +112,7 @@ class ChoiceBench(RunBench):
         Raises:
             StudyError: Two different prompts have the same id.
         """
-        return self._find(
-            Words,
-            prompts,
-            lambda new: track(find_words(self.model, new), "Asking in words", total=len(new)),
-        )
+        return self._find(Words, prompts, FindingWords(), "words")
 
     def try_forms(
         self, forms: Mapping[str, Sequence[Prompt]], variant: str
@@ -135,14 +128,17 @@ class ChoiceBench(RunBench):
         self,
         kind: type[Found],
         prompts: Sequence[P],
-        find: Callable[[list[P]], Iterable[Found]],
+        finding: FindingLetters | FindingWords,
+        name: str,
     ) -> list[Found]:
         """Prompts with the tokens of their answers; those found before are not asked again."""
         known = self._known_prompts()
         self._same_asked.check(prompts)
-        new = [prompt for prompt in prompts if prompt.id not in known]
-        for one in find(new):
-            known[one.prompt.id] = one
+        new: list[Any] = [prompt for prompt in prompts if prompt.id not in known]
+        items = items_of(finding, new)
+        kept = self.keep(name, finding, items) if items else []
+        plain = [one for part in kept for one in part["found"]]
+        known |= {p.id: finding.read(p, one) for p, one in zip(new, plain, strict=True)}
         # the same prompt may stand in another field in another study
         found = [_with_prompt(known[prompt.id], prompt) for prompt in prompts]
         return [one for one in found if isinstance(one, kind)]

@@ -48,10 +48,6 @@ ROW_BYTES = 40  # on disk
 QUERY_BYTES = 4 << 10  # on disk, the attributions of a query
 
 
-ALONE = ("scoring", "finding letters", "asking in words")
-"""What the driver does by itself, however many workers there are."""
-
-
 @dataclass
 class DryRun:
     """What a whole run would need.
@@ -82,9 +78,7 @@ class DryRun:
     @property
     def seconds(self) -> float:
         """Estimated time."""
-        return sum(
-            seconds / (1 if what in ALONE else self.workers) for what, seconds in self.parts.items()
-        )
+        return sum(self.parts.values()) / self.workers
 
     @property
     def evaluations(self) -> int:

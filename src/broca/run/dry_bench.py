@@ -26,6 +26,7 @@ from broca.prompts import ChoicePrompt, Prompt
 from broca.responses import Responses
 from broca.run.bench import RunBench
 from broca.run.choice_bench import ChoiceBench
+from broca.run.keeping import Item
 from broca.run.sharing import Share
 from broca.run.timing import spread
 from broca.scores import Labelling, NeuronScores, QuerySets
@@ -112,9 +113,11 @@ class DryBench(RunBench):
         return _NoResponses(index, ids, pooling, key="dry")
 
     def keep(
-        self, kind: str, function: Any, items: Sequence[tuple[Mapping[str, Any], Any]]
+        self, kind: str, function: Any, items: Sequence[Item], *, quick: bool = False
     ) -> list[dict[str, Any]]:
-        """Units of work counted and not done."""
+        """Units of work counted and not done, unless they are quick."""
+        if quick:
+            return [function(self.model, item) for _, item in items]
         for determinants, _ in items:
             if self._is_first((kind, canonical_json(determinants))):
                 self._now.located += 1

@@ -17,7 +17,7 @@ from broca.run.bench import RunBench
 from broca.run.choice_bench import ChoiceBench
 from broca.run.environment import environment_of
 from broca.run.job import Job
-from broca.run.placing import engine_for, progress_stored, wait_until_finished
+from broca.run.placing import placed, progress_stored, wait_until_finished
 from broca.store import RunFolder
 from broca.studies import load_family
 from broca.studies.study import Findings
@@ -73,9 +73,8 @@ def execute(
         return folder
     clock = _Clock(folder)
     with folder, clock, progress_stored(folder):
-        model = model or job.model.load()
-        folder.write_environment(environment_of(model), accept_versions=accept_versions)
-        with engine_for(job, folder, model, engine) as chosen:
+        with placed(job, folder, model, engine, join=join) as (model, chosen):
+            folder.write_environment(environment_of(model), accept_versions=accept_versions)
             findings, benches = _measured(job, model, folder, chosen, tell)
         if not folder.joined:
             folder.write_json(CONDITIONS, _conditions(benches))
@@ -89,7 +88,15 @@ def execute(
             folder.finish()
     if folder.joined and not wait_until_finished(folder):
         # whoever began it is gone: all is measured, what is left is to write it
-        return execute(job, path, model=model, engine=engine, report=report, join=True)
+        return execute(
+            job,
+            path,
+            model=model,
+            engine=engine,
+            report=report,
+            accept_versions=accept_versions,
+            join=True,
+        )
     return folder
 
 

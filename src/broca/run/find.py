@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from broca.facts.shipped import facts_for
 from broca.locators import find_locator, locate
 from broca.model import LanguageModel
 from broca.neurons import NeuronSet
+from broca.prompts import Prompt
 from broca.run.bench import RunBench
 from broca.run.job import Job
+from broca.run.placing import placed
 from broca.store import RunFolder, file_name
 from broca.studies.relations import FAMILY, Material, RelationsConfig, prepare
 
@@ -85,11 +88,16 @@ def find_relations(
         known = load_relations(facts, templates=config.templates, language=config.language)
         known.subset(wanted)
     job.check()
-    with RunFolder.begin(out / WORK, job.as_config()) as folder:
-        bench = RunBench(job.model.load(), folder, LocalEngine(), config.batch_size, config.match)
+    with (
+        RunFolder.begin(out / WORK, job.as_config()) as folder,
+        placed(job, folder) as (model, engine),
+    ):
+        bench = RunBench(model, folder, engine, config.batch_size, config.match)
         material = prepare(config, bench)
         chosen = list(material.names) if wanted is None else [_known(n, material) for n in wanted]
-        sets = {n: _located(bench.model, material, n, method) for n in chosen}
+        sets = {name: material.sets[name] for name in chosen}
+        if method != EXPERTISE:
+            sets = _located(bench, material, chosen, method)
     if tell is not None:
         for found in FAMILY.introduce(material).values():
             for words in found.words:
@@ -101,19 +109,55 @@ def find_relations(
     return written
 
 
-def _located(model: LanguageModel, material: Material, name: str, method: str) -> NeuronSet:
-    """A relation's neurons by a method; of a locator, by the mean over its detection prompts."""
-    if method == EXPERTISE:
-        return material.sets[name]
+@dataclass(frozen=True)
+class Locating:
+    """A relation's neurons by a locator: the mean over its detection prompts."""
+
+    model: LanguageModel
+    method: str
+    k: int
+    seed: int
+
+    def __call__(self, item: tuple[str, Sequence[Prompt], Sequence[Prompt]]) -> NeuronSet:
+        name, own, others = item
+        learned = find_locator(self.method).learned
+        settings = {"shared": True, "budget": self.k} if learned else {}
+        found = locate(self.model, own, self.method, others=others, seed=self.seed, **settings)
+        return found.scores().top(self.k, name=name)
+
+
+def _located(
+    bench: RunBench, material: Material, chosen: Sequence[str], method: str
+) -> dict[str, NeuronSet]:
+    """Relations' neurons by a locator; those of an earlier sitting are read."""
+    folder, kept = bench.folder, {f"{method} {name}": name for name in chosen}
+
+    def stored(name: str) -> bool:
+        return folder.set_path(name).exists()
+
+    items = {name: _item(material, relation, method) for name, relation in kept.items()}
+    left = [name for name in kept if not stored(name)]
+    for (relation, *_), neurons in bench.engine.map(
+        Locating(bench.model, method, material.k, material.config.seed),
+        [items[name] for name in left],
+        f"Locating: {method}",
+        names=left,
+        stored=stored,
+    ):
+        folder.save_set(neurons, f"{method} {relation}")
+    return {relation: NeuronSet.load(folder.set_path(name)) for name, relation in kept.items()}
+
+
+def _item(
+    material: Material, name: str, method: str
+) -> tuple[str, Sequence[Prompt], Sequence[Prompt]]:
+    """A relation with the prompts that a locator reads of it, and of all others."""
     own = list(material.detection[name])[:_MOST_PROMPTS]
     rest = [list(material.detection[n])[:_MOST_PROMPTS] for n in material.names if n != name]
     others = [prompt for listed in zip(*rest, strict=False) for prompt in listed][:_MOST_OTHERS]
-    locator = find_locator(method)
-    if locator.learned:  # which reads all of them in every step
+    if find_locator(method).learned:  # which reads all of them in every step
         others = others[: len(own)]
-    settings = {"shared": True, "budget": material.k} if locator.learned else {}
-    found = locate(model, own, method, others=others, seed=material.config.seed, **settings)
-    return found.scores().top(material.k, name=name)
+    return name, own, others
 
 
 def _refuse_others(out: Path) -> None:

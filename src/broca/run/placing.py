@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from broca.engines import Engine, RayEngine, SharedEngine, limit_memory
-from broca.errors import RunError
-from broca.model import LanguageModel
+from broca.errors import ModelError, RunError
+from broca.model import LanguageModel, outline_of
 from broca.progress import Reached, watched
 from broca.run.job import Job
 from broca.store import PROGRESS, RunFolder
@@ -19,25 +21,55 @@ POLL_SECONDS = 0.5
 
 
 @contextmanager
-def engine_for(
-    job: Job, folder: RunFolder, model: LanguageModel, given: Engine | None = None
-) -> Iterator[Engine]:
-    """The engine of a run: the one given, or the one its job names.
+def placed(
+    job: Job,
+    folder: RunFolder,
+    model: LanguageModel | None = None,
+    given: Engine | None = None,
+    *,
+    join: bool = False,
+) -> Iterator[tuple[LanguageModel, Engine]]:
+    """The model of a run, and the engine that computes with it: those given, or the job's.
+
+    Where workers compute that have loaded the model, this process takes its outline alone. Of
+    processes that join, each has a log.
 
     Raises:
-        EngineError: It cannot be started.
+        ModelError: There is no such model.
+        EngineError: The engine cannot be started.
     """
     settings = job.engine
     if given is not None:
-        yield given
+        yield model or job.model.load(), given
     elif settings.kind == "ray":
-        source: Any = job.model.load if model.name == job.model.model else model
+        source: Any = model if model is not None else job.model.load
         with RayEngine(source, settings, folder.logs_path) as engine:
-            yield engine
+            yield model or _outlined(job, engine), engine
     else:
         if settings.memory_bytes is not None:
             limit_memory(settings.memory_bytes)
-        yield SharedEngine(folder.claims_path)
+        own = folder.logs_path / f"{socket.gethostname()}-{os.getpid()}.log"
+        engine = SharedEngine(folder.claims_path, log=own if join else None)
+        yield model or job.model.load(), engine
+
+
+@dataclass(frozen=True)
+class Outlining:
+    """Gives the outline of a worker's model, None where it has none."""
+
+    model: LanguageModel
+
+    def __call__(self, _: object) -> LanguageModel | None:
+        try:
+            return outline_of(self.model)
+        except ModelError:
+            return None
+
+
+def _outlined(job: Job, engine: Engine) -> LanguageModel:
+    nobodys: Any = None  # every worker puts its own model there
+    ((_, found),) = engine.map(Outlining(nobodys), [None], "Loading the model")
+    return found or job.model.load()
 
 
 @contextmanager

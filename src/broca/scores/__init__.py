@@ -13,13 +13,18 @@ from broca.scores.clusters import (
     inverse_cluster_attribution,
 )
 from broca.scores.expertise import (
+    BlockScores,
     Labelling,
-    NeuronScores,
+    check_labels,
     draw_negatives,
+    gather_scores,
+    hash_labels,
+    score_blocks,
     score_expertise,
     score_expertise_many,
     shuffle_labels,
 )
+from broca.scores.neuron_scores import NeuronScores
 from broca.scores.queries import (
     QUERY_METHODS,
     QuerySummary,
@@ -30,6 +35,7 @@ from broca.scores.query_sets import QuerySets
 
 __all__ = [
     "QUERY_METHODS",
+    "BlockScores",
     "Labelling",
     "NeuronScores",
     "QueryScoreConfig",
@@ -39,10 +45,14 @@ __all__ = [
     "average_precision",
     "average_precision_many",
     "average_precision_tensor",
+    "check_labels",
     "coarse_cluster",
     "common_neurons",
     "draw_negatives",
+    "gather_scores",
+    "hash_labels",
     "inverse_cluster_attribution",
+    "score_blocks",
     "score_expertise",
     "score_expertise_many",
     "select_queries",

@@ -19,17 +19,16 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from broca.errors import ScoreError
-from broca.neurons import SITES, NeuronIndex, NeuronSet, ordered_sites
+from broca.neurons import NeuronIndex
 from broca.progress import track
 from broca.scores.average_precision import average_precision, average_precision_many
-from broca.tabular import Columns, Tabular
+from broca.scores.neuron_scores import NeuronScores
 
 _READ_BYTES = 64 << 20  # responses held in memory at a time
 
@@ -53,116 +52,6 @@ class Labelling(NamedTuple):
 
     positive: np.ndarray
     included: np.ndarray
-
-
-@dataclass(frozen=True, eq=False)
-class NeuronScores(Tabular):
-    """One score per neuron of an index.
-
-    Attributes:
-        index: The neurons.
-        values: float64 [neuron], in the order of the index.
-        method: How they were scored.
-        settings: The settings of that method.
-        data_hash: Hash of the prompts and labels they were scored on.
-    """
-
-    index: NeuronIndex
-    values: np.ndarray
-    method: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    data_hash: str = ""
-
-    def __post_init__(self) -> None:
-        if self.values.shape != (len(self.index),):
-            raise ScoreError(f"{self.values.shape} scores for {len(self.index)} neurons")
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def __repr__(self) -> str:
-        low, high = (float(end) for end in (self.values.min(), self.values.max()))
-        sites = ", ".join(self.index.sites)
-        return (
-            f"<NeuronScores {self.method}: {len(self):,} neurons ({sites}) of "
-            f"{self.index.identity.id}, {low:.3g} to {high:.3g}>"
-        )
-
-    def columns(self, limit: int | None = None) -> Columns:
-        """Site, layer, index and score of every neuron; with a limit, of the best."""
-        flat = np.arange(len(self))
-        if limit is not None:
-            flat = np.argsort(-self.values, kind="stable")[:limit]
-        sites, layers, indices = self.index.locate(flat)
-        return {
-            "site": [SITES[code] for code in sites.tolist()],
-            "layer": layers.tolist(),
-            "index": indices.tolist(),
-            "score": self.values[flat].astype(float).tolist(),
-        }
-
-    def top(
-        self,
-        k: int,
-        *,
-        name: str = "",
-        sites: Sequence[str] | None = None,
-        ties: Literal["spread", "order"] = "spread",
-    ) -> NeuronSet:
-        """The k neurons of the highest score.
-
-        The set's settings tell how many neurons have the score of the last one (`tied`) and how
-        many of these are in the set (`tied_in`): between them the choice is arbitrary.
-
-        Args:
-            k: How many.
-            name: Name of the set, e.g. the relation.
-            sites: Rank only the neurons of these sites (the top k within gate, say).
-            ties: "spread" breaks ties by a hash of each neuron's place, so that no site or layer
-                is favoured; "order" by site, layer and index.
-
-        Raises:
-            ScoreError: If there are fewer than k neurons, or k is below 1.
-        """
-        wanted = ordered_sites(sites) if sites is not None else self.index.sites
-        spans = [self.index.site_slice(site) for site in wanted]
-        flat = np.concatenate([np.arange(span.start, span.stop) for span in spans])
-        if not 1 <= k <= len(flat):
-            raise ScoreError(
-                f"The top {k} of {len(flat)} neurons do not exist",
-                where=name or None,
-                mend=f"Choose k between 1 and {len(flat)}.",
-            )
-        values = self.values[flat]
-        second = flat if ties == "order" else _place_hash(*self.index.locate(flat))
-        ranked = flat[np.lexsort((second, -values))[:k]]
-        border = self.values[ranked[-1]]
-        tied = int(np.count_nonzero(values == border))
-        tied_in = int(np.count_nonzero(self.values[ranked] == border))
-        return self.index.select(
-            ranked,
-            self.values[ranked],
-            name=name,
-            method=self.method,
-            settings={
-                **self.settings,
-                "k": k,
-                "sites": list(wanted),
-                "ties": ties,
-                "tied": tied,
-                "tied_in": tied_in,
-            },
-            data_hash=self.data_hash,
-        )
-
-
-def _place_hash(sites: np.ndarray, layers: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    """A number per neuron that has nothing to do with where it is (splitmix64), uint64 [neuron]."""
-    key = sites.astype(np.uint64) << np.uint64(52)
-    key += (layers.astype(np.uint64) << np.uint64(32)) + indices.astype(np.uint64)
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        key = (key ^ (key >> np.uint64(shift))) * np.uint64(factor)
-    return key ^ (key >> np.uint64(31))
 
 
 def score_expertise(
@@ -196,15 +85,76 @@ def score_expertise_many(
     Raises:
         ScoreError: As `score_expertise`.
     """
+    labels = check_labels(responses, labellings)
+    blocks = [(site, layer) for site, layer, _ in responses.index.blocks()]
+    return gather_scores(responses, labels, [score_blocks(responses, labels, blocks)])
+
+
+class BlockScores(NamedTuple):
+    """Scores of some blocks.
+
+    Attributes:
+        values: Average precision, [labelling, neuron], block after block.
+        use: Layer -> share of the prompts that reach each of its experts, [expert].
+    """
+
+    values: np.ndarray
+    use: Mapping[int, np.ndarray]
+
+
+def check_labels(
+    responses: ResponsesLike, labellings: Mapping[str, tuple[ArrayLike, ArrayLike]]
+) -> dict[str, Labelling]:
+    """Labellings that fit responses.
+
+    Raises:
+        ScoreError: Labels do not fit, or hold no positive or no negative prompt.
+    """
     n_prompts = len(responses.prompt_ids)
-    labels = {name: _checked(name, *pair, n_prompts) for name, pair in labellings.items()}
-    values = np.empty((len(labels), len(responses.index)))
+    return {name: _checked(name, *pair, n_prompts) for name, pair in labellings.items()}
+
+
+def score_blocks(
+    responses: ResponsesLike,
+    labels: Mapping[str, Labelling],
+    blocks: Sequence[tuple[str, int]],
+) -> BlockScores:
+    """Average precision of the neurons of some sites and layers; they need no others.
+
+    Args:
+        responses: Responses of the neurons to the prompts.
+        labels: Name -> labelling, as `check_labels` gives them.
+        blocks: (site, layer) of each block.
+
+    Raises:
+        ScoreError: NaN responses.
+    """
+    width = sum(_width(responses, block) for block in blocks)
+    values = np.empty((len(labels), width))
     if labels:
         positive = np.array([label.positive for label in labels.values()])
         included = np.array([label.included for label in labels.values()])
         used = np.flatnonzero(included.any(axis=0))
-        _fill(responses, positive[:, used], included[:, used], used, values)
-    use = _expert_use(responses)
+        _fill(responses, blocks, positive[:, used], included[:, used], used, values)
+    return BlockScores(values, _expert_use(responses, blocks))
+
+
+def gather_scores(
+    responses: ResponsesLike, labels: Mapping[str, Labelling], parts: Sequence[BlockScores]
+) -> dict[str, NeuronScores]:
+    """One score per neuron for each labelling.
+
+    Args:
+        responses: What was scored; its blocks are not read.
+        labels: As `score_blocks` was given.
+        parts: Scores of all blocks, in the order of the index.
+    """
+    values = np.concatenate([part.values for part in parts], axis=1)
+    shares: list[list[float]] = [[] for _ in responses.index.identity.experts]
+    for part in parts:
+        for layer, share in part.use.items():
+            shares[layer] = share.tolist()
+    use = {"expert_use": shares} if shares else {}
     return {
         name: NeuronScores(
             responses.index,
@@ -215,24 +165,28 @@ def score_expertise_many(
                 "n_included": int(label.included.sum()),
                 **use,
             },
-            _hash(responses.prompt_ids, label),
+            hash_labels(responses.prompt_ids, label),
         )
         for (name, label), row in zip(labels.items(), values, strict=True)
     }
 
 
-def _expert_use(responses: ResponsesLike) -> dict[str, Any]:
+def _expert_use(
+    responses: ResponsesLike, blocks: Sequence[tuple[str, int]]
+) -> dict[int, np.ndarray]:
     """How often experts are used, for controls: share of prompts that reach each, by layer."""
-    experts = responses.index.identity.experts
-    if not experts:
-        return {}
-    shares = [[] for _ in experts]
-    for site, layer, _ in responses.index.blocks():
-        if experts[layer].number and site in ("hidden", "up", "gate"):
+    experts, shares = responses.index.identity.experts, {}
+    for site, layer in blocks:
+        if experts and experts[layer].number and site in ("hidden", "up", "gate"):
             number, width = experts[layer]
             values = responses.block(site, layer)[:, : number * width : width]
-            shares[layer] = (1 - np.isnan(values).mean(axis=0)).round(4).tolist()
-    return {"expert_use": shares}
+            shares[layer] = (1 - np.isnan(values).mean(axis=0)).round(4)
+    return shares
+
+
+def _width(responses: ResponsesLike, block: tuple[str, int]) -> int:
+    where = responses.index.block_slice(*block)
+    return where.stop - where.start
 
 
 def draw_negatives(
@@ -296,6 +250,7 @@ def _checked(name: str, positive: ArrayLike, included: ArrayLike, n_prompts: int
 
 def _fill(
     responses: ResponsesLike,
+    blocks: Sequence[tuple[str, int]],
     positive: np.ndarray,
     included: np.ndarray,
     used: np.ndarray,
@@ -303,14 +258,15 @@ def _fill(
 ) -> None:
     """Write average precision [labelling, neuron], reading each block in bounded pieces."""
     n_prompts = len(responses.prompt_ids)
-    blocks = list(responses.index.blocks())
-    widths = [where.stop - where.start for _, _, where in blocks]
-    for site, layer, where in track(blocks, "Scoring neurons", weights=widths):
+    widths = [_width(responses, block) for block in blocks]
+    first = 0
+    for (site, layer), width in zip(
+        track(blocks, "Scoring neurons", weights=widths), widths, strict=True
+    ):
         block = responses.block(site, layer)
-        if block.shape != (n_prompts, where.stop - where.start):
+        if block.shape != (n_prompts, width):
             raise ScoreError(
-                f"Responses of shape {block.shape}, expected "
-                f"{(n_prompts, where.stop - where.start)}",
+                f"Responses of shape {block.shape}, expected {(n_prompts, width)}",
                 where=f"{site}, layer {layer}",
             )
         step = max(1, _READ_BYTES // (len(used) * block.itemsize))
@@ -321,7 +277,7 @@ def _fill(
                 piece = np.where(np.isnan(piece), np.finfo(piece.dtype).min, piece)
             if len(used) < n_prompts:
                 piece = piece[used]
-            columns = slice(where.start + start, where.start + start + piece.shape[1])
+            columns = slice(first + start, first + start + piece.shape[1])
             if len(positive) == 1:
                 values[0, columns] = average_precision(
                     piece, positive[0], included[0], neuron_axis=1
@@ -330,9 +286,11 @@ def _fill(
                 values[:, columns] = average_precision_many(
                     piece, positive, included, neuron_axis=1
                 ).T
+        first += width
 
 
-def _hash(prompt_ids: Sequence[str], label: Labelling) -> str:
+def hash_labels(prompt_ids: Sequence[str], label: Labelling) -> str:
+    """Hash of prompts and which of them are positive and take part."""
     digest = hashlib.sha256("\0".join(map(str, prompt_ids)).encode())
     digest.update(np.packbits(label.positive).tobytes())
     digest.update(np.packbits(label.included).tobytes())

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
+import uuid
 import zlib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -17,12 +19,20 @@ from typing import Any
 import numpy as np
 
 from broca.errors import RunError
-from broca.store.files import read_json, write_json
+from broca.store.files import TEMPORARY_MARK, read_json, write_json
 
 DONE = "finished.json"
 _UNKNOWN = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)  # a file system that cannot claim space
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 _CHUNK = 1 << 24
+
+
+def beside_of(place: Path) -> Path:
+    """A new folder beside the one that blocks are for, to write to: nobody else does.
+
+    Two processes that write the same blocks at once would cut off each other's memory maps.
+    """
+    return place.with_name(f".{place.name}{TEMPORARY_MARK}{uuid.uuid4().hex[:12]}")
 
 
 def claim_block(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, Any]:
@@ -80,8 +90,28 @@ def finish_blocks(folder: Path, about: Mapping[str, Any]) -> None:
         RunError: The mark cannot be written.
     """
     files = sorted(folder.glob("*.npy"))
-    checksums = {file.name: {"bytes": file.stat().st_size, "crc32": _crc32(file)} for file in files}
-    write_json(folder / DONE, {**about, "blocks": checksums})
+    entries = {file.name: block_entry(file) for file in files}
+    write_json(folder / DONE, {**about, "blocks": entries})
+
+
+def block_entry(file: Path) -> dict[str, int]:
+    """Size and checksum of a block, as the mark of its folder holds them."""
+    return {"bytes": file.stat().st_size, "crc32": _crc32(file)}
+
+
+def settle_blocks(folder: Path, place: Path) -> None:
+    """Move a finished folder of blocks to its place, unless another process has done so.
+
+    Raises:
+        RunError: It cannot be moved.
+    """
+    if place.exists() and damaged_blocks(place, quick=True):
+        shutil.rmtree(place, ignore_errors=True)
+    with suppress(OSError):  # it is there already
+        folder.rename(place)
+    if damaged_blocks(place, quick=True):
+        raise RunError("recorded responses cannot be moved to their place", str(place))
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def damaged_blocks(folder: Path, *, quick: bool = False) -> list[str]:
@@ -115,7 +145,6 @@ def _crc32(file: Path) -> int:
 def forget_unfinished(folders: Iterable[Path]) -> None:
     """Delete folders of blocks that a killed recording left."""
     for folder in folders:
-        if folder.is_dir() and not (folder / DONE).exists():
-            for file in folder.iterdir():
-                file.unlink(missing_ok=True)
-            folder.rmdir()
+        unfinished = TEMPORARY_MARK in folder.name or not (folder / DONE).exists()
+        if folder.is_dir() and unfinished:
+            shutil.rmtree(folder, ignore_errors=True)

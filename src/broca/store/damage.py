@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,10 +18,24 @@ from typing import Any, Literal
 from broca.errors import RunError
 from broca.store.blocks import DONE, damaged_blocks, forget_unfinished
 from broca.store.files import TEMPORARY_MARK, read_json, sha256_of
-from broca.store.rows import is_whole
+from broca.store.rows import RowFolder, is_whole
 
 FORMAT = "broca-run/1"
 CONFIG, MANIFEST, REPORT = "config.toml", "manifest.json", "report.html"
+
+KEPT = (
+    "borders",
+    "injected",
+    "known",
+    "letters",
+    "located",
+    "planted",
+    "relation",
+    "truth",
+    "values",
+    "words",
+)
+"""Folders of plain values found with the model (`broca.run.keeping`)."""
 
 What = Literal["is missing", "has changed", "cannot be read"]
 
@@ -47,11 +61,39 @@ class Damage:
             "sets": "written again from the recorded responses or attributions",
             "responses": "the responses of its prompts are recorded again",
             "attributions": "the attributions of its queries",
+            **dict.fromkeys(KEPT, "the values it held"),
             CONFIG: "nothing: it is written again when the same settings are given",
         }.get(kind, "nothing but tables and page, from the stored rows")
 
     def __str__(self) -> str:
         return f"{self.name} {self.what}"
+
+
+def make_manifest(path: Path, files: Iterable[Path]) -> dict[str, Any]:
+    """What a complete run consists of: every file with its size and hash, and the settings.
+
+    Responses, which may be tens of gigabytes and can be recorded again, are listed with their size
+    only.
+
+    Args:
+        path: The run's folder.
+        files: Its files.
+    """
+    listed = {}
+    for file in sorted(files):
+        name = file.relative_to(path).as_posix()
+        entry: dict[str, Any] = {"bytes": file.stat().st_size}
+        if not name.startswith("responses/"):
+            entry["sha256"] = sha256_of(file)
+        if name.startswith("rows/"):
+            entry["rows"] = RowFolder(file.parent).count()
+        listed[name] = entry
+    return {
+        "format": FORMAT,
+        "files": listed,
+        "rows": RowFolder(path / "rows").count(),
+        "config": (path / CONFIG).read_text("utf-8"),
+    }
 
 
 def read_manifest(path: Path) -> dict[str, Any] | None:
@@ -133,8 +175,9 @@ def _is_json(file: Path) -> bool:
 
 
 def is_untouched(path: Path) -> bool:
-    """Whether nothing was computed in a run's folder: no rows, sets, responses, attributions."""
+    """Whether nothing was computed in a run's folder: no rows, sets, responses, values."""
     kept = ("rows/*.parquet", "sets/**/*.*", f"responses/*/{DONE}", "attributions/*")
+    kept += tuple(f"{kind}/*.json" for kind in KEPT)
     found = (file for pattern in kept for file in path.glob(pattern))
     return all(TEMPORARY_MARK in file.name for file in found) and not (path / MANIFEST).exists()
 

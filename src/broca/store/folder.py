@@ -21,19 +21,29 @@ from broca.store.damage import (
     Damage,
     find_damage,
     is_untouched,
+    make_manifest,
     mend,
     read_manifest,
 )
+from broca.store.environment import refuse_versions, refuse_weights, with_earlier
 from broca.store.files import (
     TEMPORARY_MARK,
     read_json,
     replacing,
-    sha256_of,
     sweep,
     write_json,
     write_text,
 )
-from broca.store.joining import CLAIMS, JOINED, LOGS, PASSING, PROGRESS, merge_joined, note_joined
+from broca.store.joining import (
+    CLAIMS,
+    JOINED,
+    LOGS,
+    PARTS,
+    PASSING,
+    PROGRESS,
+    merge_joined,
+    note_joined,
+)
 from broca.store.lock import FolderBusyError, FolderLock
 from broca.store.names import file_name, name_of
 from broca.store.rows import RowFolder
@@ -44,8 +54,6 @@ ENVIRONMENT, PROMPTS = "environment.json", "prompts.json"
 SETS = "sets"
 SUMMARY = "summary.json"
 JOIN_SECONDS = 30.0  # that a joining process waits for the settings of the run
-DETERMINING = ("broca", "torch", "transformers")
-"""Packages whose version may change rows."""
 
 
 class Saveable(Protocol):
@@ -200,43 +208,16 @@ class RunFolder:
                 were computed by other versions and this is not accepted.
         """
         now = dict(environment)
+        known = self.environment if (self.path / ENVIRONMENT).exists() else None
+        mixing = accept_versions or (not self.joined and is_untouched(self.path))
+        if known is not None:
+            refuse_weights(self.path, known, now)
+            if not mixing:
+                refuse_versions(self.path, known, now)
         if self.joined:
-            known = self.environment if (self.path / ENVIRONMENT).exists() else now
-            self._refuse_weights(known, now)
-            self._refuse_versions(known.get("versions", {}), now.get("versions", {}))
             note_joined(self.path, now)
-            return
-        earlier: list[dict[str, Any]] = []
-        if (self.path / ENVIRONMENT).exists():
-            before = self.environment
-            earlier = before.pop("earlier", [])
-            self._refuse_weights(before, now)
-            if not accept_versions and not is_untouched(self.path):
-                self._refuse_versions(before.get("versions", {}), now.get("versions", {}))
-            if before != now and before not in earlier:
-                earlier = [*earlier, before]
-        self.write_json(ENVIRONMENT, {**now, "earlier": earlier} if earlier else now)
-
-    def _refuse_weights(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-        if before.get("fingerprint") != now.get("fingerprint"):
-            raise RunError(
-                "this run was begun with other weights",
-                where=str(self.path),
-                mend="Use the model it was begun with, or choose another folder with --out",
-            )
-
-    def _refuse_versions(self, before: Mapping[str, str], now: Mapping[str, str]) -> None:
-        other = [
-            f"{name} {before[name]}, now {now.get(name)}"
-            for name in DETERMINING
-            if name in before and before[name] != now.get(name)
-        ]
-        if other:
-            raise RunError(
-                f"rows of this run were computed by other versions: {'; '.join(other)}",
-                where=str(self.path),
-                mend="Go on with both by --accept, or choose another folder with --out",
-            )
+        else:
+            self.write_json(ENVIRONMENT, with_earlier(known, now))
 
     def save_set(self, neuron_set: Saveable, name: str | None = None) -> Path:
         """Store a neuron set as `sets/<name>.json`, its name as `broca.store.names` writes it.
@@ -288,23 +269,9 @@ class RunFolder:
             if others:
                 self.write_json(ENVIRONMENT, {**self.environment, "joined": others})
         sweep(self.path)
-        files = {}
-        for file in sorted(self._files()):
-            name = file.relative_to(self.path).as_posix()
-            entry: dict[str, Any] = {"bytes": file.stat().st_size}
-            if not name.startswith("responses/"):
-                entry["sha256"] = sha256_of(file)
-            if name.startswith("rows/"):
-                entry["rows"] = RowFolder(file.parent).count()
-            files[name] = entry
-        manifest = {
-            "format": FORMAT,
-            "files": files,
-            "rows": self.rows.count(),
-            "config": (self.path / CONFIG).read_text("utf-8"),
-        }
-        write_json(self.path / MANIFEST, manifest)
+        write_json(self.path / MANIFEST, make_manifest(self.path, self._files()))
         (self.path / PROGRESS).unlink(missing_ok=True)
+        shutil.rmtree(self.parts_path, ignore_errors=True)
         with suppress(OSError):  # others may still hold claims there
             (self.path / CLAIMS).rmdir()
         self.close()
@@ -344,6 +311,11 @@ class RunFolder:
     def claims_path(self) -> Path:
         """Where processes that share the run claim their work."""
         return self.path / CLAIMS
+
+    @property
+    def parts_path(self) -> Path:
+        """Parts of results that workers leave there for others; gone when the run is finished."""
+        return self.path / PARTS
 
     @property
     def logs_path(self) -> Path:

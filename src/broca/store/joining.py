@@ -8,8 +8,9 @@ from typing import Any
 
 from broca.store.files import condition_key, read_json, write_json
 
-CLAIMS, LOGS, PROGRESS, JOINED = ".claims", "logs", "progress.json", "joined"
-PASSING = (CLAIMS, LOGS, PROGRESS)
+CLAIMS, LOGS, PARTS = ".claims", "logs", ".parts"
+PROGRESS, JOINED = "progress.json", "joined"
+PASSING = (CLAIMS, LOGS, PARTS, PROGRESS)
 """Names within a run's folder that are no part of the run."""
 
 

@@ -62,7 +62,7 @@ class Replaced:
 
     @cached_property
     def _means(self) -> np.ndarray:
-        return neuron_means(self.responses)
+        return self.responses.means()
 
     def _response(self, row: int, neurons: NeuronSet) -> np.ndarray:
         """Responses of a set's neurons to one prompt, [neuron]."""
@@ -72,14 +72,3 @@ class Replaced:
             block = self.responses.block(site, layer)
             found[ranks] = np.asarray(block[row, neurons.indices[ranks]], float)
         return np.nan_to_num(found)  # NaN: never at the expert
-
-
-def neuron_means(responses: Responses, *, absolute: bool = False) -> np.ndarray:
-    """Mean response (or mean |response|) of every neuron over the prompts, [neuron]."""
-    means = np.empty(len(responses.index))
-    for site, layer, where in responses.index.blocks():
-        block = np.asarray(responses.block(site, layer))
-        values = np.abs(block) if absolute else np.asarray(block)
-        known = np.maximum((~np.isnan(values)).sum(axis=0), 1)  # NaN: never at the expert
-        means[where] = np.nansum(values, axis=0, dtype=float) / known
-    return means

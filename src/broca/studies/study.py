@@ -274,7 +274,33 @@ class Findings:
     words: Sequence[str] = ()
 
 
-class Bench(Protocol):
+class KeepingBench(Protocol):
+    """Where plain values are computed with the model."""
+
+    @property
+    def model(self) -> LanguageModel: ...
+
+    def keep(
+        self,
+        kind: str,
+        function: Callable[[LanguageModel, Any], dict[str, Any]],
+        items: Sequence[tuple[Mapping[str, Any], Any]],
+        *,
+        quick: bool = False,
+    ) -> list[dict[str, Any]]:
+        """Plain values of each item, computed once and found again.
+
+        Args:
+            kind: What they are.
+            function: Computes the values of one item, with the model.
+            items: All that determines an item's values beside the model, as plain values; and
+                what the function is given.
+            quick: Whether a dry run computes them as well.
+        """
+        ...
+
+
+class Bench(KeepingBench, Protocol):
     """Where a family prepares and its studies are measured.
 
     Attributes:
@@ -282,9 +308,6 @@ class Bench(Protocol):
     """
 
     measures: bool
-
-    @property
-    def model(self) -> LanguageModel: ...
 
     def record(
         self, prompts: Sequence[Prompt], sites: Sequence[str], pooling: str = "mean"

@@ -10,9 +10,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,24 +28,10 @@ from broca.model import LanguageModel
 from broca.neurons import NeuronIndex
 from broca.prompts import Prompt, render_fact_prompts
 from broca.studies.locators.config import LocatorsConfig
+from broca.studies.study import KeepingBench
 
 _ASKED = 400  # prompts asked to find known ones, at most
-
-
-class KeepingBench(Protocol):
-    """What these studies need of a bench."""
-
-    @property
-    def model(self) -> LanguageModel: ...
-
-    def keep(
-        self,
-        kind: str,
-        function: Callable[[LanguageModel, Any], dict[str, Any]],
-        items: Sequence[tuple[Mapping[str, Any], Any]],
-    ) -> list[dict[str, Any]]:
-        """Plain values of each item, computed once and found again."""
-        ...
+_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
@@ -77,7 +63,7 @@ def prepare(config: LocatorsConfig, bench: KeepingBench) -> Material:
         FactsError: The facts cannot be used.
         StudyError: There are too few prompts.
     """
-    check_editable(bench.model)
+    bench.keep("editable", require_editable, [({}, None)], quick=True)
     relations = load_relations(
         config.facts, language=config.language, relations=config.relations or None
     )
@@ -89,7 +75,7 @@ def prepare(config: LocatorsConfig, bench: KeepingBench) -> Material:
     stable_random(config.seed, "locators").shuffle(prompts)
     by_relation = {name: [p for p in prompts if p.relation == name] for name in relations}
     asked = round_by_round(by_relation)[:_ASKED]
-    order = known_first(bench.model, asked, config.n_prompts)
+    order = known_first(bench, asked, config.n_prompts)
     if len(asked) < config.n_prompts:
         raise StudyError(f"there are {len(asked)} prompts, {config.n_prompts} are needed")
     chosen = [asked[i] for i, _ in order[: config.n_prompts]]
@@ -102,15 +88,20 @@ def prepare(config: LocatorsConfig, bench: KeepingBench) -> Material:
     return Material(config, chosen, groups, others, n_known, by_relation)
 
 
+def require_editable(model: LanguageModel, _: object) -> dict[str, Any]:
+    """Refuse a model whose value vectors cannot be read or edited, where its weights are."""
+    check_editable(model)
+    return {}
+
+
 def round_by_round(by_relation: Mapping[str, Sequence[Prompt]]) -> list[Prompt]:
     """The first prompt of every relation, then the second of every one, and so on."""
     longest = max(map(len, by_relation.values()), default=0)
     return [p[i] for i in range(longest) for p in by_relation.values() if i < len(p)]
 
 
-@torch.no_grad()
 def known_first(
-    model: LanguageModel, prompts: Sequence[Prompt], enough: int
+    bench: KeepingBench, prompts: Sequence[Prompt], enough: int
 ) -> list[tuple[int, bool]]:
     """Numbers of prompts, known ones first in their order, then by probability; and if known.
 
@@ -118,24 +109,36 @@ def known_first(
     """
     known: list[int] = []
     rest: list[tuple[float, int]] = []
-    for start in range(0, len(prompts), 32):
-        part = prompts[start : start + 32]
-        probabilities = model.probabilities([prompt.text for prompt in part])
-        for number, (prompt, row) in enumerate(zip(part, probabilities, strict=True), start):
-            firsts = {
-                tokens[0]
-                for answer in prompt.answers
-                for border in BORDERS
-                if (tokens := answer_tokens(model, prompt.text, answer, border))
-            }
-            if int(row.argmax()) in firsts:
+    for start in range(0, len(prompts), _AT_ONCE):
+        part = list(prompts[start : start + _AT_ONCE])
+        texts = [[prompt.text, list(prompt.answers)] for prompt in part]
+        (found,) = bench.keep("known", ask_firsts, [({"prompts": texts}, part)], quick=True)
+        for number, (right, p) in enumerate(zip(found["right"], found["p"], strict=True), start):
+            if right:
                 known.append(number)
             else:
-                rest.append((max((float(row[t]) for t in firsts), default=0.0), number))
+                rest.append((p, number))
         if len(known) >= enough:
             break
     rest.sort(key=lambda pair: -pair[0])
     return [(n, True) for n in known] + [(n, False) for _, n in rest]
+
+
+@torch.no_grad()
+def ask_firsts(model: LanguageModel, prompts: Sequence[Prompt]) -> dict[str, Any]:
+    """Whether each prompt's likeliest next token begins an answer, and the best such token's P."""
+    rows = model.probabilities([prompt.text for prompt in prompts])
+    right, p = [], []
+    for prompt, row in zip(prompts, rows, strict=True):
+        firsts = {
+            tokens[0]
+            for answer in prompt.answers
+            for border in BORDERS
+            if (tokens := answer_tokens(model, prompt.text, answer, border))
+        }
+        right.append(int(row.argmax()) in firsts)
+        p.append(max((float(row[token]) for token in firsts), default=0.0))
+    return {"right": right, "p": p}
 
 
 def locate_all(

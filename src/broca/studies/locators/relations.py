@@ -62,7 +62,7 @@ class Relations:
             StudyError: The model knows too few facts of all relations but one.
         """
         config = material.config
-        known = known_prompts(bench.model, material)
+        known = known_prompts(bench, material)
         seen = {name: listed[: config.n_group] for name, listed in known.items()}
         judged = {name: listed[config.n_group :] for name, listed in known.items()}
         items = []
@@ -121,7 +121,7 @@ class _Parts:
         return [[prompt.text for prompt in prompts] for prompts in listed]
 
 
-def known_prompts(model: LanguageModel, material: Material) -> dict[str, list[Prompt]]:
+def known_prompts(bench: KeepingBench, material: Material) -> dict[str, list[Prompt]]:
     """Relation -> prompts with right answers, one per fact, as many as are needed.
 
     Raises:
@@ -132,7 +132,7 @@ def known_prompts(model: LanguageModel, material: Material) -> dict[str, list[Pr
     found = {}
     for name, prompts in material.asked.items():
         firsts = list({prompt.fact: prompt for prompt in reversed(prompts)}.values())[::-1]
-        order = known_first(model, firsts[:_ASKED], enough)
+        order = known_first(bench, firsts[:_ASKED], enough)
         right = [firsts[number] for number, known in order if known]
         if len(right) >= enough:
             found[name] = right[:enough]

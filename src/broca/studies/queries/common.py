@@ -25,6 +25,7 @@ from scipy import stats
 
 from broca.choices import Letters
 from broca.errors import ModelError
+from broca.model import LanguageModel
 from broca.neurons import Neuron
 from broca.readout import Readout, read_values
 from broca.studies.queries import published
@@ -43,7 +44,7 @@ class CommonNeurons:
     several_fields = True
 
     def plan(self, material: Material, bench: QueryBench) -> Plan:
-        """The value vectors are read while the model is at hand.
+        """The value vectors are read as work of the bench.
 
         Raises:
             QuestionsError: There is one field only.
@@ -52,17 +53,17 @@ class CommonNeurons:
         part = material.part("field", bench)
         common = list(part.sets.common_neurons())
         pool = random_neurons(part, material.config.seed)
-        try:
-            read = read_values(bench.model, [*common, *pool], n_tokens=N_TOKENS) if common else []
-            reason = ""
-        except ModelError as error:
-            read, reason = [], str(error)
-        letters = answer_tokens_of(part)
-        plan.extra = {
-            "part": part,
-            "said": [as_record(each, letters) for each in read],
-            "reason": reason,
-        }
+        said, reason = [], ""
+        if common:
+            names = [str(neuron) for neuron in (*common, *pool)]
+            letters = sorted(answer_tokens_of(part))
+            determinants = {"neurons": names, "letters": letters, "n_tokens": N_TOKENS}
+            try:
+                (read,) = bench.keep("values", say, [(determinants, (names, letters))], quick=True)
+                said = read["said"]
+            except ModelError as error:
+                reason = str(error)
+        plan.extra = {"part": part, "said": said, "reason": reason}
         return plan
 
     def summarise(self, material: Material, results: Results) -> Findings:
@@ -110,6 +111,13 @@ class CommonNeurons:
             },
             words,
         )
+
+
+def say(model: LanguageModel, item: tuple[Sequence[str], Sequence[int]]) -> dict[str, Any]:
+    """What value vectors say: neurons by name, and the tokens that count as letters."""
+    names, letters = item
+    read = read_values(model, [Neuron.parse(name) for name in names], n_tokens=N_TOKENS)
+    return {"said": [as_record(each, set(letters)) for each in read]}
 
 
 def answer_tokens_of(part: Part) -> set[int]:

@@ -18,7 +18,7 @@ from dataclasses import replace
 from broca.questions import require_several_fields
 from broca.studies.queries.material import Material, QueryBench, record_part, replaced_by
 from broca.studies.queries.ways import plan_ways, ways_findings
-from broca.studies.replacing import KINDS, neuron_means
+from broca.studies.replacing import KINDS
 from broca.studies.study import Findings, Plan, Results
 
 
@@ -41,7 +41,7 @@ class QueryReplacement:
             for kind in KINDS
         }
         responses = record_part(part, bench)
-        activity = responses.index, neuron_means(responses, absolute=True)
+        activity = responses.index, responses.means(absolute=True)
         return plan_ways(config, part, ways, activity if config.n_active else None)
 
     def summarise(self, material: Material, results: Results) -> Findings:

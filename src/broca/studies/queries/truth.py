@@ -18,7 +18,7 @@ may be integrated accurately and still be another quantity than the effect of a 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -41,18 +41,12 @@ MOST = 4000  # neurons measured of a prompt
 SETS = ("attribution", "exact", "random")
 
 
-class KeepingBench(QueryBench, Protocol):
-    """A bench that keeps what a prompt gave."""
-
-    def keep(self, kind: str, function: Any, items: Any) -> list[dict[str, Any]]: ...
-
-
 class Truth:
     """Attributions against the effects of single neurons and of sets."""
 
     name = "queries.truth"
 
-    def plan(self, material: Material, bench: KeepingBench) -> Plan:
+    def plan(self, material: Material, bench: QueryBench) -> Plan:
         """Prompts are judged while the model is at hand; nothing is asked."""
         config, part = material.config, material.part("field", bench)
         queries, items = spread(part, config.n_truth), []

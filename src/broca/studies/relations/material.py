@@ -19,7 +19,7 @@ from broca.studies.relations.asking import Asking
 from broca.studies.relations.config import RelationsConfig
 from broca.studies.relations.forms import Tried
 from broca.studies.relations.said import AnswerKinds
-from broca.studies.replacing import Kind, Replaced, neuron_means
+from broca.studies.replacing import Kind, Replaced
 from broca.studies.study import Condition, Plan
 
 HALVES = ("a", "b")
@@ -97,7 +97,7 @@ class Material:
     @cached_property
     def activity(self) -> np.ndarray:
         """Mean |response| of every neuron to the detection prompts, [neuron]."""
-        return neuron_means(self.responses, absolute=True)
+        return self.responses.means(absolute=True)
 
     def as_active(self, relation: str, seed: int) -> NeuronSet:
         """A random set outside a relation's set, matched by activity in each site and layer."""

@@ -1,0 +1,55 @@
+"""What a run was computed with, held against what it is to go on with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from broca.errors import RunError
+
+DETERMINING = ("broca", "torch", "transformers")
+"""Packages whose version may change rows."""
+
+
+def refuse_weights(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse to go on with other weights.
+
+    Raises:
+        RunError: The fingerprints differ.
+    """
+    if before.get("fingerprint") != now.get("fingerprint"):
+        raise RunError(
+            "this run was begun with other weights",
+            where=str(path),
+            mend="Use the model it was begun with, or choose another folder with --out",
+        )
+
+
+def refuse_versions(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse to mix rows of several versions of packages.
+
+    Raises:
+        RunError: Naming the packages that differ.
+    """
+    known, own = before.get("versions", {}), now.get("versions", {})
+    other = [
+        f"{name} {known[name]}, now {own.get(name)}"
+        for name in DETERMINING
+        if name in known and known[name] != own.get(name)
+    ]
+    if other:
+        raise RunError(
+            f"rows of this run were computed by other versions: {'; '.join(other)}",
+            where=str(path),
+            mend="Go on with both by --accept, or choose another folder with --out",
+        )
+
+
+def with_earlier(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> dict[str, Any]:
+    """The environment of a sitting, with those of earlier ones that differ from it."""
+    known = dict(before or {})
+    earlier = known.pop("earlier", [])
+    if known and known != now and known not in earlier:
+        earlier = [*earlier, known]
+    return {**now, "earlier": earlier} if earlier else dict(now)
