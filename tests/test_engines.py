@@ -231,7 +231,21 @@ def test_ray_replaces_the_dead_and_names_what_kills(ray_engine: RayEngine, tmp_p
 @pytest.mark.ray
 def test_mistakes_on_ray_are_told_as_here(ray_engine: RayEngine):
     with pytest.raises(EngineError, match="single prompt"):
-        list(ray_engine.map(Thirsty(4, most=0), [1]))
+        list(ray_engine.map(Thirsty(4, most=0), list(range(8))))
+    assert dict(ray_engine.map(Squaring(), [3, 2])) == {3: 9, 2: 4}
+
+
+@pytest.mark.ray
+def test_what_else_goes_wrong_on_ray_is_told_and_logged(ray_engine: RayEngine, tmp_path: Path):
+    with pytest.raises(EngineError, match=r"A worker failed: .*KeyError.*worker's log"):
+        list(ray_engine.map(_missing, [1]))
+    logs = "".join(path.read_text(encoding="utf-8") for path in (tmp_path / "logs").iterdir())
+    assert "item 0 failed: Traceback" in logs
+    assert dict(ray_engine.map(Squaring(), [3])) == {3: 9}
+
+
+def _missing(item: int) -> int:
+    return {}[item]
 
 
 def _units(run: RunFolder) -> str:

@@ -187,6 +187,8 @@ class RayEngine:
     ) -> Iterator[tuple[int, Any]]:
         ray = _ray()
 
+        for hired in self._workers:  # of an earlier call that ended by a mistake
+            hired.items.clear()
         shared = ray.put(without_model(function))
         waiting = deque(sorted(range(len(items)), key=lambda place: -work[place]))
         flying: dict[Any, tuple[int, _Hired]] = {}
@@ -262,8 +264,8 @@ class RayEngine:
             return ray.get(reference)
         except errors.RayTaskError as error:
             raise EngineError(
-                f"A worker failed: {_last_line(error.cause)}",
-                mend="The whole error is in Ray's logs; finished work is kept",
+                f"A worker failed: {type(error.cause).__name__}: {_last_line(error.cause)}",
+                mend="The whole error is in the worker's log; finished work is kept",
             ) from error
         except errors.RayError as error:
             self._last_loss = _last_line(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
@@ -84,5 +85,8 @@ class Worker:
         except BrocaError as error:
             self._log(f"{name} refused: {error}")
             return Outcome(error=error)
+        except Exception:
+            self._log(f"{name} failed: {traceback.format_exc()}")
+            raise
         self._log(f"{name} {time.monotonic() - start:.1f} s")
         return Outcome(result)
