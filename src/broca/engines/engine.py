@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Stored = Callable[[str], bool]
 
 
-class Engine(Protocol):
+@dataclass(frozen=True)
+class Work:
+    """What an engine is given: see :meth:`Engine.map`.
+
+    Attributes:
+        function: What to do with an item.
+        items: The work.
+        description: What the progress bar says.
+        weights: How much work each item is.
+        names: A name for every item.
+        stored: Whether the result of the item of this name is kept already; None where results
+            are not shared.
+    """
+
+    function: Callable[[Any], Any]
+    items: Sequence[Any]
+    description: str
+    weights: Sequence[int]
+    names: Sequence[str]
+    stored: Stored | None
+
+
+class Engine(ABC):
     """A place that computes work items: this process, or the workers of a cluster.
 
     An engine never changes results. Items do not depend on each other, so they may be computed
@@ -43,4 +67,17 @@ class Engine(Protocol):
         Raises:
             EngineError: If an item cannot be computed where the engine computes.
         """
-        ...
+        shared = names is not None and stored is not None
+        work = Work(
+            function,
+            items,
+            description,
+            weights or [1] * len(items),
+            names or [f"item {place}" for place in range(len(items))],
+            stored if shared else None,
+        )
+        return self._compute(work)
+
+    @abstractmethod
+    def _compute(self, work: Work) -> Iterator[tuple[Any, Any]]:
+        """Yield the items of some work with their results."""

@@ -18,14 +18,14 @@ import os
 import socket
 import sys
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from broca.engines.engine import Item, Result, Stored
+from broca.engines.engine import Engine, Work
 from broca.engines.settings import EngineSettings
 from broca.engines.worker import Worker, without_model
 from broca.errors import EngineError
@@ -57,7 +57,7 @@ class _Hired:
     items: deque[int] = field(default_factory=deque)
 
 
-class RayEngine:
+class RayEngine(Engine):
     """An engine on Ray.
 
     Args:
@@ -88,26 +88,15 @@ class RayEngine:
         self._last_loss = ""
         self.deaths = 0
 
-    def map(
-        self,
-        function: Callable[[Item], Result],
-        items: Sequence[Item],
-        description: str = "",
-        weights: Sequence[int] | None = None,
-        *,
-        names: Sequence[str] | None = None,
-        stored: Stored | None = None,
-    ) -> Iterator[tuple[Item, Result]]:
-        """See :meth:`broca.engines.Engine.map`; results come in any order."""
-        if not items:
+    def _compute(self, work: Work) -> Iterator[tuple[Any, Any]]:
+        """Results come in any order."""
+        if not work.items:
             return
-        work = list(weights or [1] * len(items))
-        called = list(names or [f"item {place}" for place in range(len(items))])
-        self._hire(min(self._n_workers, len(items)))
-        with progress_bar(description, sum(work)) as advance:
-            for place, result in self._schedule(function, items, called, work):
-                yield items[place], result
-                advance(work[place], self._note())
+        self._hire(min(self._n_workers, len(work.items)))
+        with progress_bar(work.description, sum(work.weights)) as advance:
+            for place, result in self._schedule(work):
+                yield work.items[place], result
+                advance(work.weights[place], self._note())
 
     def close(self) -> None:
         """Let the workers go, and the cluster if it was started here."""
@@ -182,20 +171,19 @@ class RayEngine:
 
     # -- items -------------------------------------------------------------------------------
 
-    def _schedule(
-        self, function: Any, items: Sequence[Any], names: Sequence[str], work: Sequence[int]
-    ) -> Iterator[tuple[int, Any]]:
+    def _schedule(self, work: Work) -> Iterator[tuple[int, Any]]:
         ray = _ray()
 
         for hired in self._workers:  # of an earlier call that ended by a mistake
             hired.items.clear()
-        shared = ray.put(without_model(function))
-        waiting = deque(sorted(range(len(items)), key=lambda place: -work[place]))
+        shared = ray.put(without_model(work.function))
+        order = sorted(range(len(work.items)), key=lambda place: -work.weights[place])
+        waiting = deque(order)
         flying: dict[Any, tuple[int, _Hired]] = {}
         killed: Counter[int] = Counter()
         idle = 0.0
         while waiting or flying:
-            self._send(shared, items, names, waiting, flying)
+            self._send(shared, work, waiting, flying)
             ready, _ = ray.wait([*flying, *self._starting], num_returns=1, timeout=1.0)
             idle = 0.0 if ready or self._workers else idle + 1.0
             if idle > PATIENCE_SECONDS:
@@ -212,7 +200,7 @@ class RayEngine:
                 place, hired = flying.pop(reference)
                 outcome = self._outcome(reference)
                 if outcome is None:
-                    self._bury(hired, names, waiting, flying, killed)
+                    self._bury(hired, work.names, waiting, flying, killed)
                     continue
                 hired.items.remove(place)
                 if outcome.error is not None:
@@ -222,8 +210,7 @@ class RayEngine:
     def _send(
         self,
         shared: Any,
-        items: Sequence[Any],
-        names: Sequence[str],
+        work: Work,
         waiting: deque[int],
         flying: dict[Any, tuple[int, _Hired]],
     ) -> None:
@@ -233,7 +220,8 @@ class RayEngine:
                 if waiting and len(hired.items) < full:
                     place = waiting.popleft()
                     hired.items.append(place)
-                    sent = hired.actor.compute.remote(shared, names[place], items[place])
+                    name, item = work.names[place], work.items[place]
+                    sent = hired.actor.compute.remote(shared, name, item)
                     flying[sent] = (place, hired)
 
     def _welcome(self, reference: Any) -> None:

@@ -7,13 +7,13 @@ stored. Slurm arrays, torchrun or two terminals need nothing else than the folde
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from broca.engines.claims import EXPIRY_SECONDS, Claims
-from broca.engines.engine import Item, Result, Stored
+from broca.engines.engine import Stored, Work
 from broca.engines.local import LocalEngine
-from broca.engines.memory import BatchLimit
 from broca.engines.worker_log import WorkerLog
 from broca.progress import Advance, progress_bar
 
@@ -21,7 +21,7 @@ FIRST_POLL_SECONDS, POLL_SECONDS = 0.1, 1.0
 """How long is waited for others, first and at most."""
 
 
-class SharedEngine:
+class SharedEngine(LocalEngine):
     """Computes in this process what no other process computes.
 
     Args:
@@ -33,32 +33,21 @@ class SharedEngine:
     def __init__(
         self, folder: Path, expiry: float = EXPIRY_SECONDS, log: Path | None = None
     ) -> None:
+        super().__init__()
         self._claims = Claims(folder, expiry)
         self._log = WorkerLog(log)
-        self._limit = BatchLimit()
-        self._local = LocalEngine()
 
-    def map(
-        self,
-        function: Callable[[Item], Result],
-        items: Sequence[Item],
-        description: str = "",
-        weights: Sequence[int] | None = None,
-        *,
-        names: Sequence[str] | None = None,
-        stored: Stored | None = None,
-    ) -> Iterator[tuple[Item, Result]]:
-        """See :meth:`broca.engines.Engine.map`; yields what this process has computed."""
-        if names is None or stored is None:
-            yield from self._local.map(function, items, description, weights)
+    def _compute(self, work: Work) -> Iterator[tuple[Any, Any]]:
+        """Yields what this process has computed."""
+        if work.stored is None:
+            yield from super()._compute(work)
             return
-        work = weights or [1] * len(items)
-        left = dict(zip(names, zip(items, work, strict=True), strict=True))
-        with progress_bar(description, sum(work)) as advance:
+        left = dict(zip(work.names, zip(work.items, work.weights, strict=True), strict=True))
+        with progress_bar(work.description, sum(work.weights)) as advance:
             wait = FIRST_POLL_SECONDS
             while left:
                 before = len(left)
-                yield from self._round(function, left, stored, advance)
+                yield from self._round(work.function, left, work.stored, advance)
                 if len(left) < before:
                     wait = FIRST_POLL_SECONDS
                 else:
@@ -67,11 +56,11 @@ class SharedEngine:
 
     def _round(
         self,
-        function: Callable[[Item], Result],
-        left: dict[str, tuple[Item, int]],
+        function: Callable[[Any], Any],
+        left: dict[str, tuple[Any, int]],
         stored: Stored,
         advance: Advance,
-    ) -> Iterator[tuple[Item, Result]]:
+    ) -> Iterator[tuple[Any, Any]]:
         """Go through what is left once; leave there what others are computing."""
         for name, (item, weight) in list(left.items()):
             done = stored(name)
