@@ -3,7 +3,7 @@
 from broca.engines.engine import Engine
 from broca.engines.local import LocalEngine
 from broca.engines.memory import limit_memory
-from broca.engines.ray import RayEngine
+from broca.engines.ray import RayEngine, has_gpus
 from broca.engines.settings import EngineSettings
 from broca.engines.shared import SharedEngine
 
@@ -13,5 +13,6 @@ __all__ = [
     "LocalEngine",
     "RayEngine",
     "SharedEngine",
+    "has_gpus",
     "limit_memory",
 ]

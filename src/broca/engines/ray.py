@@ -42,6 +42,13 @@ def _ray() -> Any:
     return importlib.import_module("ray")
 
 
+def has_gpus() -> bool:
+    """Whether this process is a worker that has GPUs of its own."""
+    ray = _ray()
+
+    return bool(ray.get_runtime_context().get_accelerator_ids().get("GPU"))
+
+
 @dataclass
 class _Hired:
     """A worker as the driver sees it.

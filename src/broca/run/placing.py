@@ -7,14 +7,14 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from broca.engines import Engine, RayEngine, SharedEngine, limit_memory
+from broca.engines import Engine, RayEngine, SharedEngine, has_gpus, limit_memory
 from broca.errors import ModelError, RunError
 from broca.model import LanguageModel, outline_of
 from broca.progress import Reached, watched
-from broca.run.job import Job
+from broca.run.job import Job, ModelSettings
 from broca.store import PROGRESS, RunFolder
 
 POLL_SECONDS = 0.5
@@ -42,7 +42,7 @@ def placed(
     if given is not None:
         yield model or job.model.load(), given
     elif settings.kind == "ray":
-        source: Any = model if model is not None else job.model.load
+        source: Any = model if model is not None else LoadingThere(job.model)
         with RayEngine(source, settings, folder.logs_path) as engine:
             yield model or _outlined(job, engine), engine
     else:
@@ -51,6 +51,18 @@ def placed(
         own = folder.logs_path / f"{socket.gethostname()}-{os.getpid()}.log"
         engine = SharedEngine(folder.claims_path, log=own if join else None)
         yield model or job.model.load(), engine
+
+
+@dataclass(frozen=True)
+class LoadingThere:
+    """Loads a model in a worker: on its GPUs, if it has any and the settings name no place."""
+
+    settings: ModelSettings
+
+    def __call__(self) -> LanguageModel:
+        if self.settings.device_map is None and has_gpus():
+            return replace(self.settings, device_map="auto").load()
+        return self.settings.load()
 
 
 @dataclass(frozen=True)
