@@ -24,6 +24,7 @@ from broca.recipes import load_recipe
 from broca.report.parts import figure
 from broca.report.runs import write_report
 from broca.run import choice_bench, execute, read_job
+from broca.run.keeping import Keeping
 from broca.scores import QuerySets
 from broca.store import RunFolder
 from broca.studies.queries import QueriesConfig
@@ -196,17 +197,18 @@ def test_a_run_stores_what_the_contract_names(whole: RunFolder) -> None:
 
 
 class _Stopped(LocalEngine):
-    """Stops after so many items, as Ctrl-C would."""
+    """Stops after so many attributions or units of rows, as Ctrl-C would."""
 
     def __init__(self, n: int) -> None:
         super().__init__()
         self.left = n
 
     def map(self, function: Callable, items: Any, *options: Any, **more: Any) -> Any:
+        counts = not isinstance(function, Keeping)
         for item, result in super().map(function, items, *options, **more):
-            if not self.left:
+            if counts and not self.left:
                 raise KeyboardInterrupt
-            self.left -= 1
+            self.left -= counts
             yield item, result
 
 

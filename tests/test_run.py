@@ -125,7 +125,7 @@ def unbroken(model, facts: Path, tmp_path_factory: pytest.TempPathFactory) -> Ru
         return execute(job(facts), path, model=model, report=False)
 
 
-@pytest.mark.parametrize("after", [0, 2, 6])
+@pytest.mark.parametrize("after", [0, 2, 6, 12])
 def test_interrupted_run_goes_on(model, facts, unbroken, tmp_path, monkeypatch, after: int):
     """It computes what was left, and ends with the rows of an unbroken run, to the last bit."""
     monkeypatch.setattr(bench_module, "UNIT_ROWS", 150)

@@ -25,6 +25,7 @@ from broca.run import bench as bench_module
 from broca.run import choice_bench
 from broca.run.bench import RunBench
 from broca.run.choice_bench import ChoiceBench
+from broca.run.keeping import Keeping
 from broca.run.sharing import Sharing, change_of
 from broca.store import RunFolder
 from broca.studies.conditions import make_intervention
@@ -44,10 +45,11 @@ class Counting(LocalEngine):
 
     def map(self, function: Callable, items: Any, *options: Any, **more: Any) -> Any:
         for item, result in super().map(function, items, *options, **more):
-            if self.units == self.stop:
-                raise KeyboardInterrupt
-            self.rows += len(result)
-            self.units += 1
+            if not isinstance(function, Keeping):  # letters and borders are no rows
+                if self.units == self.stop:
+                    raise KeyboardInterrupt
+                self.rows += len(result)
+                self.units += 1
             yield item, result
 
 

@@ -107,6 +107,7 @@ def settle_blocks(folder: Path, place: Path) -> None:
     """
     if place.exists() and damaged_blocks(place, quick=True):
         shutil.rmtree(place, ignore_errors=True)
+    place.parent.mkdir(parents=True, exist_ok=True)
     with suppress(OSError):  # it is there already
         folder.rename(place)
     if damaged_blocks(place, quick=True):
