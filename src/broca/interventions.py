@@ -277,36 +277,46 @@ class _RowEdits:
         """Change [prompt, token, neuron] in place."""
         rows, neurons = self.rows.to(values.device), self.neurons.to(values.device)
         if isinstance(tokens, slice):
-            own = (rows, tokens, neurons)
+            here, own = values[:, tokens].transpose(1, 2), (rows, neurons)
         else:
-            own = (rows[:, None], torch.tensor(tokens, device=values.device), neurons[:, None])
-        factors, put = self.factors.to(values)[:, None], self.put.to(values)[:, None]
-        picked = values[own]  # [neuron of a row, token]
-        # an infinite value times 0 would not be 0
-        values[own] = torch.where(factors == 0, put, picked * factors + put)
+            at = torch.tensor(tokens, device=values.device)
+            here, own = values.transpose(1, 2), (rows[:, None], neurons[:, None], at)
+        put = self.put.to(values)[:, None]  # of each neuron of a row, [neuron, token]
+        if bool(self.factors.any()):
+            factors = self.factors.to(values)[:, None]
+            # an infinite value times 0 would not be 0
+            put = torch.where(factors == 0, put, here[own] * factors + put)
+        here[own] = put
 
 
 def _grouped(edits: list[_Edit]) -> list[_RowEdits]:
     by_positions: dict[Positions, list[_Edit]] = defaultdict(list)
     for edit in edits:
         by_positions[edit.positions].append(edit)
-    groups = []
-    for positions, listed in by_positions.items():
-        rows = [torch.full((len(edit.neurons),), int(edit.row or 0)) for edit in listed]
-        factors, put = zip(*(_as_line(edit) for edit in listed), strict=True)
-        neurons = torch.cat([edit.neurons for edit in listed])
-        parts = (torch.cat(rows), neurons, torch.cat(factors), torch.cat(put))
-        groups.append(_RowEdits(positions, *parts))
-    return groups
+    return [_row_edits(positions, listed) for positions, listed in by_positions.items()]
 
 
-def _as_line(edit: _Edit) -> tuple[Tensor, Tensor]:
-    """An edit of each neuron as factor and what is added, float64 [neuron]."""
+def _row_edits(positions: Positions, edits: list[_Edit]) -> _RowEdits:
+    lengths = torch.tensor([len(edit.neurons) for edit in edits])
+    rows = torch.tensor([edit.row for edit in edits])
+    kinds = [edit.intervention for edit in edits]
+    factors = [float(one.factor) if isinstance(one, Scale) else 0.0 for one in kinds]
+    return _RowEdits(
+        positions,
+        rows.repeat_interleave(lengths),
+        torch.cat([edit.neurons for edit in edits]),
+        torch.tensor(factors, dtype=torch.float64).repeat_interleave(lengths),
+        torch.cat([_put(edit) for edit in edits]),
+    )
+
+
+def _put(edit: _Edit) -> Tensor:
+    """What an edit puts at each neuron or adds to it, float64 [neuron]."""
     one, n = edit.intervention, len(edit.neurons)
     if isinstance(one, Scale):
-        return torch.full((n,), float(one.factor), dtype=torch.float64), torch.zeros(n).double()
+        return torch.zeros(n, dtype=torch.float64)
     fixed = torch.as_tensor(one.value, dtype=torch.float64)
-    return torch.zeros(n).double(), fixed[edit.index] if fixed.dim() else fixed.expand(n)
+    return fixed[edit.index] if fixed.dim() else fixed.expand(n)
 
 
 def _make_slots_apply(
