@@ -18,6 +18,7 @@ from broca.run import execute, read_job
 from broca.run.bench import RunBench
 from broca.run.best_form import find_best_form
 from broca.run.dry import dry_run
+from broca.run.find import find_relations
 from broca.store import RunFolder
 from broca.studies.relations import RelationsConfig, prepare
 from broca.studies.relations.forms import Tried, best_form, keep_apart
@@ -248,3 +249,21 @@ def test_commands_measure_the_form(model, facts: str, tmp_path: Path, command: s
     assert run_cli([*words, *common]) == 0
     printed = capsys.readouterr()
     assert "Taken: question." in printed.err
+
+
+def test_finding_tells_what_to_doubt_and_what_is_left_out(
+    model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three facts a relation: shuffled labels would be separated as well."""
+    path = write_planted_facts(tmp_path / "facts", ("father", "mother", "ceo"))
+    lines = path.read_text(encoding="utf-8").splitlines()
+    fathers = [line for line in lines if '"father"' in line]
+    path.write_text("\n".join(line for line in lines if line not in fathers[5:]), encoding="utf-8")
+    values = {**QUICK, "studies": ["relations.intra"], "facts": str(path), "n_evaluation": 2}
+    job = read_job({**values, "n_detection": 4, "min_detection": 4})
+    monkeypatch.setattr(type(job.model), "load", lambda self: model)
+    told: list[str] = []
+    find_relations(job, tmp_path / "found", tell=told.append)
+    assert any("There are too few facts to rank so many neurons" in words for words in told)
+    (left_out,) = (words for words in told if words.startswith("Left out: "))
+    assert left_out.startswith("Left out: father: 3 of 3 detection prompts")

@@ -70,7 +70,8 @@ def find_relations(
         job: Model and settings.
         out: Folder of the files, `<relation>.json` by `broca.store.file_name`.
         wanted: Only these relations' files; all relations still serve as negatives.
-        tell: Told in which form the facts are asked, with a prompt.
+        tell: Told in which form the facts are asked, with a prompt; what to doubt; what was left
+            out and why.
         method: How neurons are ranked: by average precision over the sites, or by a locator, see
             `broca.locate`; it ranks hidden neurons, as many as average precision takes.
 
@@ -102,6 +103,11 @@ def find_relations(
         for found in FAMILY.introduce(material).values():
             for words in found.words:
                 tell(words)
+        for words in material.notes:  # such as sets that chance could have found
+            tell(words)
+        if material.skipped:
+            left_out = "; ".join(f"{name}: {why}" for name, why in material.skipped.items())
+            tell(f"Left out: {left_out}.")
     written = {}
     for name, neurons in sets.items():
         written[neurons.save(out / file_name(name, ".json"))] = neurons
