@@ -55,6 +55,7 @@ def test_a_system_prompt_of_the_template_is_not_what_is_asked() -> None:
     for prompt in prompts:
         assert prompt.asked_span is not None
         assert prompt.text[slice(*prompt.asked_span)] == f"What is the capital of {prompt.subject}?"
+        assert prompt.last_line == f"What is the capital of {prompt.subject}?"
         assert prompt.subject_span is not None
         assert prompt.subject_span[0] > prompt.text.index("</system>")
         start = min(model.positions_of(prompt.text, prompt.asked_span))

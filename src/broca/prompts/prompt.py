@@ -50,6 +50,13 @@ class Prompt:
     objects: tuple[str, ...] = dataclasses.field(default=(), repr=False)
 
     @property
+    def last_line(self) -> str:
+        """What an answer follows, as a sentence quotes it: the last line, in a chat the message."""
+        if self.form == "chat" and self.asked_span is not None:
+            return self.text[slice(*self.asked_span)]
+        return self.text if self.form == "chat" else self.text.rsplit("\n", 1)[-1]
+
+    @property
     def is_shown(self) -> bool:
         """Whether a right answer stands among the demonstrations: it may be copied from there."""
         return bool(set(self.shown) & set(self.answers))

@@ -126,12 +126,10 @@ def what_it_wrote(asked: Mapping[str, Sequence[Asked]], n: int = 3) -> str:
     wrong: dict[str, str] = {}
     for one in (one for listed in asked.values() for one in listed):
         if not one.correct and isinstance(one, Words):
-            last = (
-                one.prompt.text if one.prompt.form == "chat" else one.prompt.text.splitlines()[-1]
-            )
             wrong.setdefault(
                 one.prompt.field,
-                f"{last!r} was followed by {one.said!r} (right: {one.prompt.answers[0]})",
+                f"{one.prompt.last_line!r} was followed by {one.said!r} "
+                f"(right: {one.prompt.answers[0]})",
             )
     return "; ".join(list(wrong.values())[:n])
 

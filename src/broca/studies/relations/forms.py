@@ -102,9 +102,8 @@ def examples(prompts: Sequence[Prompt], outcomes: Outcomes, n: int = 3) -> list[
     for name, text, right in zip(outcomes.prompt, outcomes.text, outcomes.correct, strict=True):
         if not right:
             prompt = asked[name]
-            last = prompt.text if prompt.form == "chat" else prompt.text.rsplit("\n", 1)[-1]
             wrong.setdefault(prompt.relation, []).append(
-                f"{last!r} was followed by {str(text)!r} (right: {prompt.answers[0]})"
+                f"{prompt.last_line!r} was followed by {str(text)!r} (right: {prompt.answers[0]})"
             )
     listed = [texts[depth] for depth in range(n) for texts in wrong.values() if depth < len(texts)]
     return listed[:n]
