@@ -29,8 +29,7 @@ from broca.choices.letters import Letters
 from broca.errors import ModelError
 from broca.interventions import Intervention, Scale, intervene
 from broca.model import LanguageModel
-from broca.model.branches import BasePass, base_pass
-from broca.model.last_tokens import run_last_tokens
+from broca.model.branches import BasePass, base_pass, run_last_tokens
 from broca.neurons import NeuronIndex, uniform_random
 
 WHOLE_PROMPTS = 32  # rows per pass where whole prompts have to run

@@ -1,6 +1,6 @@
 """Copies of prompts' last tokens, run in the fastest way that holds for the model.
 
-1. All copies beside each other over the prefix (:func:`broca.model.last_tokens.run_last_tokens`).
+1. All copies beside each other over the prefix (:func:`broca.model.branches.run_last_tokens`).
 2. Every copy a batch row on the prefix's cache.
 3. Every copy a whole prompt: what is left for hybrids, which keep no keys of all tokens.
 
@@ -20,8 +20,7 @@ from torch import Tensor
 from broca.attributions.memory import is_out_of_memory
 from broca.errors import EffectError
 from broca.model import LanguageModel
-from broca.model.branches import BasePass, base_pass, run_rows, run_whole
-from broca.model.last_tokens import run_last_tokens
+from broca.model.branches import BasePass, base_pass, run_last_tokens, run_rows, run_whole
 
 Way = Callable[[LanguageModel, BasePass, int], Tensor]
 

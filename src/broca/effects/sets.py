@@ -2,7 +2,7 @@
 
 Single effects need not add up: two neurons that each carry the answer hide each other. A ranking
 is therefore also judged by what its prefixes do together. Each size is a copy of the last token
-(:func:`broca.model.last_tokens.run_last_tokens`), all sizes of a prompt in one pass.
+(:func:`broca.model.branches.run_last_tokens`), all sizes of a prompt in one pass.
 
 ``area`` sums a curve up: the mean of P / P before over log k, so that 1 is a ranking without
 effect and 0 one whose first neuron already removes the answer.

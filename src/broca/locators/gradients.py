@@ -32,8 +32,7 @@ from broca.effects.gradients import hidden_gradients
 from broca.errors import AttributionError
 from broca.locators.locator import Question
 from broca.model import LanguageModel
-from broca.model.branch_attention import weights_held
-from broca.model.branches import base_pass
+from broca.model.branches import base_pass, weights_held
 
 _BATCH = 16
 

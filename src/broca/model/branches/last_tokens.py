@@ -10,8 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from broca.model.branch_attention import BranchesRefusedError, branching
-from broca.model.branches import BasePass, _prefixes
+from broca.model.branches.attention import BranchesRefusedError, branching
+from broca.model.branches.passes import BasePass
+from broca.model.branches.prefixes import prefixes_of
 from broca.model.finite import require_finite
 from broca.model.language_model import LanguageModel
 
@@ -31,7 +32,7 @@ def run_last_tokens(model: LanguageModel, base: BasePass, n_copies: int) -> Tens
         BranchesRefusedError: If the family's attention cannot be driven this way.
         ModelError: If logits are not finite.
     """
-    prefixes = _prefixes(model, base)
+    prefixes = prefixes_of(model, base)
 
     def before(layer: int):
         def hook(module: nn.Module, args: tuple) -> None:
