@@ -106,6 +106,10 @@ def test_masks_of_a_relation_have_the_sets_size_as_budget(
     assert code == 0, told
     neurons = NeuronSet.load(tmp_path / "masks" / "river.json")
     assert (len(neurons), neurons.settings["budget"], neurons.settings["shared"]) == (6, 6, True)
+    chosen = neurons.settings["chosen_on"]
+    assert chosen["prompts"] >= 4
+    best = min(chosen["tried"], key=lambda one: one["lost"])
+    assert neurons.settings["learning_rate"] == best["learning_rate"]
 
 
 def test_the_bench_by_command(broca: Broca, place: Path, tmp_path: Path) -> None:
@@ -142,7 +146,7 @@ def test_what_is_refused(broca: Broca, place: Path, tmp_path: Path) -> None:
         ((*find, "--method", "magic"), "no locator 'magic'"),
         ((*find, "--method", "slimming", "--top", 10_000), "neurons"),
         (("bench", "locators", *source(place), "--set", "locators=magic"), "no locator 'magic'"),
-        (("bench", "locators", *source(place), "--set", "mask_share=1.5"), "between 0 and 1"),
+        (("bench", "locators", *source(place), "--set", "mask_share=1.5"), "must be below 1"),
         (("bench", "locators", "--facts", tmp_path / "nothing.jsonl"), "nothing.jsonl"),
     ):
         code, told = broca(*arguments)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from broca.effects.aims import make_aims
 from broca.effects.replacement import last_values
 from broca.errors import EffectError
 from broca.locators import LOCATORS, locate
-from broca.locators.masks import MaskConfig, choose_strength, learn_masks
+from broca.locators.masks import MaskConfig, choose_settings, learn_masks
+from broca.locators.masks.choose import RATES
 from broca.locators.masks.objective import make_group
 from broca.prompts import Prompt
 from plain_ablation import all_effects
@@ -290,14 +292,59 @@ def test_a_shared_mask_spares_others():
     assert lost[1] < lost[0]
 
 
-def test_strength_is_chosen_on_held_out_prompts():
+@pytest.mark.parametrize("goal", ["keep", "destroy"])
+def test_settings_are_chosen_on_held_out_prompts(goal):
+    """The rate whose first neurons, by whole passes, keep (or destroy) these prompts' answers."""
     model = tiny_model()
-    aims = make_aims(model, PROMPTS[:2], 7)
-    chosen = choose_strength(
-        model, aims, MaskConfig("slimming", n_steps=20), None, strengths=(1.0, 50.0)
+    aims = make_aims(model, PROMPTS[:2], _likeliest(model))
+    warm = locate(model, PROMPTS[:2], "gradient-activation", target=_likeliest(model)).values
+    config = MaskConfig("slimming", goal, budget=40, n_steps=20)
+    found = choose_settings(model, aims, config, warm=warm, rates=(0.01, 0.1, 1.0))
+    expected = []
+    for rate in (0.01, 0.1, 1.0):
+        learned = learn_masks(model, aims, replace(config, learning_rate=rate), warm=warm)
+        lost = [
+            _lost(model, listed[0], np.argsort(-scores.ravel(), kind="stable")[:40], goal)
+            for listed, scores in zip(aims, learned.scores, strict=True)
+        ]
+        missed = lost if goal == "keep" else [max(0.0, config.floor - one) for one in lost]
+        expected.append(float(np.mean(missed)))
+    assert [one["lost"] for one in found.tried] == pytest.approx(expected, abs=1e-3)
+    assert found.config.learning_rate == (0.01, 0.1, 1.0)[int(np.argmin(expected))]
+    assert len(set(expected)) == 3
+
+
+def test_a_shared_masks_settings_are_judged_on_prompts_it_did_not_see():
+    model = tiny_model()
+    prompts = [PROMPTS[0], PROMPTS[1], PROMPTS[0], PROMPTS[2]]
+    aims = make_aims(model, prompts, 7)
+    config = MaskConfig("slimming", "destroy", n_steps=10)
+    found = choose_settings(model, aims, config, shared=True, rates=(0.1,), strengths=(1.0, 50.0))
+    n = round(0.01 * model.identity.total("hidden"))
+    for one in found.tried:
+        tried = replace(config, strength=one["strength"])
+        scores = learn_masks(model, aims[::2], tried, shared=True).scores.ravel()
+        first = np.argsort(-scores, kind="stable")[:n]
+        fallen = np.mean([_lost(model, aims[i][0], first, "destroy") for i in (1, 3)])
+        assert one["lost"] == pytest.approx(max(0.0, config.floor - fallen), abs=1e-3)
+    with pytest.raises(EffectError, match="at least two"):
+        choose_settings(model, aims[:1], config, shared=True)
+
+
+def test_what_was_chosen_is_written_into_the_set():
+    model = tiny_model()
+    held_out = [Prompt("h", "A quite different text", (" dog",))]
+    found = locate(model, PROMPTS, "slimming", held_out=held_out, budget=30, n_steps=8)
+    about = found.ranking(0, 30).settings
+    assert about["learning_rate"] in RATES
+    assert [one["learning_rate"] for one in about["chosen_on"]["tried"]] == list(RATES)
+    assert (about["chosen_on"]["prompts"], about["budget"]) == (1, 30)
+    given = locate(model, PROMPTS, "slimming", budget=30, n_steps=8).settings
+    assert (given["learning_rate"], "chosen_on" in given) == (0.1, False)
+    alike = locate(
+        model, PROMPTS, "slimming", budget=30, n_steps=8, learning_rate=about["learning_rate"]
     )
-    assert chosen.strength in (1.0, 50.0)
-    assert chosen.n_steps == 20
+    np.testing.assert_array_equal(alike.values, found.values)
 
 
 @pytest.mark.parametrize(
@@ -309,6 +356,12 @@ def test_strength_is_chosen_on_held_out_prompts():
         (lambda m: locate(m, PROMPTS, "exact", replacement="mean"), "got none"),
         (lambda m: locate(m, PROMPTS, "hard-concrete", strength=-1.0), "strength"),
         (lambda m: locate(m, PROMPTS, "slimming", positions="first"), "positions"),
+        (lambda m: locate(m, PROMPTS, "slimming", n_steps=1.5), "n_steps"),
+        (lambda m: locate(m, PROMPTS, "slimming", budget=0), "at least 1"),
+        (lambda m: locate(m, PROMPTS, "slimming", colour=1), "no setting 'colour'"),
+        (lambda m: locate(m, PROMPTS, "random", budget=5), "It has none"),
+        (lambda m: locate(m, PROMPTS, "slimming", held_out=PROMPTS[:1]), "among those"),
+        (lambda m: locate(m, PROMPTS, "ig", held_out=OTHERS), "nothing to choose"),
     ],
 )
 def test_bad_input_is_told_in_words(call, words):

@@ -67,6 +67,7 @@ class Locator:
         title: As sentences name it.
         function: Does it.
         settings: Its own settings with their defaults.
+        further: Names of settings that it takes besides.
         contrast: Whether it needs prompts of other relations or queries.
         learned: Whether it learns masks, see :class:`broca.locators.masks.MaskConfig`.
     """
@@ -75,6 +76,7 @@ class Locator:
     title: str
     function: Locate
     settings: Mapping[str, Any] = field(default_factory=dict)
+    further: tuple[str, ...] = ()
     contrast: bool = False
     learned: bool = False
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,16 +20,37 @@ from broca.model import LanguageModel
 from broca.neurons import NeuronIndex
 from broca.prompts import Prompt
 
+_RUNNING = ("form", "internal_batch_size", "dtype")
+_INTEGRAL = ("n_steps", "path", "routing", *_RUNNING)
 _ALL = (
-    Locator("exact", "exact effect", exact.exact_effect, {"replacement": "zero"}),
-    Locator("hard-concrete", "hard-concrete masks", masks.hard_concrete, learned=True),
-    Locator("slimming", "slimming masks", masks.slimming, learned=True),
-    Locator("ig", "integrated gradients", integrated.integrated_gradients, {"method": "auto"}),
+    Locator(
+        "exact",
+        "exact effect",
+        exact.exact_effect,
+        {"replacement": "zero"},
+        ("prefilter", "sample", *_RUNNING),
+    ),
+    Locator(
+        "hard-concrete",
+        "hard-concrete masks",
+        masks.hard_concrete,
+        further=masks.SETTINGS,
+        learned=True,
+    ),
+    Locator("slimming", "slimming masks", masks.slimming, further=masks.SETTINGS, learned=True),
+    Locator(
+        "ig",
+        "integrated gradients",
+        integrated.integrated_gradients,
+        {"method": "auto"},
+        _INTEGRAL,
+    ),
     Locator(
         "ig-16",
         "integrated gradients, the paper's rule",
         integrated.integrated_gradients,
         {"method": "riemann-right", "n_steps": 16},
+        _INTEGRAL,
     ),
     Locator("gradient-activation", "gradient × activation", gradients.gradient_activation),
     Locator(
@@ -72,6 +94,7 @@ def locate(
     *,
     target: TargetLike = "answer",
     others: Sequence[Prompt] = (),
+    held_out: Sequence[Prompt] = (),
     seed: int = 0,
     **settings: Any,
 ) -> Located:
@@ -83,6 +106,8 @@ def locate(
         method: A name out of :data:`LOCATORS`.
         target: What is read, as in :func:`broca.ablate_each`; log P of the whole answer.
         others: Prompts of other relations, for methods that contrast and for shared masks.
+        held_out: Further prompts, on which learned masks' learning rate and strength are chosen
+            where these are not given; read as `target` if that is a word or one token.
         seed: Of whatever is drawn.
         **settings: The method's own settings.
 
@@ -92,20 +117,50 @@ def locate(
         PromptError: If a prompt has no token or exceeds the context.
     """
     locator = find_locator(method)
+    _check(locator, settings, held_out)
     if locator.contrast and not others:
         raise EffectError(
             f"The method {method!r} contrasts prompts with others and got none",
             mend="Pass others=, prompts of other relations.",
         )
     chosen = {**locator.settings, **settings}
-    start = time.process_time()
     with computed_in(model.module, torch.float32):
         aims = make_aims(model, prompts, target)
         question = Question(model, aims, prompts, others, seed, chosen)
+        if locator.learned:
+            apart = _held_out(question, held_out, target) if held_out else None
+            chosen = masks.settings_of(question, method, apart)
+            question = replace(question, settings=chosen)
+        start = time.process_time()
         values = np.asarray(locator.function(question), np.float32)
-    seconds = (time.process_time() - start) / len(prompts)
+        seconds = (time.process_time() - start) / len(prompts)
     if np.isinf(values).any() or not np.isfinite(values).any():
         raise EffectError(f"The method {method!r} gave numbers that are not finite", model.name)
     index = NeuronIndex(model.identity, (SITE,))
     values = index.as_grid(index.of_grid(values))  # nothing behind the end of a layer
     return Located(values, model.identity, method, {**chosen, "seed": seed}, seconds)
+
+
+def _check(locator: Locator, settings: Mapping[str, Any], held_out: Sequence[Prompt]) -> None:
+    """Refuse what a method has no use for.
+
+    Raises:
+        EffectError: A setting is not one of its own, or held-out prompts are of no use to it.
+    """
+    known = (*locator.settings, *locator.further)
+    unknown = [name for name in settings if name not in known]
+    if unknown:
+        has = f"It has {', '.join(dict.fromkeys(known))}." if known else "It has none."
+        raise EffectError(f"The method {locator.name!r} has no setting {unknown[0]!r}", mend=has)
+    if held_out and not locator.learned:
+        raise EffectError(
+            f"The method {locator.name!r} has nothing to choose on held-out prompts",
+            mend="Leave out held_out=.",
+        )
+
+
+def _held_out(question: Question, prompts: Sequence[Prompt], target: TargetLike) -> Question:
+    """The same question about held-out prompts, with no more prompts of others than these."""
+    one = target if isinstance(target, (str, int)) else "answer"
+    aims = make_aims(question.model, prompts, one)
+    return replace(question, aims=aims, prompts=prompts, others=question.others[: len(prompts)])

@@ -26,6 +26,7 @@ from broca.studies.relations import FAMILY, Material, RelationsConfig, prepare
 WORK = ".finding"
 EXPERTISE = "expertise"
 _MOST_PROMPTS, _MOST_OTHERS = 24, 96  # that a locator reads of a relation, and of all others
+_HELD_OUT = 4, 8  # prompts of a relation on which a mask's settings are chosen, at least and most
 
 
 def find_relation_neurons(
@@ -115,20 +116,34 @@ def find_relations(
     return written
 
 
+_Item = tuple[str, Sequence[Prompt], Sequence[Prompt], Sequence[Prompt]]
+
+
 @dataclass(frozen=True)
 class Locating:
-    """A relation's neurons by a locator: the mean over its detection prompts."""
+    """A relation's neurons by a locator: the mean over its detection prompts.
+
+    Learned masks are one for all of these; their learning rate is chosen on others, held out.
+    """
 
     model: LanguageModel
     method: str
     k: int
     seed: int
 
-    def __call__(self, item: tuple[str, Sequence[Prompt], Sequence[Prompt]]) -> NeuronSet:
-        name, own, others = item
+    def __call__(self, item: _Item) -> NeuronSet:
+        name, own, others, held_out = item
         learned = find_locator(self.method).learned
         settings = {"shared": True, "budget": self.k} if learned else {}
-        found = locate(self.model, own, self.method, others=others, seed=self.seed, **settings)
+        found = locate(
+            self.model,
+            own,
+            self.method,
+            others=others,
+            held_out=held_out,
+            seed=self.seed,
+            **settings,
+        )
         return found.scores().top(self.k, name=name)
 
 
@@ -154,16 +169,30 @@ def _located(
     return {relation: NeuronSet.load(folder.set_path(name)) for name, relation in kept.items()}
 
 
-def _item(
-    material: Material, name: str, method: str
-) -> tuple[str, Sequence[Prompt], Sequence[Prompt]]:
-    """A relation with the prompts that a locator reads of it, and of all others."""
-    own = list(material.detection[name])[:_MOST_PROMPTS]
+def _item(material: Material, name: str, method: str) -> _Item:
+    """A relation with the prompts that a locator reads of it and of all others, and held out."""
+    own, held_out = list(material.detection[name])[:_MOST_PROMPTS], []
     rest = [list(material.detection[n])[:_MOST_PROMPTS] for n in material.names if n != name]
     others = [prompt for listed in zip(*rest, strict=False) for prompt in listed][:_MOST_OTHERS]
     if find_locator(method).learned:  # which reads all of them in every step
+        own, held_out = apart(material.detection[name])
         others = others[: len(own)]
-    return name, own, others
+    return name, own, others, held_out
+
+
+def apart(prompts: Sequence[Prompt]) -> tuple[list[Prompt], list[Prompt]]:
+    """Prompts that a mask is learned on, and those held out: of other facts, a quarter at most.
+
+    None are held out where a quarter are too few; the settings' defaults stand then.
+    """
+    least, most = _HELD_OUT
+    n = min(most, len(prompts) // 4)
+    facts = {prompt.fact for prompt in prompts[len(prompts) - n :]} if n >= least else set()
+    held_out = [prompt for prompt in prompts if prompt.fact in facts]
+    own = [prompt for prompt in prompts if prompt.fact not in facts]
+    if len(own) < len(prompts) / 2:
+        return list(prompts)[:_MOST_PROMPTS], []
+    return own[:_MOST_PROMPTS], held_out[-most:]
 
 
 def _refuse_others(out: Path) -> None:

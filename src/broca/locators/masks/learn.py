@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -24,8 +23,9 @@ from torch import Tensor
 
 from broca.effects.aims import Aim
 from broca.errors import EffectError
+from broca.locators.masks.config import MaskConfig
 from broca.locators.masks.gates import GATES, Gate
-from broca.locators.masks.objective import make_group
+from broca.locators.masks.loss import Loss
 from broca.model import LanguageModel
 from broca.neurons import NeuronIndex
 from broca.progress import pulse
@@ -33,54 +33,6 @@ from broca.progress import pulse
 _FIRST, _SECOND = 0.9, 0.99  # decay of the moments
 _ANNEALED = 0.7  # of the steps, the budget falls; then it stays
 _FURTHEST, _HALVINGS = 40.0, 40  # of a shift
-
-
-@dataclass(frozen=True)
-class MaskConfig:
-    """How masks are learned.
-
-    Attributes:
-        gate: ``slimming`` or ``hard-concrete``.
-        goal: ``keep`` or ``destroy`` the answers.
-        strength: Weight of the share of neurons kept (taken away), against log P in nats.
-        budget: Number of neurons to keep (take away) in place of a strength.
-        others_weight: Weight of what other prompts' answers lose.
-        floor: *destroy* stops pushing an answer once its log P has fallen by so much.
-        learning_rate: Of Adam.
-        n_steps: Steps at most.
-        patience: Steps without improvement before stopping.
-        positions: Where masks act: at the ``last`` one, like exact effects, or at ``all``, as
-            published.
-        warm: Whether to start from gradient * activation (at these positions).
-        seed: Of the noise.
-
-    Raises:
-        EffectError: If a number is out of its range.
-    """
-
-    gate: str = "hard-concrete"
-    goal: Literal["keep", "destroy"] = "keep"
-    strength: float = 30.0
-    budget: int | None = None
-    others_weight: float = 1.0
-    floor: float = 5.0
-    learning_rate: float = 0.1
-    n_steps: int = 120
-    patience: int = 30
-    positions: Literal["last", "all"] = "last"
-    warm: bool = True
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.gate not in GATES:
-            raise EffectError(f"Unknown gate {self.gate!r}", mend=f"Use {' or '.join(GATES)}.")
-        if self.positions not in ("last", "all"):
-            raise EffectError(f"Unknown positions {self.positions!r}", mend="Use last or all.")
-        if self.goal not in ("keep", "destroy"):
-            raise EffectError(f"Unknown goal {self.goal!r}", mend="Use keep or destroy.")
-        for name in ("strength", "learning_rate", "n_steps", "patience"):
-            if not getattr(self, name) > 0:
-                raise EffectError(f"{name} must be above 0", f"{name}={getattr(self, name)}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,14 +110,9 @@ class _Learning:
         shared: bool,
         others: Sequence[Sequence[Aim]],
     ) -> None:
-        self.model, self.config = model, config
+        self.config = config
         self.gate: Gate = GATES[config.gate]
-        self.own = make_group(model, aims, shared, config.positions)
-        self.size = torch.tensor([float(len(aims))] if shared else [1.0] * len(aims))
-        self.others = make_group(model, others, True, config.positions) if others else None
-        self.n_others = len(others)
-        self.before = self.own.before()
-        self.others_before = self.others.before() if self.others else None
+        self.loss = Loss(model, aims, config, shared, others)
         self.generator = torch.Generator().manual_seed(config.seed)
         self.index = NeuronIndex(model.identity, ("hidden",))
         self.total = len(self.index)
@@ -179,7 +126,7 @@ class _Learning:
         while spent < config.n_steps and waited < config.patience:
             leaf = parameters.requires_grad_()
             with torch.enable_grad():
-                lost = self._lost(self.gate.masks(leaf, self.generator))
+                lost = self.loss(self.gate.masks(leaf, self.generator))
                 objective = lost
                 if config.budget is None:
                     objective = lost + config.strength * self.gate.penalty(leaf)
@@ -215,24 +162,6 @@ class _Learning:
         found = parameters + low
         self.gate.clip(found)
         return found
-
-    def _lost(self, masks: Tensor) -> Tensor:
-        """What is minimised beside the share, nats per prompt, [mask]."""
-        if self.config.goal == "keep":
-            lost = (self.before - self.own.log_p(masks)) / self.size
-            if self.others is not None:  # without the neurons kept, others lose nothing
-                lost = lost + self.config.others_weight * self._others_lose(1 - masks)
-            return lost.float()
-        fallen = (self.before - self.own.log_p(1 - masks)) / self.size
-        lost = (self.config.floor - fallen).clamp(min=0.0)
-        if self.others is not None:
-            lost = lost + self.config.others_weight * self._others_lose(1 - masks)
-        return lost.float()
-
-    def _others_lose(self, masks: Tensor) -> Tensor:
-        assert self.others is not None
-        assert self.others_before is not None
-        return ((self.others_before - self.others.log_p(masks)) / self.n_others).clamp(min=0.0)
 
 
 class _Steps:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from broca.errors import RecipeError
 from broca.locators import LOCATORS, find_locator
+from broca.settings import Count, CountFrom2, Draws, Positive, Seed, Share, check_settings
 
 DEFAULT = tuple(name for name in LOCATORS if name not in ("ig-16", "frozen-gradient-activation"))
 RELATION_LOCATORS = (
@@ -60,49 +63,41 @@ class LocatorsConfig:
         n_resamples: Resamples of the bootstrap.
 
     Raises:
-        RecipeError: A number is out of its range or a locator unknown.
+        RecipeError: A value has another type or is out of its range, or a locator is unknown.
     """
 
     facts: str = "auto"
     relations: tuple[str, ...] = ()
     language: str = "en"
     form: str | None = None
-    shots: int = 4
+    shots: Count = 4
     locators: tuple[str, ...] = DEFAULT
     reference: str = "ig"
-    n_prompts: int = 24
-    n_group: int = 8
-    n_others: int = 24
-    top: int = 20
-    sizes: tuple[int, ...] = (1, 3, 10, 30, 100, 300)
-    deleted: tuple[float, ...] = (0.001, 0.005, 0.02)
-    prefilter: float | None = None
-    n_injected: int = 24
-    injected_share: float = 0.01
-    known: float = 0.05
-    recall_shares: tuple[float, ...] = (0.01, 0.02, 0.05)
-    n_planted: int = 12
-    planted: int = 10
+    n_prompts: CountFrom2 = 24
+    n_group: CountFrom2 = 8
+    n_others: CountFrom2 = 24
+    top: Count = 20
+    sizes: tuple[Count, ...] = (1, 3, 10, 30, 100, 300)
+    deleted: tuple[Share, ...] = (0.001, 0.005, 0.02)
+    prefilter: Annotated[float, Field(gt=0, le=1)] | None = None
+    n_injected: CountFrom2 = 24
+    injected_share: Share = 0.01
+    known: Positive = 0.05
+    recall_shares: tuple[Share, ...] = (0.01, 0.02, 0.05)
+    n_planted: CountFrom2 = 12
+    planted: Count = 10
     relation_locators: tuple[str, ...] = RELATION_LOCATORS
-    relation_sizes: tuple[int, ...] = (3, 10, 30, 100, 300)
-    n_judged: int = 12
-    mask_share: float = 0.01
-    mask_steps: int = 60
-    mask_rate: float = 0.1
+    relation_sizes: tuple[Count, ...] = (3, 10, 30, 100, 300)
+    n_judged: CountFrom2 = 12
+    mask_share: Share = 0.01
+    mask_steps: Count = 60
+    mask_rate: Positive = 0.1
     injected_masks: Literal["all", "last"] = "all"
-    seed: int = 0
-    n_resamples: int = 2000
+    seed: Seed = 0
+    n_resamples: Draws = 2000
 
     def __post_init__(self) -> None:
-        for name in ("n_prompts", "n_injected", "n_planted", "n_group", "n_others", "n_judged"):
-            if getattr(self, name) < 2:
-                raise RecipeError("an interval needs at least 2", f"{name} = {getattr(self, name)}")
-        for name in ("top", "planted", "mask_steps", "n_resamples"):
-            if getattr(self, name) < 1:
-                raise RecipeError("must be at least 1", f"{name} = {getattr(self, name)}")
-        shares = (*self.deleted, *self.recall_shares, self.injected_share, self.mask_share)
-        if not all(0 < share < 1 for share in shares):
-            raise RecipeError("a share lies between 0 and 1", str(shares))
+        check_settings(self)
         named = (*self.locators, *self.relation_locators)
         unknown = [name for name in named if name not in LOCATORS]
         if unknown:
