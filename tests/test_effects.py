@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+import transformers
 
 from broca.effects import Effect, Effects, ablate_each, ablate_sets
+from broca.effects.nearby import LIMIT, near
+from broca.effects.nearby import TOLERANCE as OF_SUM
 from broca.effects.reading import make_reader
 from broca.effects.replacement import last_values
 from broca.errors import AttributionError, EffectError
 from broca.facts import load_relations
 from broca.interventions import Deactivate, intervene
 from broca.model import LanguageModel
+from broca.model.branches import base_pass
 from broca.neurons import NeuronIndex
 from broca.prompts import ChoicePrompt, Prompt, render_fact_prompts
 from plain_ablation import all_effects, log_p
-from tiny import FAMILIES, TEXTS, tiny_model
+from tiny import FAMILIES, TEXTS, disturb, tiny_model, tiny_tokenizer
 
 TOLERANCE = 1e-5  # of log P
 
@@ -134,6 +140,66 @@ def test_the_head_is_read_in_blocks(asked, family):
     np.testing.assert_allclose(
         found.before[0], log_p(model, torch.tensor(tokens[:1]), targets[0]).numpy()[0], atol=1e-6
     )
+
+
+@pytest.mark.parametrize("prefix", ["Llama", "Cohere", "Phi"])
+def test_the_sum_near_the_untouched_row(prefix):
+    """By moments it equals the whole sum, in float64, wherever the third order is small; factors of
+    logits (Cohere) and biases of heads (Phi) included. Far rows are told."""
+    config = getattr(transformers, f"{prefix}Config")(
+        vocab_size=320,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        pad_token_id=0,
+    )
+    torch.manual_seed(0)
+    module = getattr(transformers, f"{prefix}ForCausalLM")(config).eval()
+    disturb(module, 0)
+    model = LanguageModel(module, tiny_tokenizer(), name=prefix)
+    tokens = model.encode(TEXTS[:1])
+    reader = make_reader(model)
+    base = base_pass(model, model.pad(tokens[:1]))
+    nearby = near(reader.unembedding, base, 10**6)
+    assert nearby is not None
+    assert 0.01 < nearby.rest < 1
+    generator = torch.Generator().manual_seed(0)
+    sizes = torch.logspace(-4, 1, 60)[:, None]
+    rows = nearby.row + torch.randn(60, len(nearby.row), generator=generator) * sizes
+    found, third = nearby.log_sums(rows)
+    head = reader.unembedding.head
+    logits = rows.double() @ head.weight.double().T
+    logits = logits if head.bias is None else logits + head.bias.double()
+    error = (found - (logits * reader.unembedding.factor).logsumexp(-1)).abs()
+    assert (third <= LIMIT).sum() >= 15
+    assert error[third <= LIMIT].max() < OF_SUM
+    assert error[-1] > OF_SUM or third[-1] > LIMIT
+    read = reader._log_sums(rows, float(base.logits.max()), nearby)
+    wanted = (logits * reader.unembedding.factor).logsumexp(-1)
+    torch.testing.assert_close(read, wanted, atol=5e-6, rtol=1e-6)
+
+
+def test_moments_that_do_not_hold_are_not_believed(asked):
+    model, tokens, _ = asked("llama")
+    reader = make_reader(model)
+    base = base_pass(model, model.pad(tokens[:1]))
+    nearby = near(reader.unembedding, base, 10**6)
+    assert nearby is not None
+    wrong = replace(nearby, mean=nearby.mean + 1.0, covariance=0 * nearby.covariance)
+    rows = nearby.row + 0.01 * torch.randn(30, len(nearby.row))
+    shift = float(base.logits.max())
+    torch.testing.assert_close(
+        reader._log_sums(rows, shift, wrong), reader._logsumexp(rows, shift), atol=0, rtol=0
+    )
+
+
+def test_few_rows_and_capped_logits_are_read_whole(asked):
+    for family, n_rows in (("llama", 5), ("gemma2", 10**6)):
+        model, tokens, _ = asked(family)
+        base = base_pass(model, model.pad(tokens[:1]))
+        assert near(make_reader(model).unembedding, base, n_rows) is None
 
 
 def test_answers_of_several_tokens_are_summed():

@@ -9,7 +9,8 @@ For a prompt with target y and a hidden neuron i of layer l with value v at the 
    the residual stream behind its layer and passes the layers above (:mod:`broca.effects.rows`):
    F L(L-1)/2 row-layers for L layers of F neurons, where a loop runs F L whole prompts.
 3. Of the vocabulary only the target's logit and the log of the sum are read
-   (:mod:`broca.effects.reading`).
+   (:mod:`broca.effects.reading`), the sum over most of it by moments where many rows are read
+   (:mod:`broca.effects.nearby`).
 
 Source: METHODS, "Locators and the truth"; exact single-neuron ablation is what attribution
 methods approximate (integrated gradients: arXiv 2406.10868; AtP*: arXiv 2403.00745).
@@ -18,7 +19,7 @@ methods approximate (integrated gradients: arXiv 2406.10868; AtP*: arXiv 2403.00
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ from broca.attributions.precision import computed_in
 from broca.effects.aims import Aim, PromptLike, TargetLike, listed, make_aims, objective_name
 from broca.effects.check import choose_form
 from broca.effects.effect import Effect, Effects, join_answer
+from broca.effects.nearby import near
 from broca.effects.prefilter import Chosen, check_share, choose_neurons, padded, unmeasured
 from broca.effects.reading import Reader, make_reader
 from broca.effects.replacement import Replacements
@@ -189,8 +191,10 @@ def _measure(ablation: Ablation, chosen: Chosen, settings: _Settings, replacemen
     model, base, aim = ablation.model, ablation.base, ablation.aim
     before = ablation.objective()
     values = unmeasured(model, base)
+    total = sum(map(len, chosen.neurons))
+    ablation = replace(ablation, nearby=near(ablation.reader.unembedding, base, total))
     budget = RowBudget(settings.rows or _rows_at_once(model, len(aim.tokens)))
-    done, total = 0, sum(map(len, chosen.neurons))
+    done = 0
     for layer, neurons in enumerate(chosen.neurons):
         start = 0
         while start < len(neurons):

@@ -2,6 +2,7 @@
 
 Log P needs the target's logit and the log of the sum over all logits, nothing else. The head is
 passed over in the model's own forward; its rows are read here in blocks that stay in the cache.
+Rows near the untouched one are read in part (:mod:`broca.effects.nearby`).
 Where the way from the head to the logits is not understood (:mod:`broca.readout` measures that),
 whole logits are read instead.
 """
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from broca.effects.aims import Aim
+from broca.effects.nearby import CHECKED, LIMIT, TOLERANCE, Nearby
 from broca.errors import ModelError
 from broca.model import LanguageModel
 from broca.model.numbers import is_numbers
@@ -36,13 +38,16 @@ class Reader:
 
     unembedding: Unembedding | None
 
-    def read(self, run: Callable[[], Tensor], aim: Aim, shift: float) -> Tensor:
+    def read(
+        self, run: Callable[[], Tensor], aim: Aim, shift: float, nearby: Nearby | None = None
+    ) -> Tensor:
         """The objective, float64 [row].
 
         Args:
             run: Runs the model on rows of one prompt; gives logits [1, row, vocab].
             aim: What is read.
             shift: About the largest logit.
+            nearby: The sum over the vocabulary near the prompt's untouched row.
         """
         if self.unembedding is None:
             return aim.read(run()[0])
@@ -53,7 +58,7 @@ class Reader:
             logits = self._logits(rows, torch.tensor([aim.target, *aim.rivals]))
             return (logits[:, 0] - logits[:, 1:].amax(-1)).double()
         target = self._logits(rows, torch.tensor([aim.target]))[:, 0]
-        return target.double() - self._logsumexp(rows, shift)
+        return target.double() - self._log_sums(rows, shift, nearby)
 
     def _logits(self, rows: Tensor, tokens: Tensor) -> Tensor:
         """Logits [row, token] of some tokens."""
@@ -70,6 +75,21 @@ class Reader:
         if self.unembedding.cap is not None:
             logits.div_(self.unembedding.cap).tanh_().mul_(self.unembedding.cap)
         return logits
+
+    def _log_sums(self, rows: Tensor, shift: float, nearby: Nearby | None) -> Tensor:
+        """Log of the sum over all logits of exp, float64 [row], by moments where they hold."""
+        if nearby is None:
+            return self._logsumexp(rows, shift)
+        found, third = nearby.log_sums(rows)
+        whole = ~(third <= LIMIT)
+        checked = third.masked_fill(whole, -1.0).topk(min(CHECKED, len(rows))).indices
+        checked = checked[~whole[checked]]
+        summed = whole.index_fill(0, checked, True)
+        exact = found.clone()
+        exact[summed] = self._logsumexp(rows[summed], shift)
+        if bool(((exact - found)[checked].abs() > TOLERANCE).any()):
+            return self._logsumexp(rows, shift)
+        return exact
 
     def _logsumexp(self, rows: Tensor, shift: float) -> Tensor:
         """Log of the sum over all logits of exp, float64 [row]."""

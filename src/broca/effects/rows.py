@@ -21,6 +21,7 @@ from torch import Tensor
 
 from broca.attributions.tails import Tail, down_bias
 from broca.effects.aims import Aim
+from broca.effects.nearby import Nearby
 from broca.effects.reading import Reader
 from broca.model import LanguageModel
 from broca.model.branches import (
@@ -45,6 +46,7 @@ class Ablation:
         aim: What is read.
         replacement: What stands in the neurons' place, [layer, neuron].
         reader: Reads it.
+        nearby: The sum over the vocabulary near the untouched row, where many rows are read.
     """
 
     model: LanguageModel
@@ -52,6 +54,7 @@ class Ablation:
     aim: Aim
     replacement: Tensor
     reader: Reader
+    nearby: Nearby | None = None
 
     def objective(self) -> float:
         """The objective with nothing replaced."""
@@ -72,12 +75,15 @@ class Ablation:
             def run() -> Tensor:
                 return run_wavefront(self.model, self.base, range(layer, layer + 1), lambda _: rows)
 
-            return self.reader.read(run, self.aim, shift)
+            return self.reader.read(run, self.aim, shift, self.nearby)
         drive = {"packed": run_packed, "rows": run_rows, "whole": run_whole}[form]
         put = self._putting(form, layer, neurons)
         with self.model.touch("hidden", layer, put):
             return self.reader.read(
-                lambda: drive(self.model, self.base, len(neurons)), self.aim, shift
+                lambda: drive(self.model, self.base, len(neurons)),
+                self.aim,
+                shift,
+                self.nearby,
             )
 
     def _rows_behind(self, layer: int, neurons: Tensor) -> Tensor:
