@@ -11,7 +11,7 @@ The third order is tau V^1.5 times a sixth of the skewness of w d, V = d' C d.
 
 1. Rows where tau V^1.5 is above :data:`LIMIT` of the sum are summed over the whole vocabulary.
 2. So are, in every block, those rows of the others where it is largest. If one of them differs by
-   more than :data:`TOLERANCE`, all rows of the block are.
+   more than :data:`TOLERANCE`, the limit is lowered for the block, until none does.
 
 Source: ours; the expansion is the textbook's. Cost: READ and d_model tokens per row in place of the
 vocabulary, and d_model rows of the vocabulary once for C: of use for many rows.
@@ -32,6 +32,7 @@ LEAST_ROWS = 4  # times d_model, below which C is not worth its cost
 LIMIT = 1e-5  # of the sum, by tau V^1.5: the third order is a few hundredths of it
 TOLERANCE = 2e-6  # of log S
 CHECKED = 4  # rows per block
+STRICTER = 4.0  # times, the limit of a block where a row checked is off
 _BLOCK = 2048  # tokens at once
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from broca.effects.aims import Aim
-from broca.effects.nearby import CHECKED, LIMIT, TOLERANCE, Nearby
+from broca.effects.nearby import CHECKED, LIMIT, STRICTER, TOLERANCE, Nearby
 from broca.errors import ModelError
 from broca.model import LanguageModel
 from broca.model.numbers import is_numbers
@@ -81,15 +81,18 @@ class Reader:
         if nearby is None:
             return self._logsumexp(rows, shift)
         found, third = nearby.log_sums(rows)
-        whole = ~(third <= LIMIT)
-        checked = third.masked_fill(whole, -1.0).topk(min(CHECKED, len(rows))).indices
-        checked = checked[~whole[checked]]
-        summed = whole.index_fill(0, checked, True)
-        exact = found.clone()
-        exact[summed] = self._logsumexp(rows[summed], shift)
-        if bool(((exact - found)[checked].abs() > TOLERANCE).any()):
-            return self._logsumexp(rows, shift)
-        return exact
+        limit = LIMIT
+        while bool((third <= limit).any()):
+            whole = ~(third <= limit)
+            checked = third.masked_fill(whole, -1.0).topk(min(CHECKED, len(rows))).indices
+            checked = checked[~whole[checked]]
+            summed = whole.index_fill(0, checked, True)
+            exact = found.clone()
+            exact[summed] = self._logsumexp(rows[summed], shift)
+            if not bool(((exact - found)[checked].abs() > TOLERANCE).any()):
+                return exact
+            limit /= STRICTER
+        return self._logsumexp(rows, shift)
 
     def _logsumexp(self, rows: Tensor, shift: float) -> Tensor:
         """Log of the sum over all logits of exp, float64 [row]."""
