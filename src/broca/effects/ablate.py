@@ -18,7 +18,7 @@ methods approximate (integrated gradients: arXiv 2406.10868; AtP*: arXiv 2403.00
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -194,20 +194,21 @@ def _measure(ablation: Ablation, chosen: Chosen, settings: _Settings, replacemen
     total = sum(map(len, chosen.neurons))
     ablation = replace(ablation, nearby=near(ablation.reader.unembedding, base, total))
     budget = RowBudget(settings.rows or _rows_at_once(model, len(aim.tokens)))
-    done = 0
-    for layer, neurons in enumerate(chosen.neurons):
-        start = 0
-        while start < len(neurons):
+    left = {layer: some for layer, some in enumerate(chosen.neurons) if len(some)}
+    together = settings.form == "wavefront"
+    while left:
 
-            def measure(rows: int, layer: int = layer, part: torch.Tensor = neurons[start:]):
-                return ablation.replaced(settings.form, layer, part[: _even(len(part), rows)])
+        def measure(rows: int, left: dict[int, torch.Tensor] = left):
+            block = _first(left, rows, together)
+            return block, ablation.replaced_in(settings.form, block)
 
-            found = budget.fit(measure)
-            part = neurons[start : start + len(found)]
-            values[layer, part.numpy()] = (found - before).float().cpu().numpy()
-            start += len(found)
-            done += len(found)
-            pulse(done, total)
+        block, found = budget.fit(measure)
+        sizes = [len(some) for some in block.values()]
+        for (layer, some), part in zip(block.items(), found.split(sizes), strict=True):
+            values[layer, some.numpy()] = (part - before).float().cpu().numpy()
+        left = {layer: some[len(block.get(layer, ())) :] for layer, some in left.items()}
+        left = {layer: some for layer, some in left.items() if len(some)}
+        pulse(total - sum(map(len, left.values())), total)
     if not np.isfinite(values[:, :][~np.isnan(values)]).all() or _lost(values, chosen.neurons):
         raise EffectError("An effect is not finite", f"prompt {aim.id}", "Use dtype=float32.")
     return Effect(
@@ -226,6 +227,19 @@ def _measure(ablation: Ablation, chosen: Chosen, settings: _Settings, replacemen
 def _lost(values: np.ndarray, neurons: Sequence[torch.Tensor]) -> bool:
     """Whether a measured neuron has no number."""
     return any(np.isnan(values[layer, part.numpy()]).any() for layer, part in enumerate(neurons))
+
+
+def _first(left: Mapping[int, torch.Tensor], rows: int, together: bool) -> dict[int, torch.Tensor]:
+    """The next block: part of the lowest layer left, or as many whole layers as fit."""
+    lowest = min(left)
+    block = {lowest: left[lowest][: _even(len(left[lowest]), rows)]}
+    if len(block[lowest]) < len(left[lowest]) or not together:
+        return block
+    for layer in sorted(left)[1:]:
+        if sum(map(len, block.values())) + len(left[layer]) > rows:
+            break
+        block[layer] = left[layer]
+    return block
 
 
 def _even(left: int, rows: int) -> int:

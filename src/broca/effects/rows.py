@@ -14,6 +14,7 @@ nothing is frozen.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -68,14 +69,29 @@ class Ablation:
             BranchesRefusedError: If the model cannot be driven in this form.
             ModelError: If the wavefront needs value vectors and the model is quantised.
         """
+        return self.replaced_in(form, {layer: neurons})
+
+    @torch.no_grad()
+    def replaced_in(self, form: str, neurons: Mapping[int, Tensor]) -> Tensor:
+        """The same of neurons of several layers, in the order of the layers.
+
+        In a wavefront they pass the layers above together. Errors are those of :meth:`replaced`.
+        """
         shift = float(self.base.logits[0].max())
         if form == "wavefront":
-            rows = self._rows_behind(layer, neurons)
+            rows = {layer: self._rows_behind(layer, some) for layer, some in neurons.items()}
+            layers = range(min(rows), max(rows) + 1)
+            none = rows[layers.start][:, :0]
 
             def run() -> Tensor:
-                return run_wavefront(self.model, self.base, range(layer, layer + 1), lambda _: rows)
+                return run_wavefront(
+                    self.model, self.base, layers, lambda layer: rows.get(layer, none)
+                )
 
             return self.reader.read(run, self.aim, shift, self.nearby)
+        return torch.cat([self._driven(form, layer, neurons[layer], shift) for layer in neurons])
+
+    def _driven(self, form: str, layer: int, neurons: Tensor, shift: float) -> Tensor:
         drive = {"packed": run_packed, "rows": run_rows, "whole": run_whole}[form]
         put = self._putting(form, layer, neurons)
         with self.model.touch("hidden", layer, put):
