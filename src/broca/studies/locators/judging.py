@@ -46,19 +46,21 @@ def judge(model: LanguageModel, material: Material, number: int) -> dict[str, An
     start = time.process_time()
     exact = ablate_each(model, [prompt], prefilter=config.prefilter, progress=False)
     loss, seconds = -exact[0].values, time.process_time() - start
-    group = material.groups[prompt.relation]
-    located = locate_all(model, config, prompt, group, others, skip=("exact",))
+    group, answer = material.groups[prompt.relation], list(exact[0].target)
+    located = locate_all(model, config, prompt, group, others, skip=("exact",), answer=answer)
     if "exact" in config.locators:
         located["exact"] = _as_located(model, loss, seconds, config)
     other = others[number % len(others)]
+    joint = _Joint(model, config, prompt, answer, other)
+    deletion = _Deletion(model, config, prompt, others)
     figures = {}
     for name, found in located.items():
         values = without_gaps(model, found.of_prompt(0))
         figures[name] = {
             "seconds": found.seconds,
             **agreement(values, loss, config.top),
-            **_joint(model, config, prompt, other, values),
-            **_deleted(model, config, prompt, others, values),
+            **joint.of(values),
+            **deletion.of(values),
         }
     return {
         "prompt": prompt.id,
@@ -78,39 +80,58 @@ def _as_located(
     return Located(filled[None], model.identity, "exact", settings, seconds)
 
 
-def _joint(
-    model: LanguageModel, config: LocatorsConfig, own: Prompt, other: Prompt, values: np.ndarray
-) -> dict[str, Any]:
-    index = NeuronIndex(model.identity, ("hidden",))
-    sizes = [size for size in config.sizes if size <= len(index)]
-    ranking = index.select(index.from_grid(ranked(values)[: sizes[-1]]))
-    found = ablate_sets(model, [own, other], ranking, sizes)
-    left, area = found.share_left, found.area
-    return {
-        "left_own": left[0].tolist(),
-        "left_other": left[1].tolist(),
-        "area_own": float(area[0]),
-        "area_other": float(area[1]),
-    }
+class _Joint:
+    """What is left of the own answer and of another without a ranking's first neurons."""
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        config: LocatorsConfig,
+        own: Prompt,
+        answer: list[int],
+        other: Prompt,
+    ) -> None:
+        self.model, self.prompts = model, [own, other]
+        (elsewhere,) = make_aims(model, [other], "answer")
+        self.answers = [answer, [aim.target for aim in elsewhere]]
+        self.index = NeuronIndex(model.identity, ("hidden",))
+        self.sizes = [size for size in config.sizes if size <= len(self.index)]
+
+    def of(self, values: np.ndarray) -> dict[str, Any]:
+        """By a locator's values, [layer, neuron]."""
+        index = self.index
+        ranking = index.select(index.from_grid(ranked(values)[: self.sizes[-1]]))
+        found = ablate_sets(self.model, self.prompts, ranking, self.sizes, target=self.answers)
+        left, area = found.share_left, found.area
+        return {
+            "left_own": left[0].tolist(),
+            "left_other": left[1].tolist(),
+            "area_own": float(area[0]),
+            "area_other": float(area[1]),
+        }
 
 
-def _deleted(
-    model: LanguageModel,
-    config: LocatorsConfig,
-    own: Prompt,
-    others: Sequence[Prompt],
-    values: np.ndarray,
-) -> dict[str, Any]:
-    lost: dict[str, list[float]] = {"deleted_own": [], "deleted_other": [], "deleted_text": []}
-    aims = make_aims(model, [own, *others[:4]], "answer")
-    before, text = measure_answers(model, aims).p, _text_loss(model)
-    for share in config.deleted:
-        with intervene(model, Deactivate(_per_layer(model, values, share))):
-            gone = 1 - measure_answers(model, aims).p / before
-            lost["deleted_text"].append(_text_loss(model) - text)
-        lost["deleted_own"].append(float(gone[0]))
-        lost["deleted_other"].append(float(np.mean(gone[1:])))
-    return lost
+class _Deletion:
+    """What own answer, others' and plain text lose without the first neurons of each layer."""
+
+    def __init__(
+        self, model: LanguageModel, config: LocatorsConfig, own: Prompt, others: Sequence[Prompt]
+    ) -> None:
+        self.model, self.shares = model, config.deleted
+        if self.shares:
+            self.aims = make_aims(model, [own, *others[:4]], "answer")
+            self.before, self.text = measure_answers(model, self.aims).p, _text_loss(model)
+
+    def of(self, values: np.ndarray) -> dict[str, Any]:
+        """By a locator's values, [layer, neuron]."""
+        lost: dict[str, list[float]] = {"deleted_own": [], "deleted_other": [], "deleted_text": []}
+        for share in self.shares:
+            with intervene(self.model, Deactivate(_per_layer(self.model, values, share))):
+                gone = 1 - measure_answers(self.model, self.aims).p / self.before
+                lost["deleted_text"].append(_text_loss(self.model) - self.text)
+            lost["deleted_own"].append(float(gone[0]))
+            lost["deleted_other"].append(float(np.mean(gone[1:])))
+        return lost
 
 
 def _per_layer(model: LanguageModel, values: np.ndarray, share: float) -> NeuronSet:

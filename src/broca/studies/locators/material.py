@@ -149,9 +149,11 @@ def locate_all(
     others: Sequence[Prompt],
     skip: Sequence[str] = (),
     *,
+    answer: Sequence[int],
     injected: bool = False,
 ) -> dict[str, Located]:
-    """Every locator's numbers for one prompt; contrasting ones take its group as own."""
+    """Every locator's numbers for one prompt and its answer's tokens; contrasting ones, which read
+    no answer, take its group as own."""
     n_neurons = model.identity.total("hidden")
     found = {}
     for name in (name for name in config.locators if name not in skip):
@@ -160,6 +162,7 @@ def locate_all(
             model,
             list(group) if contrast else [prompt],
             name,
+            target=0 if contrast else [list(answer)],
             others=others if contrast else (),
             seed=config.seed,
             **config.settings_of(name, n_neurons, injected=injected),

@@ -13,6 +13,7 @@ model; the planted neurons are the truth.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -41,7 +42,8 @@ def judge_injected(
     truth = draw_truth(model, config.injected_share, [config.seed, number])
     injection = inject(model, aims, truth, known=config.known)
     with edited(model, injection.vectors):
-        figures = _recalls(model, material, prompt, truth, injected=True)
+        answer = [aim.target for aim in aims]
+        figures = _recalls(model, material, prompt, answer, truth, injected=True)
     return {
         "prompt": prompt.id,
         "text": f"{prompt.text} {prompt.answers[0]}",
@@ -57,10 +59,11 @@ def judge_planted(model: LanguageModel, material: Material, prompt: Prompt) -> d
     """Recall of every locator on neurons planted for one prompt, as plain values."""
     config = material.config
     prompt = with_another_answer(prompt, material)
-    aim = make_aims(model, [prompt], "answer")[0][0]
-    vectors = plant(model, aim, config.planted, config.seed)
+    aims = make_aims(model, [prompt], "answer")[0]
+    vectors = plant(model, aims[0], config.planted, config.seed)
+    answer = [aim.target for aim in aims]
     with edited(model, vectors):
-        figures = _recalls(model, material, prompt, vectors.neurons)
+        figures = _recalls(model, material, prompt, answer, vectors.neurons)
     return {"prompt": prompt.id, "locators": figures}
 
 
@@ -68,6 +71,7 @@ def _recalls(
     model: LanguageModel,
     material: Material,
     prompt: Prompt,
+    answer: Sequence[int],
     truth: NeuronSet,
     *,
     injected: bool = False,
@@ -77,7 +81,7 @@ def _recalls(
         prompt.relation if prompt.relation in material.others else next(iter(material.others))
     )
     others = material.others[relation]
-    located = locate_all(model, config, prompt, [prompt], others, injected=injected)
+    located = locate_all(model, config, prompt, [prompt], others, answer=answer, injected=injected)
     places = truth.layers.astype(np.int64) * model.identity.width("hidden") + truth.indices
     shares = [*config.recall_shares, len(truth) / model.identity.total("hidden")]
     return {
