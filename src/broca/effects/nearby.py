@@ -9,9 +9,11 @@ READ are the tokens of most probability at h0. The others, tau of the probabilit
 mean mu and covariance C of their w_i by p: the cumulant expansion of E exp(w d) to second order.
 The third order is tau V^1.5 times a sixth of the skewness of w d, V = d' C d.
 
-1. Rows where tau V^1.5 is above :data:`LIMIT` of the sum are summed over the whole vocabulary.
+1. Rows where tau V^1.5 is above the first of :data:`LIMITS`, as a share of the sum, are summed over
+   the whole vocabulary.
 2. So are, in every block, those rows of the others where it is largest. If one of them differs by
-   more than :data:`TOLERANCE`, the limit is lowered for the block, until none does.
+   more than :data:`TOLERANCE`, the next limit holds for the block; behind the last one all its rows
+   are summed whole.
 
 Source: ours; the expansion is the textbook's. Cost: READ and d_model tokens per row in place of the
 vocabulary, and d_model rows of the vocabulary once for C: of use for many rows.
@@ -29,10 +31,9 @@ from broca.readout import Unembedding
 
 READ = 8  # one token in so many is read
 LEAST_ROWS = 4  # times d_model, below which C is not worth its cost
-LIMIT = 1e-5  # of the sum, by tau V^1.5: the third order is a few hundredths of it
+LIMITS = 1e-5, 2e-6, 4e-7  # of the sum, by tau V^1.5: the third order is some hundredths of it
 TOLERANCE = 5e-6  # of log S; whole sums in float32 are off by up to 3e-6 themselves
 CHECKED = 4  # rows per block
-STRICTER = 4.0  # times, the limit of a block where a row checked is off
 _BLOCK = 2048  # tokens at once
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from broca.effects.aims import Aim
-from broca.effects.nearby import CHECKED, LIMIT, STRICTER, TOLERANCE, Nearby
+from broca.effects.nearby import CHECKED, LIMITS, TOLERANCE, Nearby
 from broca.errors import ModelError
 from broca.model import LanguageModel
 from broca.model.numbers import is_numbers
@@ -81,8 +81,7 @@ class Reader:
         if nearby is None:
             return self._logsumexp(rows, shift)
         found, third = nearby.log_sums(rows)
-        limit = LIMIT
-        while bool((third <= limit).any()):
+        for limit in LIMITS:
             whole = ~(third <= limit)
             checked = third.masked_fill(whole, -1.0).topk(min(CHECKED, len(rows))).indices
             checked = checked[~whole[checked]]
@@ -91,7 +90,6 @@ class Reader:
             exact[summed] = self._logsumexp(rows[summed], shift)
             if not bool(((exact - found)[checked].abs() > TOLERANCE).any()):
                 return exact
-            limit /= STRICTER
         return self._logsumexp(rows, shift)
 
     def _logsumexp(self, rows: Tensor, shift: float) -> Tensor:
