@@ -57,7 +57,8 @@ def settings_of(question: Question, gate: str, held_out: Question | None) -> dic
         EffectError: If a setting is wrong, or held-out prompts are among those asked about.
     """
     given = question.settings
-    config, beside = _config(question, gate), {"shared": bool(given.get("shared"))}
+    config = _config(question, gate)
+    beside: dict[str, Any] = {"shared": bool(given.get("shared"))}
     if held_out is not None:
         asked = {aim.tokens for listed in question.aims for aim in listed}
         if any(aim.tokens in asked for aim in held_out.flat):
