@@ -61,3 +61,23 @@ def test_a_step_that_cannot_count_says_that_it_runs(
 def test_short_work_writes_nothing(capsys: pytest.CaptureFixture[str]):
     list(progress.track(iter("abc"), "Reading"))
     assert capsys.readouterr().err == ""
+
+
+def test_a_watcher_is_told_at_the_beginning_and_at_the_end() -> None:
+    told: list[progress.Reached] = []
+    with progress.watched(told.append), progress.progress_bar("Judging", 2) as advance:
+        assert [(one.done, one.total) for one in told] == [(0, 2)]
+        advance(2)
+    assert [one.done for one in told] == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("done", "seconds", "words"),
+    [
+        (0, 0.0, "Judging: 0 of 300"),
+        (100, 10.0, "Judging: 100 of 300, 10.0/s, 20 s left"),
+        (100, 250.0, "Judging: 100 of 300, 2.5 s each, 8 min left"),
+    ],
+)
+def test_slow_work_is_told_by_the_seconds_of_each_piece(done: int, seconds: float, words: str):
+    assert progress.in_words(progress.Reached("Judging", done, 300, seconds)) == words

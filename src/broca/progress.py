@@ -218,6 +218,8 @@ def _counted(description: str, total: int | None, show: Watcher) -> Advance:
     start = time.monotonic()
     done, told = 0, start
     watcher = _watcher.get()
+    if watcher is not None:  # the first piece may take long
+        watcher(Reached(description, done, total, 0.0))
 
     def advance(work: int = 1, note: str = "") -> None:
         nonlocal done, told
@@ -249,7 +251,7 @@ def _drawn(console: Console, description: str, total: int | None) -> Iterator[Wa
         task = progress.add_task(description, total=total, note="", rate="")
 
         def show(reached: Reached) -> None:
-            rate = f"{reached.rate:.1f}/s"
+            rate = rate_in_words(reached.rate)
             progress.update(task, completed=reached.done, note=reached.note, rate=rate)
 
         yield show
@@ -273,6 +275,17 @@ def _logged(console: Console) -> Iterator[Watcher]:
 def in_words(reached: Reached) -> str:
     """How far work has come, as a line."""
     of = "" if not reached.total else f" of {reached.total}"
-    left = "" if reached.left is None else f", {reached.rate:.1f}/s, {reached.left:.0f} s left"
+    left = ""
+    if reached.left is not None:
+        time_left = reached.left if reached.left < 120 else reached.left / 60
+        unit = "s" if reached.left < 120 else "min"
+        left = f", {rate_in_words(reached.rate)}, {time_left:.0f} {unit} left"
     note = f", {reached.note}" if reached.note else ""
     return f"{reached.description}: {reached.done}{of}{left}{note}"
+
+
+def rate_in_words(rate: float) -> str:
+    """Work per second as a person says it: slow work by the seconds each piece takes."""
+    if rate == 0:
+        return ""
+    return f"{rate:.1f}/s" if rate >= 1 else f"{1 / rate:.1f} s each"

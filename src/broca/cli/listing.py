@@ -37,10 +37,10 @@ def ls(
     if not root.is_dir():
         raise RunError("there is no such folder", str(root), "Give the folder with your runs")
     if watch:
-        with Live(_table(list_runs(root)), auto_refresh=False) as live:
+        with Live(_watched(list_runs(root)), auto_refresh=False) as live:
             while True:
                 time.sleep(WATCH_SECONDS)
-                live.update(_table(list_runs(root)), refresh=True)
+                live.update(_watched(list_runs(root)), refresh=True)
     entries = list_runs(root)
     if entries:
         show(_table(entries))
@@ -64,5 +64,22 @@ def _table(entries: Sequence[RunEntry]) -> Table:
             "" if entry.rows is None else f"{entry.rows:,}",
             "" if entry.seconds is None else f"{entry.seconds:.0f}",
             f"{datetime.fromtimestamp(entry.changed):%Y-%m-%d %H:%M}",
+        )
+    return table
+
+
+def _watched(entries: Sequence[RunEntry]) -> Table:
+    """What of runs changes: few columns, so that how far each is fits on a line."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in ("run", "state", "changed"):
+        table.add_column(name, overflow="fold")
+    for entry in entries:
+        table.add_row(
+            str(entry.path),
+            entry.reached or entry.state,
+            f"{datetime.fromtimestamp(entry.changed):%H:%M:%S}",
         )
     return table
