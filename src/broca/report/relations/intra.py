@@ -8,8 +8,9 @@ from typing import Any
 from broca.report.page import Answer, Section
 from broca.report.parts.charts import bars_with_intervals, dot_intervals, ladder_lines
 from broca.report.parts.figure import Figure
+from broca.report.parts.outcomes import estimate
 from broca.report.parts.study import StudyReport
-from broca.report.parts.tables import Column, Table, cells, records_table
+from broca.report.parts.tables import Column, Table, records_table
 from broca.report.parts.theme import NARROW, WIDTH
 from broca.report.parts.verdicts import answer, points_of, together
 from broca.report.stored_run import StoredRun
@@ -134,60 +135,71 @@ def paper_notes(drops: Sequence[Mapping[str, Any]]) -> list[str]:
     return notes
 
 
-def drops_table(drops: Sequence[Mapping[str, Any]]) -> Table:
+def drops_table(run: StoredRun) -> Table:
+    """Own losses, their controls and verdicts."""
     columns = [
         "relation",
         Column("n", "d", "evaluation facts"),
         Column("before", "percent", "accuracy untouched"),
         Column("after", "percent", "accuracy with the own neurons off"),
-        Column("own drop", "percent", "acc_drop"),
-        Column("low", "percent", "95 % bootstrap interval over facts"),
-        Column("high", "percent"),
+        Column("own drop", "percent", "acc_drop, 95 % interval over facts"),
         Column("matched", "percent", "acc_drop with matched random sets off, their mean"),
         Column("uniform", "percent", "acc_drop with uniformly random sets off, their mean"),
         Column("beyond matched", "percent", "points of accuracy, paired over facts"),
-        Column("beyond, low", "percent"),
-        Column("beyond, high", "percent"),
         Column("p, rank", "p", "rank among matched sets, corrected over relations"),
         Column("p, active", "p", "rank among sets as active, corrected over relations"),
-        Column("p, these sets", "p", "sign flips over facts against these matched sets, Holm"),
-        Column("loss of log P", ".2f"),
-        Column("p, rank by log P", "p"),
         "verdict",
-        Column("lost here", "d", "prompts turned from right to wrong"),
-        Column("lost, Llama-2-7B", "d", "of 50, as the paper reports it"),
     ]
-    keys = (
-        *("relation", "n", "before", "after", "own_drop", "own_drop_low", "own_drop_high"),
-        *("matched_drop", "uniform_drop", "beyond", "beyond_low", "beyond_high"),
-        *("matched_accuracy_p", "active_accuracy_p", "p_holm", "log_p_drop", "matched_log_p_p"),
-        "verdict",
-    )
     rows = [
-        (*row, record["lost"], PAPER_LOST.get(record["relation"]))
-        for row, record in zip(cells(drops, keys), drops, strict=True)
+        (
+            *(record[key] for key in ("relation", "n", "before", "after")),
+            *(estimate(record, "own_drop"), record["matched_drop"], record["uniform_drop"]),
+            *(estimate(record, "beyond"), record["matched_accuracy_p"]),
+            *(record["active_accuracy_p"], record["verdict"]),
+        )
+        for record in run.table(INTRA, "drops")
     ]
     return Table(columns, rows, "Own drops on evaluation facts", name="drops")
 
 
+def further_table(run: StoredRun) -> Table:
+    """Log P, the test that decides nothing, and counts beside the paper's."""
+    rows = [
+        {**record, "paper": PAPER_LOST.get(record["relation"])}
+        for record in run.table(INTRA, "drops")
+    ]
+    columns = {
+        "relation": "relation",
+        "p_holm": Column("p, these sets", "p", "sign flips over facts against these sets, Holm"),
+        "log_p_drop": Column("loss of log P", ".2f"),
+        "matched_log_p_p": Column("p, rank by log P", "p", "among matched sets"),
+        "lost": Column("lost here", "d", "prompts turned from right to wrong"),
+        "paper": Column("lost, Llama-2-7B", "d", "of 50, as the paper reports it"),
+    }
+    caption = "Log P, and answers lost beside the paper's"
+    return records_table(rows, columns, caption, folded=True, name="drops-further")
+
+
 def accuracy_table(run: StoredRun) -> Table:
+    """Accuracy and log P by what was off."""
     columns = [
         "relation",
         "part",
         "off",
         Column("facts", "d"),
         Column("accuracy", "percent"),
-        Column("low", "percent"),
-        Column("high", "percent"),
         Column("one-token objects", "percent"),
         Column("longer objects", "percent"),
         Column("log P", ".2f"),
     ]
-    keys = (
-        *("relation", "part", "off", "n", "accuracy", "accuracy_low", "accuracy_high"),
-        *("accuracy_one_token", "accuracy_longer", "log_p"),
-    )
-    rows = cells(run.table(INTRA, "accuracy"), keys)
+    rows = [
+        (
+            *(record[key] for key in ("relation", "part", "off", "n")),
+            estimate(record, "accuracy"),
+            *(record[key] for key in ("accuracy_one_token", "accuracy_longer", "log_p")),
+        )
+        for record in run.table(INTRA, "accuracy")
+    ]
     return Table(columns, rows, "Accuracy and log P", folded=True, name="accuracy")
 
 
@@ -243,7 +255,7 @@ def _why_not(drops: Sequence[Mapping[str, Any]], figures: Mapping[str, Any]) -> 
 
 def _intra_section(run: StoredRun) -> Section:
     drops = run.table(INTRA, "drops")
-    tables = [drops_table(drops), accuracy_table(run)]
+    tables = [drops_table(run), further_table(run), accuracy_table(run)]
     if run.table(INTRA, "skipped"):
         rows = [(r["relation"], r["reason"]) for r in run.table(INTRA, "skipped")]
         tables.append(Table(("relation", "why it was left out"), rows, "Relations left out"))
