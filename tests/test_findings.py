@@ -100,3 +100,9 @@ def test_what_chat_answers_begin_with() -> None:
     firsts = {one["form"]: one for one in kept("smollm2-relations")["tables"]["first_words"]}
     chat = firsts["chat"]
     assert f'{chat["n"]} of the {chat["of"]} answers begin with "{chat["word"]}"' in PAGE
+
+
+def test_letters_of_gemma() -> None:
+    asked = kept("gemma3-letters")["tables"]["asked"]
+    right, n = (sum(one[key] for one in asked) for key in ("right", "n"))
+    assert f"in {right} of the same {n}, {100 * right / n:.0f} %" in PAGE

@@ -53,6 +53,8 @@ def condense(run: RunFolder, command: str) -> dict[str, Any]:
     }
     if tables.get("ceilings") and run.config.get("answer") == "words":
         tables["copied"] = copied(run, findings["queries.effect"]["tables"]["queries"])
+    if "accuracy" not in tables and run.config.get("answer") == "letters":
+        tables["asked"] = asked(run)
     if "forms" in tables:
         tables["first_words"] = first_words(run)
     return {
@@ -63,6 +65,16 @@ def condense(run: RunFolder, command: str) -> dict[str, Any]:
         "words": words,
         "tables": tables,
     }
+
+
+def asked(run: RunFolder) -> list[dict[str, Any]]:
+    """Right letters of the untouched model, field by field."""
+    rows = run.rows.read(columns=["field", "intervention", "correct"]).to_pylist()
+    right: dict[str, list[bool]] = {}
+    for row in rows:
+        if row["intervention"] == "none":
+            right.setdefault(row["field"], []).append(row["correct"])
+    return [{"field": f, "n": len(some), "right": sum(some)} for f, some in right.items()]
 
 
 def first_words(run: RunFolder) -> list[dict[str, Any]]:

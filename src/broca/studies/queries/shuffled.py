@@ -227,9 +227,14 @@ def shuffled_figures(start: str, record: dict[str, Any], name: str) -> dict[str,
 
 def caution(part: Part, seed: int) -> list[str]:
     """What must be said where the model does not know the answers."""
-    if not near_chance(part.accuracy().low, part.chance()):
+    accuracy, chance = part.accuracy(), part.chance()
+    if not near_chance(accuracy.low, chance):
         return []
-    return ["The model answers near chance: this says nothing about where knowledge lies."]
+    return [
+        f"The model answers near chance ({accuracy.value:.0%} right [{accuracy.low:.0%}, "
+        f"{accuracy.high:.0%}], {chance:.0%} by chance): this says nothing about where knowledge "
+        "lies."
+    ]
 
 
 def confounded(scores: FieldScores, by: str) -> list[str]:
