@@ -13,7 +13,7 @@ from sklearn.metrics import average_precision_score
 from broca.attributions.tails import freeze_norm
 from broca.effects.aims import make_aims
 from broca.effects.replacement import last_values
-from broca.errors import EffectError
+from broca.errors import AttributionError, EffectError
 from broca.locators import LOCATORS, locate
 from broca.locators.masks import MaskConfig, choose_settings, learn_masks
 from broca.locators.masks.choose import RATES
@@ -331,6 +331,18 @@ def test_a_shared_masks_settings_are_judged_on_prompts_it_did_not_see():
         choose_settings(model, aims[:1], config, shared=True)
 
 
+@pytest.mark.parametrize("answer", ["", "  "])
+def test_a_border_alone_is_no_answer(answer):
+    with pytest.raises(AttributionError, match="no answer with tokens"):
+        locate(tiny_model(), [Prompt("p", TEXTS[0], (answer,))], "gradient")
+
+
+def test_a_setting_may_be_called_method():
+    model = tiny_model()
+    found = locate(model, PROMPTS[:1], "ig", target=9, method="midpoint", n_steps=4)
+    assert found.settings["method"] == "midpoint"
+
+
 def test_what_was_chosen_is_written_into_the_set():
     model = tiny_model()
     held_out = [Prompt("h", "A quite different text", (" dog",))]
@@ -362,6 +374,10 @@ def test_what_was_chosen_is_written_into_the_set():
         (lambda m: locate(m, PROMPTS, "random", budget=5), "It has none"),
         (lambda m: locate(m, PROMPTS, "slimming", held_out=PROMPTS[:1]), "among those"),
         (lambda m: locate(m, PROMPTS, "ig", held_out=OTHERS), "nothing to choose"),
+        (lambda m: locate(m, PROMPTS, "direct", prefilter=3), "at most 1"),
+        (lambda m: locate(m, PROMPTS, "direct", prefilter="all"), "at most 1"),
+        (lambda m: locate(m, PROMPTS, "random", seed=-1), "seed"),
+        (lambda m: locate(m, PROMPTS, "exact", dtype="float32"), "torch.float32"),
     ],
 )
 def test_bad_input_is_told_in_words(call, words):

@@ -95,6 +95,7 @@ def answer_variants(model: LanguageModel, prompt: Prompt) -> list[tuple[int, ...
     found = [
         tokens
         for answer in prompt.answers
+        if answer.strip()  # the border alone is no answer
         for border in BORDERS
         if (tokens := answer_tokens(model, prompt.text, answer, border))
     ]

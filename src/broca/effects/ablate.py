@@ -135,6 +135,8 @@ def ablate_one_by_one(
     float32 until the iterator is exhausted or closed.
     """
     check_share(prefilter, sample)
+    if not isinstance(dtype, torch.dtype):
+        raise EffectError("dtype must be a type of torch", repr(dtype), "Such as torch.float32.")
     if internal_batch_size is not None and internal_batch_size < 1:
         raise EffectError("internal_batch_size must be at least 1", str(internal_batch_size))
     prompts = listed(prompts)

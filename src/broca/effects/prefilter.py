@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 import torch
@@ -45,9 +46,10 @@ def check_share(share: float | None, sample: int | None) -> None:
     """Refuse a share that is none.
 
     Raises:
-        EffectError: If it is not above 0 and at most 1, or the sample is negative.
+        EffectError: If it is no number above 0 and at most 1, or the sample is negative.
     """
-    if share is not None and not 0 < share <= 1:
+    number = isinstance(share, Real) and not isinstance(share, bool)
+    if share is not None and not (number and 0 < share <= 1):
         raise EffectError("prefilter must be above 0 and at most 1", f"prefilter={share}")
     if sample is not None and sample < 0:
         raise EffectError("sample must be at least 0", f"sample={sample}")

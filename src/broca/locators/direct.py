@@ -21,6 +21,7 @@ from torch import Tensor
 
 from broca.attributions.tails import Tail, down_bias
 from broca.effects.aims import Aim
+from broca.effects.prefilter import check_share
 from broca.effects.reading import Reader, make_reader
 from broca.errors import EffectError
 from broca.locators.locator import SITE, Question
@@ -53,6 +54,7 @@ def direct_increase(question: Question) -> np.ndarray:
                 "Use another locator.",
             )
     share = question.settings.get("prefilter")
+    check_share(share, None)
     found = np.zeros((len(question.flat), len(widths), max(widths)), np.float32)
     for number, aim in enumerate(question.flat):
         base = base_pass(model, model.pad([aim.tokens]))

@@ -91,6 +91,7 @@ def locate(
     model: LanguageModel,
     prompts: Sequence[Prompt],
     method: str,
+    /,
     *,
     target: TargetLike = "answer",
     others: Sequence[Prompt] = (),
@@ -118,6 +119,8 @@ def locate(
     """
     locator = find_locator(method)
     _check(locator, settings, held_out)
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise EffectError("seed must be a whole number from 0 on", repr(seed))
     if locator.contrast and not others:
         raise EffectError(
             f"The method {method!r} contrasts prompts with others and got none",
