@@ -102,7 +102,8 @@ def _pulse(job: Job, what: str):
 
 def _locate(material: Material, state: State, asked: Prompt, aim: TargetLike) -> Located:
     locator = find_locator(state.method)
-    settings = {"internal_batch_size": _ROWS} if state.method in _BLOCKS else {}
+    batches = state.method in _BLOCKS
+    settings: dict[str, Any] = {"internal_batch_size": _ROWS} if batches else {}
     others = [p for p in material.reference if p.text != asked.text] if locator.contrast else []
     return locate(material.model, [asked], state.method, target=aim, others=others, **settings)
 
