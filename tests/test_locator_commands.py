@@ -135,6 +135,7 @@ def test_the_bench_by_command(broca: Broca, place: Path, tmp_path: Path) -> None
     page = (out / "report.html").read_text(encoding="utf-8")
     for words in ("Against the exact effect", "Planted neurons", "The neurons of a relation"):
         assert words in page
+    assert 'fill="#000"' not in page  # which no dark page could show
     code, told = broca(*bench)
     assert (code, "is finished" in told) == (2, True)
 

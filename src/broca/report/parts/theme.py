@@ -72,6 +72,7 @@ def vega_config() -> dict[str, Any]:
             "labelPadding": 6,
             "title": None,
         },
+        "title": {"color": INK, "subtitleColor": MUTED},
         "text": {"fontSize": 11, "color": INK},
         "rule": {"color": INK},
     }
