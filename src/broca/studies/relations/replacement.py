@@ -154,13 +154,11 @@ def _kind(material: Material, records: Sequence[dict[str, Any]], kind: str) -> d
         for control in (MATCHED, ACTIVE)
         for verdict in ("yes", "cannot tell")
     }
-    verdicts = {
-        f"{control}_verdict": judge(
-            Estimate(*(over[f"{control}_beyond{e}"] for e in ("", "_low", "_high")), len(here)),
-            material.config.smallest_points,
-        )
-        for control in (MATCHED, ACTIVE)
-    }
+    verdicts = {}
+    for control in (MATCHED, ACTIVE):
+        value, low, high = (over[f"{control}_beyond{end}"] for end in ("", "_low", "_high"))
+        beyond = Estimate(value, low, high, len(here))
+        verdicts[f"{control}_verdict"] = judge(beyond, material.config.smallest_points)
     counts = {"relations": len(here), "n": len(here)}
     return {"replacement": kind, **counts, **over, **logs, **survive, **verdicts}
 
