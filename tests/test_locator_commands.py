@@ -22,6 +22,10 @@ from planted_files import write_planted_facts
 
 Broca = Callable[..., tuple[int, str]]
 RELATIONS = ("father", "ceo", "river")
+PLANTED = (
+    *("--set", 'studies=["locators.planted"]', "--set", "n_prompts=2", "--set", "form=question"),
+    *("--set", "locators=random", "--set", "reference=random"),
+)
 SETTINGS = ("--set", "n_evaluation=10", "--set", "min_detection=4", "--sites", "hidden")
 
 
@@ -149,6 +153,13 @@ def test_what_is_refused(broca: Broca, place: Path, tmp_path: Path) -> None:
         (("bench", "locators", *source(place), "--set", "locators=magic"), "no locator 'magic'"),
         (("bench", "locators", *source(place), "--set", "mask_share=1.5"), "must be below 1"),
         (("bench", "locators", "--facts", tmp_path / "nothing.jsonl"), "nothing.jsonl"),
+        (
+            (
+                *("bench", "locators", *source(place), "--out", tmp_path / "planted"),
+                *("--set", "planted=9999", *PLANTED),
+            ),
+            "were to be planted",
+        ),
     ):
         code, told = broca(*arguments)
         assert (code, words in told) == (2, True), told

@@ -107,7 +107,7 @@ def plant(model: LanguageModel, aim: Aim, n: int, seed: int) -> ValueVectors:
     """Value vectors that make n neurons speak for a prompt's answer.
 
     Raises:
-        StudyError: The model's unembedding cannot be read.
+        StudyError: The model's unembedding cannot be read, or fewer neurons are active.
     """
     require_value_vectors(model)
     unembedding = make_reader(model).unembedding
@@ -126,6 +126,12 @@ def plant(model: LanguageModel, aim: Aim, n: int, seed: int) -> ValueVectors:
     values = index.of_grid(last_values(model, [list(aim.tokens)])[0].numpy())
     size = np.abs(values)
     active = np.flatnonzero(size > np.median(size))
+    if n > len(active):
+        raise StudyError(
+            f"{n} neurons were to be planted and {len(active)} are active enough",
+            aim.id,
+            f"Set planted to {len(active)} or less",
+        )
     rng = np.random.default_rng([seed, zlib.crc32(aim.id.encode())])
     neurons = index.select(np.sort(rng.choice(active, n, replace=False)), method="planted")
     nats = torch.tensor(1.0 / (values[index.flatten(neurons)] * per_unit))
