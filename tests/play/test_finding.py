@@ -13,7 +13,7 @@ from broca.effects import ablate_one
 from broca.locators import LOCATORS
 from broca.neurons import Neuron
 from broca.play.answering import chosen_answer
-from broca.play.finding import LISTED, find, gradient_map, methods
+from broca.play.finding import LISTED, _pulse, find, gradient_map, methods
 from broca.play.graph import pair
 from broca.play.jobs import Job, Stopped
 from broca.play.material import Material
@@ -62,6 +62,16 @@ def test_a_search_tells_how_far_it_is(found):
     progress = [data for kind, data in found if kind == "progress"]
     assert progress
     assert all(0 <= one["done"] <= one["total"] for one in progress)
+
+
+def test_the_time_left_is_that_of_the_round_under_way(monkeypatch):
+    """Integrated gradients goes on in rounds of more and more steps."""
+    now, told = [0.0], []
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    pulse = _pulse(Job(lambda job: None, lambda event: told.append(dict(event))), "x")
+    for now[0], done, total in [(0, 0, 2), (10, 1, 2), (20, 2, 2), (20.5, 0, 4), (22.5, 1, 4)]:
+        pulse(done, total)
+    assert told[-1]["left"] == 6
 
 
 def test_long_methods_tell_their_progress_and_their_time(material: Material):

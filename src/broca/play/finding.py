@@ -92,9 +92,13 @@ def find(material: Material, state: State, job: Job) -> dict[str, Any]:
 
 
 def _pulse(job: Job, what: str):
-    start = time.monotonic()
+    start, before = time.monotonic(), 0
 
     def told(done: int, total: int) -> None:
+        nonlocal start, before
+        if done < before:  # a further round: its time is its own
+            start = time.monotonic()
+        before = done
         job.progress(what, done, total, time.monotonic() - start)
 
     return told
