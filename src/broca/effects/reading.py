@@ -159,6 +159,6 @@ def _readable(model: LanguageModel) -> Unembedding | None:
     except ModelError:
         return None
     weight = found.head.weight
-    plain = is_numbers(weight) and weight.dim() == 2
     width = model.module.get_input_embeddings().weight.shape[0]
-    return found if plain and len(weight) >= width else None  # type: ignore[arg-type]
+    readable = is_numbers(weight) and weight.dim() == 2 and len(weight) >= width
+    return found if readable else None

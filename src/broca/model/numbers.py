@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeGuard
 
 from torch import Tensor, nn
 
 
-def is_plain(weight: Any) -> bool:
+def is_plain(weight: Any) -> TypeGuard[Tensor]:
     """Whether a weight is a tensor of torch's own, not one that a library computes with."""
     return type(weight) in (Tensor, nn.Parameter) and type(weight.data) is Tensor
 
 
-def is_numbers(weight: Any) -> bool:
+def is_numbers(weight: Any) -> TypeGuard[Tensor]:
     """Whether a weight can be read as numbers: floating point and not packed."""
     return is_plain(weight) and weight.is_floating_point()
 
