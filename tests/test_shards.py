@@ -119,10 +119,51 @@ def test_what_another_process_has_put_together_is_taken(tmp_path: Path) -> None:
         done = sorted(path.name for path in (place / "whole").glob("*.npy"))
         site, layer, _ = done[0].split(".")
         names = tuple((path.name, ()) for path in (place / "shards").iterdir())
-        recording.Joining(place / "shards", place / "whole", names)((site, int(layer)))
+        recording.Joining(place / "shards", place / "whole", tmp_path / "none", names)(
+            (site, int(layer))
+        )
         with pytest.raises(FileNotFoundError):
-            recording.Joining(place / "shards", place / "whole", names)(("down", 0))
+            recording.Joining(place / "shards", place / "whole", tmp_path / "none", names)(
+                ("down", 0)
+            )
         assert same(record(folder, SharedEngine(folder.claims_path)), expected())
+
+
+class Slow(SharedEngine):
+    """Another process does everything while this one is at its `after`-th call of `map`."""
+
+    def __init__(self, folder: RunFolder, after: int) -> None:
+        super().__init__(folder.claims_path)
+        self.folder, self.left = folder, after
+
+    def map(self, *args: Any, **named: Any) -> Any:
+        if self.left == 0:
+            record(self.folder, SharedEngine(self.folder.claims_path))
+        self.left -= 1
+        return super().map(*args, **named)
+
+
+@pytest.mark.parametrize("after", [0, 1])
+def test_another_process_may_be_through_and_have_swept_up(tmp_path: Path, after: int) -> None:
+    with RunFolder.create(tmp_path / "run", {}) as folder:
+        assert same(record(folder, Slow(folder, after)), expected())
+        assert not list(folder.parts_path.glob("*"))
+
+
+def test_shards_that_are_lost_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = recording.Joining.__call__
+
+    def losing(self: recording.Joining, block: Any) -> None:
+        for file in self.shards.rglob("*.npy"):
+            file.unlink()
+        lost(self, block)
+
+    monkeypatch.setattr(recording.Joining, "__call__", losing)
+    with (
+        RunFolder.create(tmp_path / "run", {}) as folder,
+        pytest.raises(FileNotFoundError),
+    ):
+        record(folder, LocalEngine())
 
 
 def labellings(n: int) -> dict[str, Labelling]:

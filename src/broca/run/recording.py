@@ -76,12 +76,18 @@ class Joining:
     Attributes:
         shards: Folder of the shards.
         whole: Folder of the finished blocks.
+        place: Where that folder ends up.
         rows: Name of each shard, and where its prompts stand among all.
     """
 
     shards: Path
     whole: Path
+    place: Path
     rows: tuple[tuple[str, tuple[int, ...]], ...]
+
+    def settled(self) -> bool:
+        """Whether all blocks are in their place: another process may have been quicker."""
+        return not damaged_blocks(self.place, quick=True)
 
     def __call__(self, block: BlockOf) -> None:
         file = file_of(block)
@@ -152,15 +158,26 @@ def record(
         recording = Recording(model, tuple(sites), pooling, str(into), batch_size)
         names = [response_key(model, shard.prompts, index.sites, pooling) for shard in shards]
         rows = tuple((name, shard.rows) for name, shard in zip(names, shards, strict=True))
-        joining = Joining(into, parts / "whole", rows)
-        _record_shards(engine, recording, shards, joining)
-        if len(shards) > 1:
-            blocks = [(site, layer) for site, layer, _ in index.blocks()]
-            _join(engine, joining, blocks)
-            about = {"sites": list(index.sites), "pooling": pooling, "prompts": list(ids)}
-            _settle(joining.whole, kept / key, about, blocks)
-            shutil.rmtree(parts, ignore_errors=True)
+        joining = Joining(into, parts / "whole", kept / key, rows)
+        about = {"sites": list(index.sites), "pooling": pooling, "prompts": list(ids)}
+        try:
+            _record_shards(engine, recording, shards, joining)
+            if len(shards) > 1:
+                _put_together(
+                    engine, joining, [(s, layer) for s, layer, _ in index.blocks()], about
+                )
+        except (FileNotFoundError, RunError):
+            if not joining.settled():  # else another process is through, and has swept up
+                raise
+        shutil.rmtree(parts, ignore_errors=True)
     return Responses(index, ids, pooling, key, kept / key)
+
+
+def _put_together(
+    engine: Engine, joining: Joining, blocks: Sequence[BlockOf], about: dict[str, Any]
+) -> None:
+    _join(engine, joining, blocks)
+    _settle(joining.whole, joining.place, about, blocks)
 
 
 def _record_shards(
@@ -168,6 +185,8 @@ def _record_shards(
 ) -> None:
     def stored(name: str) -> bool:
         """Its blocks are there, or put together already."""
+        if joining.settled():
+            return True
         done = joining.shards / name / DONE
         if not done.exists():
             return False
@@ -191,7 +210,7 @@ def _join(engine: Engine, joining: Joining, blocks: Sequence[BlockOf]) -> None:
     named = {f"{joining.whole.parent.name}-{file_of(block)}": block for block in blocks}
 
     def stored(name: str) -> bool:
-        return (joining.whole / file_of(named[name])).exists()
+        return (joining.whole / file_of(named[name])).exists() or joining.settled()
 
     left = [name for name in named if not stored(name)]
     for _ in engine.map(

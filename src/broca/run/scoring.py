@@ -155,7 +155,7 @@ def _as_scores(found: Found) -> BlockScores:
 
 def _write(path: Path, found: Found) -> None:
     with replacing(path) as beside, beside.open("wb") as file:
-        np.savez(file, allow_pickle=False, **found)
+        np.savez(file, **found)  # pyright: ignore[reportArgumentType]
 
 
 def _read(path: Path, work: Callable[[Blocks], Found], blocks: Blocks) -> Found:
