@@ -203,7 +203,7 @@ def test_interrupted_run_says_how_to_resume(
 
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(placing, "SharedEngine", lambda folder, log: Stopping(1))
+        patch.setattr(placing, "SharedEngine", lambda folder, log: Stopping(12))
         code, _, err = broca("run", place / "recipe.toml", "--out", out)
     assert code == 130
     assert f"resume with: broca run {place / 'recipe.toml'} --out {out}" in err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from broca.report.relations.inter import alone_verdict
 from broca.store import RunFolder
 
 
@@ -35,3 +36,11 @@ def test_other_drop_is_the_mean_over_other_relations(relation_run: RunFolder):
             if cell["off"] == record["set"] != cell["asked"]
         ]
         assert record["other_drop"] == pytest.approx(np.mean(others))
+
+
+def test_sets_that_are_mostly_shared_serve_no_relation_alone() -> None:
+    own, spared, hurt = [0.5, 0.4, 0.6], [0.04, 0.03, 0.045], [0.2, 0.1, 0.3]
+    assert alone_verdict(own, spared, 12, shared=False) == "yes"
+    assert alone_verdict(own, spared, 12, shared=True) == "in part"
+    assert alone_verdict(own, hurt, 12, shared=False) == "no"
+    assert alone_verdict(own, hurt, 0, shared=False) == "cannot tell"

@@ -16,6 +16,7 @@ from broca.report.relations.versatility import PAPER_FATHER_MOTHER, VERSATILITY
 from broca.report.stored_run import StoredRun
 
 INTER = "relations.inter"
+MOSTLY = 0.5  # share of a set that must belong to no other, for it to serve its relation alone
 
 
 def set_names(run: StoredRun) -> list[str]:
@@ -179,16 +180,26 @@ def _alone_answers(run: StoredRun) -> list[Answer]:
         f"{points_of(*own)}; {figures['effect.coverage']:.0%} of all neurons belong to some set, "
         f"and {figures['effect.exclusive']:.0%} of a set to no other."
     )
-    verdict = _alone(own, other, figures.get("effect.relations_yes"))
+    shared = figures["effect.exclusive"] < MOSTLY
+    verdict = alone_verdict(own, other, figures.get("effect.relations_yes"), shared=shared)
     return [answer("Do they serve their relation alone?", verdict, sentence)]
 
 
-def _alone(own: Sequence[Any], other: Sequence[Any], shown: int | None) -> str:
-    """Alone: surely less than the smallest effect of interest for others, where there is an own."""
+def alone_verdict(
+    own: Sequence[Any], other: Sequence[Any], shown: int | None, *, shared: bool
+) -> str:
+    """Alone: surely less than the smallest effect of interest for others, where there is an own.
+
+    Args:
+        own: Loss of the sets' own relations: value, low, high.
+        other: The same of other relations.
+        shown: Relations whose own loss was shown.
+        shared: Whether most of a set belongs to other sets too: then it is "in part" at best.
+    """
     if None in own or None in other or shown == 0:
         return "cannot tell"
     if other[2] < MARGIN:
-        return "yes"
+        return "in part" if shared else "yes"
     if other[1] > MARGIN:
         return "in part" if own[1] > 2 * other[2] else "no"
     return "in part" if own[1] > 2 * other[2] else "not shown"
@@ -204,7 +215,8 @@ def _inter_section(run: StoredRun) -> Section:
         tables=[sets_table(run), answers_table(run)],
         notes=interference_notes(run),
         changes="Yes: other relations surely lose less than 5 points with a relation's neurons "
-        "off. A smaller k spares them more; coverage says how many neurons belong to none.",
+        "off, and most of a set belongs to no other. A smaller k spares them more; coverage says "
+        "how many neurons belong to none.",
     )
 
 
