@@ -153,15 +153,11 @@ def engine_options(
     max_memory: str | None,
 ) -> list[str]:
     """The options about the engine as they were given."""
-    given = {
-        "--engine": engine,
-        "--workers": workers,
-        "--gpus-per-worker": gpus_per_worker,
-        "--address": address,
-        "--max-memory": max_memory,
-    }
-    pairs = [(name, str(value)) for name, value in given.items() if value is not None]
-    return [text for pair in pairs for text in pair]
+    found = []
+    for setting in engine_settings(engine, workers, gpus_per_worker, address, max_memory):
+        name, _, value = setting.removeprefix("engine.").partition("=")
+        found += ["--engine" if name == "kind" else f"--{name.replace('_', '-')}", value]
+    return found
 
 
 def estimate_file(out: Path) -> Path:
