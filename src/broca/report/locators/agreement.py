@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from broca.estimates import judge_agreement
-from broca.report.locators.common import locator_table, spread
+from broca.report.locators.tables import locator_table, spread
 from broca.report.page import Answer, Section
 from broca.report.parts.charts import layer_lines
 from broca.report.parts.figure import Figure

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from broca.report.locators.common import locator_table
+from broca.report.locators.tables import locator_table
 from broca.report.page import Section
 from broca.report.parts.study import StudyReport
 from broca.report.stored_run import StoredRun

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from broca.report.locators.common import DRAWN, locator_table
+from broca.report.locators.tables import DRAWN, locator_table
 from broca.report.page import Answer, Section
 from broca.report.parts.charts import ladder_lines
 from broca.report.parts.figure import Figure

@@ -1,4 +1,4 @@
-"""What the locator sections share: estimates out of records, marked winners."""
+"""What the tables of locators are made of: estimates out of records, marked winners."""
 
 from __future__ import annotations
 
