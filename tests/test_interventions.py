@@ -157,3 +157,14 @@ def test_first_layer(model):
     assert first_layer([Deactivate(high)]) == 3
     assert first_layer([Deactivate(high), Deactivate(low), None]) == 1
     assert first_layer([None]) is None
+
+
+def test_how_a_model_is_driven_is_measured_without_the_changes():
+    """Hooks of seven rows would fail every pass that it is measured by."""
+    fresh = LanguageModel(tiny_module("llama"), tiny_tokenizer())
+    changes = [Deactivate(draw(fresh, seed, sites=("gate", "up"))) for seed in range(7)]
+    with intervene(fresh, rows=changes):
+        drive = fresh.drive
+    assert drive.pads
+    assert drive.resumes
+    assert drive.caches

@@ -161,6 +161,7 @@ def intervene(
         if blocks is not None
         else [(None, one) for one in interventions if one is not None]
     )
+    _ = model.drive  # measured once, and of the model as it is
     checked: set[int] = set()
     for _, one in made:
         if id(one.neurons) not in checked:

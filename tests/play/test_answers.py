@@ -82,6 +82,7 @@ def test_sets_that_overlap_are_changed_one_after_the_other(model, material: Mate
 
 def test_rows_that_are_over_leave_the_batch(model, monkeypatch):
     """Each row says what it says alone, whenever the others end."""
+    assert model.drive.caches
     wide: list[int] = []
     plain = type(model).run
 
@@ -113,6 +114,7 @@ def test_a_prompt_that_is_typed_goes_on_from_the_one_before(
     model, monkeypatch, material: Material, positions: str
 ):
     """What is kept of the prompt before changes no number, and few tokens are read again."""
+    assert model.drive.caches
     read: list[int] = []
     plain = type(model).run
 
