@@ -26,7 +26,7 @@ from broca.attributions.branching import ROUTINGS, Branches, Path
 from broca.attributions.forms import choose_form
 from broca.attributions.integrate import Plan, integrate
 from broca.attributions.memory import RowBudget, default_rows
-from broca.attributions.precision import computed_in
+from broca.attributions.precision import computed_in, exact_products, rounds_factors
 from broca.attributions.rules import (
     AUTO_LIMIT,
     DEFAULT_STEPS,
@@ -97,8 +97,9 @@ def attribute_neurons(
         internal_batch_size: Branch rows at once; by default what fits about 1 GiB (a third of
             a GPU's free memory). Halved whenever memory runs out.
         return_convergence_delta: Whether to return (attributions, deltas [prompt, layer]).
-        dtype: Precision; float32 by default, whatever the weights are stored in. In another one
-            the result tells its agreement with float32.
+        dtype: Precision; float32 by default, whatever the weights are stored in. In another one,
+            and where products on a GPU may round to TF32, the result tells its agreement with
+            float32.
         progress: Whether to show progress.
 
     Raises:
@@ -121,8 +122,9 @@ def attribute_neurons(
         found = track(found, "Attributing", total=len(prompts))
     items = tuple(found)
     agreement = None
-    if _dtype(dtype) != torch.float32:
-        exact = next(attribute_each(model, prompts[:1], target=items[0].target[0], **options))
+    if _dtype(dtype) != torch.float32 or rounds_factors(model):
+        with exact_products():
+            exact = next(attribute_each(model, prompts[:1], target=items[0].target[0], **options))
         largest = max(float(abs(exact.values).max()), 1e-30)
         agreement = float(abs(items[0].values - exact.values).max()) / largest
     attributions = Attributions(items, model.identity, agreement)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from broca.attributions.branching import FORMS, Branches, Path
+from broca.attributions.precision import exact_products
 from broca.engines.memory import is_out_of_memory
 from broca.errors import AttributionError
 from broca.model import LanguageModel
@@ -82,7 +83,8 @@ def check_form(model: LanguageModel, path: Path, form: str) -> FormCheck:
     key = (form, path.site, path.kind, path.routing, model.dtype, implementation)
     known = _CHECKED.setdefault(model, {})
     if key not in known:
-        known[key] = _measure(model, replace(path, objective="log-probability"), form)
+        with exact_products():
+            known[key] = _measure(model, replace(path, objective="log-probability"), form)
     return known[key]
 
 

@@ -6,9 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
-import torch
-
-from broca.engines.memory import free_memory, is_out_of_memory
+from broca.engines.memory import available_bytes, free_memory, is_out_of_memory
 from broca.errors import AttributionError
 from broca.model import LanguageModel
 
@@ -53,7 +51,7 @@ def default_rows(model: LanguageModel, n_tokens: int) -> int:
     """Rows whose saved activations take about 1 GiB (GPU: a third of what is free)."""
     available = _CPU_BYTES
     if model.device.type == "cuda":
-        available = torch.cuda.mem_get_info(model.device)[0] // 3
+        available = available_bytes(model.device) // 3
     return max(model.n_layers, int(available / row_bytes(model, n_tokens)))
 
 

@@ -56,8 +56,9 @@ def ask(
     check_own(form, shot or [])
     read = {text: _read_set(text) for text in [*(off or []), *(scale or [])]}
     from broca.model import LanguageModel
+    from broca.model.loading import usual_place
 
-    loaded = LanguageModel.from_pretrained(model, dtype=dtype)
+    loaded = LanguageModel.from_pretrained(model, dtype=dtype, device_map=usual_place(model))
     sets = {
         text: found if isinstance(found, NeuronSet) else NeuronSet.of(found, loaded.identity)
         for text, found in read.items()

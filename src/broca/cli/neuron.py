@@ -39,11 +39,12 @@ def neuron(
 ) -> None:
     """Show a neuron's tokens, the prompts where it is strongest, and what it serves."""
     from broca.model import LanguageModel
+    from broca.model.loading import usual_place
     from broca.neurons import Neuron
     from broca.readout import check_neuron, find_firings
 
     wanted = Neuron.parse(name)
-    loaded = LanguageModel.from_pretrained(model, dtype=dtype)
+    loaded = LanguageModel.from_pretrained(model, dtype=dtype, device_map=usual_place(model))
     check_neuron(loaded, wanted)
     asking = {"form": form or "question", "shots": shots or 4, "chat": loaded.chat}
     material = _material(loaded, run, facts, questions, prompts, asking)

@@ -48,12 +48,14 @@ def play(
     """Serve a page that asks, edits, finds and keeps, with chance beside every effect."""
     _require_extra()
     from broca.model import LanguageModel
+    from broca.model.loading import usual_place
     from broca.play import Address, Material, serve
     from broca.play.server import bind
 
     address = Address.of(host, port)
     bind(address).close()  # a port that is taken is told before a model is loaded
-    loaded = LanguageModel.from_pretrained(model or _model_of(run), dtype=dtype)
+    name = model or _model_of(run)
+    loaded = LanguageModel.from_pretrained(name, dtype=dtype, device_map=usual_place(name))
     material = Material.load(
         loaded,
         run=run,

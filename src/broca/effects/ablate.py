@@ -34,6 +34,7 @@ from broca.effects.prefilter import Chosen, check_share, choose_neurons, padded,
 from broca.effects.reading import Reader, make_reader
 from broca.effects.replacement import Replacements
 from broca.effects.rows import Ablation
+from broca.engines.memory import available_bytes
 from broca.errors import EffectError
 from broca.model import LanguageModel
 from broca.model.branches import base_pass
@@ -256,5 +257,5 @@ def _rows_at_once(model: LanguageModel, n_tokens: int) -> int:
     heads = getattr(model.config, "num_attention_heads", 1)
     row = 4 * (12 * d_model + 4 * d_ff + 3 * heads * n_tokens)
     if model.device.type == "cuda":
-        return max(1, torch.cuda.mem_get_info(model.device)[0] // 3 // row)
+        return max(1, available_bytes(model.device) // 3 // row)
     return max(1, min(_CPU_ROWS, _CPU_BYTES // row))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from broca.attributions import FormCheck
 from broca.attributions.memory import is_out_of_memory
+from broca.attributions.precision import exact_products
 from broca.effects.aims import Aim
 from broca.effects.reading import make_reader
 from broca.effects.rows import FORMS, Ablation
@@ -54,7 +55,8 @@ def check_form(model: LanguageModel, form: str) -> FormCheck:
     key = (form, model.dtype, implementation)
     known = _CHECKED.setdefault(model, {})
     if key not in known:
-        known[key] = _measure(model, form)
+        with exact_products():
+            known[key] = _measure(model, form)
     return known[key]
 
 

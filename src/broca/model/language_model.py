@@ -31,6 +31,7 @@ from broca.model.blocks import (
 from broca.model.embedded import has_embedded_vocabulary
 from broca.model.experts import SlotFunction
 from broca.model.finite import require_finite
+from broca.model.head import read_as_one
 from broca.model.loading import check_finite, fingerprint, load_module, unmark
 from broca.model.reading import TokenBatch, TokenReader
 from broca.model.resume import KeysValues, Pass, inputs_kept, kept_keys_values, passed_over
@@ -407,7 +408,8 @@ class LanguageModel(TokenReader):
         inputs["logits_to_keep"] = logits_to_keep
         if self._accepted is not None:
             inputs = {name: value for name, value in inputs.items() if name in self._accepted}
-        return self.module(**inputs).logits[:, -logits_to_keep:].float()
+        with read_as_one(self.module):
+            return self.module(**inputs).logits[:, -logits_to_keep:].float()
 
     def logits(self, batch: TokenBatch, logits_to_keep: int = 1) -> Tensor:
         """Logits of the last tokens, float32 [prompt, kept, vocab]."""

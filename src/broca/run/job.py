@@ -29,7 +29,7 @@ class ModelSettings:
         model: Name on the hub, folder, .gguf file, or "atlas".
         revision: Branch, tag or commit on the hub.
         dtype: As in transformers.
-        device_map: As in transformers.
+        device_map: As in transformers; by default on the GPUs, if there are any (atlas is not).
         attn_implementation: As in transformers.
         trust_remote_code: Run code that comes with the model.
         adapter: Folder of an adapter (LoRA) put on the model.
@@ -51,8 +51,10 @@ class ModelSettings:
     def load(self):
         """The model as a :class:`broca.model.LanguageModel`."""
         from broca.model import LanguageModel
+        from broca.model.loading import usual_place
 
         options = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        options["device_map"] = self.device_map or usual_place(self.model)
         return LanguageModel.from_pretrained(options.pop("model"), **options)
 
 
