@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
-import signal
 import subprocess
 import sys
 import threading
@@ -23,11 +21,13 @@ from broca.model import LanguageModel
 from broca.run import execute, find_relations, read_job
 from broca.store import RunFolder
 from engine_parts import Dying, Squaring, Thirsty, identical, small_job
+from killing import Killing, joining
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning")
 
 
-KILLS = int(os.environ.get("BROCA_TEST_KILLS", "20"))
+KILLS = int(os.environ.get("BROCA_TEST_KILLS", "4"))
+"""How many kills each test of them delivers."""
 
 # ---- claims
 
@@ -153,15 +153,9 @@ def reference(request, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, R
     return request.param, execute(small_job(request.param), path, engine=LocalEngine())
 
 
-def _joining(kind: str, out: Path, *how: str) -> subprocess.Popen:
-    here = Path(__file__).parent
-    command = [sys.executable, str(here / "engine_parts.py"), kind, str(out), *how]
-    return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
-
-
 def test_two_processes_that_join_write_the_same_files(reference, tmp_path: Path):
     kind, whole = reference
-    both = [_joining(kind, tmp_path / "run") for _ in range(2)]
+    both = [joining(kind, tmp_path / "run") for _ in range(2)]
     assert [process.wait(timeout=300) for process in both] == [0, 0]
     assert identical(whole.path, tmp_path / "run")
 
@@ -170,21 +164,14 @@ def test_two_processes_that_join_write_the_same_files(reference, tmp_path: Path)
 def test_killed_processes_are_made_up_for(reference, tmp_path: Path):
     """Random kills of either of two processes; whoever is left goes on."""
     kind, whole = reference
-    rng = random.Random(0)
-    out = tmp_path / "run"
-    both = [_joining(kind, out) for _ in range(2)]
-    for _ in range(KILLS):
-        time.sleep(rng.uniform(2, 9))
-        place = rng.randrange(2)
-        both[place].send_signal(signal.SIGKILL)
-        both[place].wait()
-        both[place] = _joining(kind, out)
-    assert [process.wait(timeout=600) for process in both] == [0, 0]
-    assert identical(whole.path, out)
+    killing = Killing(kind, whole.path, tmp_path, KILLS, seed=0)
+    killing.of_joined()
+    print(killing)
+    assert killing.killed.total() == KILLS
 
 
 def test_two_drivers_on_one_folder_are_refused(tmp_path: Path):
-    process = _joining("effect", tmp_path / "run")
+    process = joining("effect", tmp_path / "run")
     try:
         deadline = time.monotonic() + 120
         while not (tmp_path / "run" / "config.toml").exists() and time.monotonic() < deadline:
@@ -289,33 +276,11 @@ def test_relations_are_found_by_ray_workers_as_here(tmp_path: Path):
 @pytest.mark.slow
 def test_killed_ray_workers_and_drivers_are_made_up_for(reference, tmp_path: Path):
     """Random kills of workers, and of the driver, which is begun again."""
-    psutil = pytest.importorskip("psutil")
     kind, whole = reference
-    rng = random.Random(1)
-    out, killed = tmp_path / "run", {"worker": 0, "driver": 0}
-    driver = _joining(kind, out, "ray")
-    for _ in range(KILLS):
-        time.sleep(rng.uniform(4, 15))
-        if driver.poll() is not None:
-            break
-        workers = [
-            process
-            for process in psutil.Process(driver.pid).children(recursive=True)
-            if process.name().startswith("ray::Worker")
-        ]
-        if workers and rng.random() < 0.7:
-            rng.choice(workers).kill()
-            killed["worker"] += 1
-        else:
-            driver.send_signal(signal.SIGKILL)
-            driver.wait()
-            killed["driver"] += 1
-            driver = _joining(kind, out, "ray")
-    code = driver.wait(timeout=900)
-    if code:  # an item may have been killed three times in one sitting: that is told, and resumed
-        assert _joining(kind, out, "ray").wait(timeout=900) == 0
-    assert sum(killed.values()) > 0
-    assert identical(whole.path, out)
+    killing = Killing(kind, whole.path, tmp_path, KILLS, seed=1)
+    killing.of_ray()
+    print(killing, f"{killing.lost} losses of workers told", sep="; ")
+    assert killing.killed.total() == KILLS
 
 
 @pytest.mark.ray
@@ -371,7 +336,7 @@ def _figures(run: RunFolder) -> str:
 def test_locators_and_exact_effects_are_judged_by_workers(tmp_path: Path):
     """Figures of this process alone, of two that join, and of two Ray workers are the same."""
     alone = execute(small_job("locators"), tmp_path / "alone", engine=LocalEngine())
-    both = [_joining("locators", tmp_path / "joined") for _ in range(2)]
+    both = [joining("locators", tmp_path / "joined") for _ in range(2)]
     assert [process.wait(timeout=600) for process in both] == [0, 0]
     settings = {"kind": "ray", "workers": 2}
     ray = execute(small_job("locators", engine=settings), tmp_path / "ray", report=False)
