@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from broca.engines import EngineSettings
 from broca.errors import QuestionsError
 from broca.model import LanguageModel
 from broca.questions import write_questions
 from broca.run import execute, read_job
-from broca.run.dry import DryRun, dry_run
+from broca.run.dry import DryRun, _n_workers, dry_run
 from broca.run.job import Job
+from broca.run.scale import Gpu, Size, Work, need
 from broca.store import RunFolder
 from planted import planted_world
 from planted_files import QUICK, write_planted_facts
@@ -100,6 +105,51 @@ def test_time_is_that_of_what_is_done(dry: DryRun):
     assert dry.memory_bytes > sum(
         p.numel() * p.element_size() for p in planted_model().module.parameters()
     )
+
+
+def test_with_workers_it_is_the_arithmetic_of_the_table(job: Job, dry: DryRun):
+    """Counts of a dry run and rates of this machine, put into `broca.run.scale.need`."""
+    n_workers, n_tokens, n_nodes = 3, 24, 17
+    model = planted_model()
+    threads = torch.get_num_threads()
+    found = dry_run(replace(job, engine=EngineSettings("ray", workers=n_workers)), model)
+    assert torch.get_num_threads() == threads
+    for name in ("evaluations", "recorded", "attributed", "disk_bytes", "weight_bytes"):
+        assert getattr(found, name) == getattr(dry, name), name
+    answering = sum(s for part, s in found.parts.items() if part[:9] in ("answering", "measuring"))
+    attributing = sum(s for part, s in found.parts.items() if part.startswith("attributing"))
+    weights = sum(p.numel() for p in model.module.parameters())
+    n_layers = model.identity.n_layers
+    operations = {
+        "answering": 2 * weights * n_tokens * found.evaluations,
+        "attributing": 3 * weights * n_nodes * (n_layers - 1) * found.attributed,
+    }
+    machine = Gpu(
+        memory=8 * weights,  # one holds a worker
+        peak=1.0,
+        answering=operations["answering"] / answering,
+        attributing=operations["attributing"] / attributing,
+    )
+    work = Work(found.evaluations, n_tokens, found.attributed, n_nodes)
+    size = Size("planted", weights, weights, n_layers, bytes_each=4)
+    table = need(size, n_workers, work, machine)
+    rest = sum(found.parts.values()) - answering - attributing
+    assert table.n_workers == n_workers
+    assert table.answers + table.attributions + rest / n_workers == pytest.approx(found.seconds)
+    assert table.total_bytes == n_workers * found.weight_bytes
+    assert found.total_memory_bytes == table.total_bytes + n_workers * found.held_bytes
+
+
+def test_without_a_number_there_are_as_many_workers_as_cores():
+    cores = os.cpu_count() or 1
+    for settings, n in (
+        (EngineSettings(), 1),
+        (EngineSettings("ray", workers=7), 7),
+        (EngineSettings("ray"), cores),
+        (EngineSettings("ray", threads=cores), 1),
+        (EngineSettings("ray", address="auto"), 1),
+    ):
+        assert _n_workers(settings) == n
 
 
 def test_languages_and_fields_are_attributed_apart(tmp_path: Path, monkeypatch):

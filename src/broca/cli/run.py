@@ -220,7 +220,7 @@ def show_dry_run(job) -> float:
     show(
         f"About {found.seconds / 60:.1f} minutes {_place(found.workers)}, which may be off by "
         f"{found.off:.0%} ({spent}{_of_one(found.workers)}); "
-        f"{found.memory_bytes / 2**30:.1f} GiB of memory, {found.disk_bytes / 2**30:.2f} GiB of "
+        f"{_memory(found)}, {found.disk_bytes / 2**30:.2f} GiB of "
         "disk. Relations the model does not know, queries that keep no neurons, and sets that hold "
         "the same neurons make it less."
     )
@@ -229,6 +229,14 @@ def show_dry_run(job) -> float:
 
 def _of_one(workers: int) -> str:
     return "" if workers == 1 else " for a single one"
+
+
+def _memory(found) -> str:
+    """Memory of the one process, or of each worker and of all of them."""
+    one = f"{found.memory_bytes / 2**30:.1f} GiB of memory"
+    if found.workers == 1:
+        return one
+    return f"{one} for each worker, {found.total_memory_bytes / 2**30:.1f} GiB for all"
 
 
 def _place(workers: int) -> str:

@@ -1,9 +1,10 @@
 """Where conditions are computed: one verb, `map`, whatever the machine or cluster."""
 
+from broca.engines.cluster import has_gpus
 from broca.engines.engine import Engine
 from broca.engines.local import LocalEngine
 from broca.engines.memory import limit_memory
-from broca.engines.ray import RayEngine, has_gpus
+from broca.engines.ray import RayEngine
 from broca.engines.settings import EngineSettings
 from broca.engines.shared import SharedEngine
 

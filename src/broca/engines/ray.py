@@ -12,41 +12,23 @@ Ray Core, not Ray Data: items are few, heavy, named and stored by the run itself
 from __future__ import annotations
 
 import importlib
-import importlib.util
-import logging
-import os
-import socket
-import sys
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from broca.engines.cluster import connect, last_line, ray_itself
 from broca.engines.engine import Engine, Work
 from broca.engines.settings import EngineSettings
 from broca.engines.worker import Worker, without_model
+from broca.engines.worker_log import WorkerLog
 from broca.errors import EngineError
-from broca.progress import progress_bar, tell
+from broca.progress import Advance, progress_bar, tell
 
 IN_FLIGHT = 2  # items that a worker has, the one it computes and the next
 MAX_DEATHS = 3  # workers that may die under an item
-KNOCK_SECONDS = 10.0  # for a cluster's address to answer
 PATIENCE_SECONDS = 300.0  # without a single living worker
-
-
-def _ray() -> Any:
-    """Ray itself, an extra that need not be there."""
-    return importlib.import_module("ray")
-
-
-def has_gpus() -> bool:
-    """Whether this process is a worker that has GPUs of its own."""
-    ray = _ray()
-
-    return bool(ray.get_runtime_context().get_accelerator_ids().get("GPU"))
 
 
 @dataclass
@@ -55,13 +37,30 @@ class _Hired:
 
     Attributes:
         actor: Handle of the actor.
-        number: Of its log.
+        number: How many were hired before it.
+        log: Its log, None for none.
         items: Places of the items it has, the one it computes first.
     """
 
     actor: Any
     number: int
+    log: Path | None = None
     items: deque[int] = field(default_factory=deque)
+
+
+@dataclass
+class _Way:
+    """Where the items of one call are.
+
+    Attributes:
+        waiting: Places of those that no worker has, in the order in which they go out.
+        flying: What a worker will give back -> place, and who has it.
+        killed: Place -> workers that died under it.
+    """
+
+    waiting: deque[int]
+    flying: dict[Any, tuple[int, _Hired]] = field(default_factory=dict)
+    killed: Counter[int] = field(default_factory=Counter)
 
 
 class RayEngine(Engine):
@@ -80,34 +79,32 @@ class RayEngine(Engine):
     def __init__(
         self, model: Any, settings: EngineSettings | None = None, logs: Path | None = None
     ) -> None:
-        if importlib.util.find_spec("ray") is None:
-            raise EngineError(
-                "The engine 'ray' needs the package ray", mend="Run: pip install 'broca[ray]'"
-            )
         self.settings = settings or EngineSettings(kind="ray")
         self._logs = logs
-        self._own = _connect(self.settings)
+        self._own = connect(self.settings)
         self._resources = self._wanted()
         self._load = model if callable(model) else _FromStore.put(model)
         self._workers: list[_Hired] = []
         self._starting: dict[Any, _Hired] = {}
         self._hired = 0
         self._last_loss = ""
+        self._failed_starts = 0  # one after the other
         self.deaths = 0
 
     def _compute(self, work: Work) -> Iterator[tuple[Any, Any]]:
         """Results come in any order."""
         if not work.items:
             return
-        self._hire(min(self._n_workers, len(work.items)))
+        self._hire(self._n_workers)
         with progress_bar(work.description, sum(work.weights)) as advance:
-            for place, result in self._schedule(work):
+            advance(0, self._note())
+            for place, result in self._schedule(work, advance):
                 yield work.items[place], result
                 advance(work.weights[place], self._note())
 
     def close(self) -> None:
         """Let the workers go, and the cluster if it was started here."""
-        ray = _ray()
+        ray = ray_itself()
 
         for hired in [*self._workers, *self._starting.values()]:
             ray.kill(hired.actor)
@@ -134,7 +131,7 @@ class RayEngine(Engine):
         Raises:
             EngineError: The cluster has less than one worker, or all of them, need.
         """
-        ray = _ray()
+        ray = ray_itself()
 
         there = ray.cluster_resources()
         gpus = there.get("GPU", 0.0)
@@ -160,38 +157,37 @@ class RayEngine(Engine):
 
     def _hire(self, n: int) -> None:
         """Start workers until n are alive or starting."""
-        ray = _ray()
+        ray = ray_itself()
 
         made = ray.remote(Worker)
         while len(self._workers) + len(self._starting) < n:
-            log = self._logs and str(self._logs / f"worker-{self._hired}.log")
+            log = self._logs and self._logs / f"worker-{self._hired}.log"
             actor = made.options(max_restarts=0, **self._resources).remote(
-                self._load, self.settings.threads, self.settings.memory_bytes, log
+                self._load, self.settings.threads, self.settings.memory_bytes, log and str(log)
             )
-            hired = _Hired(actor, self._hired)
+            hired = _Hired(actor, self._hired, log)
             self._hired += 1
             self._starting[actor.ready.remote()] = hired
 
     def _note(self) -> str:
-        alive = f"{len(self._workers)} of {self._n_workers} workers"
+        """Workers that compute, of those that are wanted."""
+        n = len(self._workers)
+        alive = f"{n} of {self._n_workers} workers" if n else f"starting {self._n_workers} workers"
         return f"{alive}, {self.deaths} lost" if self.deaths else alive
 
     # -- items -------------------------------------------------------------------------------
 
-    def _schedule(self, work: Work) -> Iterator[tuple[int, Any]]:
-        ray = _ray()
+    def _schedule(self, work: Work, advance: Advance) -> Iterator[tuple[int, Any]]:
+        ray = ray_itself()
 
         for hired in self._workers:  # of an earlier call that ended by a mistake
             hired.items.clear()
         shared = ray.put(without_model(work.function))
-        order = sorted(range(len(work.items)), key=lambda place: -work.weights[place])
-        waiting = deque(order)
-        flying: dict[Any, tuple[int, _Hired]] = {}
-        killed: Counter[int] = Counter()
+        way = _Way(deque(sorted(range(len(work.items)), key=lambda n: -work.weights[n])))
         idle = 0.0
-        while waiting or flying:
-            self._send(shared, work, waiting, flying)
-            ready, _ = ray.wait([*flying, *self._starting], num_returns=1, timeout=1.0)
+        while way.waiting or way.flying:
+            self._send(shared, work, way)
+            ready, _ = ray.wait([*way.flying, *self._starting], num_returns=1, timeout=1.0)
             idle = 0.0 if ready or self._workers else idle + 1.0
             if idle > PATIENCE_SECONDS:
                 raise EngineError(
@@ -201,51 +197,47 @@ class RayEngine(Engine):
             for reference in ready:
                 if reference in self._starting:
                     self._welcome(reference)
+                    advance(0, self._note())
                     continue
-                if reference not in flying:  # went down with its worker just now
-                    continue
-                place, hired = flying.pop(reference)
+                place, hired = way.flying.pop(reference)
                 outcome = self._outcome(reference)
                 if outcome is None:
-                    self._bury(hired, work.names, waiting, flying, killed)
+                    self._bury(hired, work, way)
+                    advance(0, self._note())
                     continue
                 hired.items.remove(place)
                 if outcome.error is not None:
                     raise outcome.error
                 yield place, outcome.result
 
-    def _send(
-        self,
-        shared: Any,
-        work: Work,
-        waiting: deque[int],
-        flying: dict[Any, tuple[int, _Hired]],
-    ) -> None:
+    def _send(self, shared: Any, work: Work, way: _Way) -> None:
         """Give every worker one item, then every worker its next."""
         for full in range(1, IN_FLIGHT + 1):
             for hired in self._workers:
-                if waiting and len(hired.items) < full:
-                    place = waiting.popleft()
+                if way.waiting and len(hired.items) < full:
+                    place = way.waiting.popleft()
                     hired.items.append(place)
                     name, item = work.names[place], work.items[place]
                     sent = hired.actor.compute.remote(shared, name, item)
-                    flying[sent] = (place, hired)
+                    way.flying[sent] = (place, hired)
 
     def _welcome(self, reference: Any) -> None:
         """A worker is ready, or says why it cannot be."""
         hired = self._starting.pop(reference)
         outcome = self._outcome(reference)
         if outcome is None:
-            self.deaths += 1
-            if self.deaths >= MAX_DEATHS and not self._workers:
+            self._lose(hired)
+            self._failed_starts += 1
+            if self._failed_starts >= MAX_DEATHS and not self._workers:
                 raise EngineError(
-                    f"Workers die while they load the model: {self._last_loss}",
+                    f"Workers die while they load the model: {last_line(self._last_loss)}",
                     mend="It may not fit their memory; their logs are in the run folder",
                 )
-            self._hire(len(self._workers) + len(self._starting) + 1)
+            self._hire(self._n_workers)
         elif outcome.error is not None:
             raise outcome.error
         else:
+            self._failed_starts = 0
             self._workers.append(hired)
 
     def _outcome(self, reference: Any) -> Any:
@@ -254,48 +246,45 @@ class RayEngine(Engine):
         Raises:
             EngineError: It failed in a way that another one would fail as well.
         """
-        ray, errors = _ray(), importlib.import_module("ray.exceptions")
+        ray, errors = ray_itself(), importlib.import_module("ray.exceptions")
         try:
             return ray.get(reference)
         except errors.RayTaskError as error:
+            kind, words = type(error.cause).__name__, last_line(error.cause)
             raise EngineError(
-                f"A worker failed: {type(error.cause).__name__}: {_last_line(error.cause)}",
+                f"A worker failed: {kind}: {words}",
                 mend="The whole error is in the worker's log; finished work is kept",
             ) from error
         except errors.RayError as error:
-            self._last_loss = _last_line(error)
+            self._last_loss = str(error)
             return None
 
-    def _bury(
-        self,
-        dead: _Hired,
-        names: Sequence[str],
-        waiting: deque[int],
-        flying: dict[Any, tuple[int, _Hired]],
-        killed: Counter[int],
-    ) -> None:
+    def _bury(self, dead: _Hired, work: Work, way: _Way) -> None:
         """Replace a worker and put what it had at the front of the queue.
 
         Raises:
             EngineError: The item it computed has killed too many.
         """
-        if dead not in self._workers:
-            return
         self._workers.remove(dead)
-        self.deaths += 1
+        self._lose(dead)
         culprit = dead.items[0]
-        killed[culprit] += 1
-        for reference in [ref for ref, (_, hired) in flying.items() if hired is dead]:
-            del flying[reference]
-        waiting.extendleft(reversed(dead.items))
-        if killed[culprit] >= MAX_DEATHS:
+        way.killed[culprit] += 1
+        for reference in [ref for ref, (_, hired) in way.flying.items() if hired is dead]:
+            del way.flying[reference]
+        way.waiting.extendleft(reversed(dead.items))
+        if way.killed[culprit] >= MAX_DEATHS:
             raise EngineError(
                 f"{MAX_DEATHS} workers died one after the other under the same piece of work",
-                names[culprit],
+                work.names[culprit],
                 "It may not fit their memory: lower batch_size; finished work is kept",
             )
         tell(f"Worker {dead.number} was lost; its work is computed again.")
-        self._hire(len(self._workers) + len(self._starting) + 1)
+        self._hire(self._n_workers)
+
+    def _lose(self, dead: _Hired) -> None:
+        """Count a worker that died; what Ray knows of it goes into its log."""
+        self.deaths += 1
+        WorkerLog(dead.log).write(f"lost: {' '.join(self._last_loss.split())}")
 
 
 @dataclass(frozen=True)
@@ -306,80 +295,11 @@ class _FromStore:
 
     @classmethod
     def put(cls, model: Any) -> _FromStore:
-        ray = _ray()
+        ray = ray_itself()
 
         return cls((ray.put(model),))
 
     def __call__(self) -> Any:
-        ray = _ray()
+        ray = ray_itself()
 
         return ray.get(self.references[0])
-
-
-@contextmanager
-def _own_path() -> Iterator[None]:
-    """Let processes that start here find the modules that this one finds."""
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = before
-
-
-def _connect(settings: EngineSettings) -> bool:
-    """Join the cluster, or start one here; whether it was started here.
-
-    Raises:
-        EngineError: The cluster cannot be reached, or Ray does not start.
-    """
-    ray = _ray()
-
-    if ray.is_initialized():
-        return False
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if settings.address is None:
-        cores = max(os.cpu_count() or 1, (settings.workers or 1) * settings.threads)
-        try:
-            with _own_path():
-                ray.init(num_cpus=cores, include_dashboard=False, **options)
-        except Exception as error:  # Ray's own are plain Exceptions
-            raise EngineError(
-                f"Ray did not start on this machine: {_last_line(error)}",
-                mend="Try again when the machine is less busy, or use --engine local or --join",
-            ) from error
-        return True
-    try:
-        _knock(settings.address)
-        ray.init(address=settings.address, **options)
-    except (ValueError, RuntimeError, OSError, SystemExit) as error:  # Ray leaves where it waits
-        raise EngineError(
-            "This Ray cluster cannot be reached",
-            settings.address,
-            "Start one with `ray start --head`, or leave the address out for one on this machine",
-        ) from error
-    return True
-
-
-def _last_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[-1] if lines else type(error).__name__
-
-
-def _knock(address: str) -> None:
-    """Open a connection to an address and close it: Ray itself tries for minutes.
-
-    Raises:
-        OSError: Nobody answers.
-        ValueError: The address names no port.
-    """
-    if address in ("auto", "local"):
-        return
-    place = urlsplit(address if "://" in address else f"ray://{address}")
-    if place.hostname is None or place.port is None:
-        raise ValueError(f"{address} is no host:port")
-    socket.create_connection((place.hostname, place.port), timeout=KNOCK_SECONDS).close()

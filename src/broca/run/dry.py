@@ -11,8 +11,12 @@ What is not in the estimate: loading the model, statistics and the page.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+import torch
 
 from broca.attributions.memory import default_rows, row_bytes
 from broca.choices import (
@@ -25,6 +29,7 @@ from broca.choices import (
     measure_choices,
     measure_words,
 )
+from broca.engines import EngineSettings
 from broca.interventions import Deactivate, Scale
 from broca.measurements import answer_prompts
 from broca.model import LanguageModel
@@ -55,18 +60,21 @@ class DryRun:
     Attributes:
         studies: Study by study, preparations among them.
         seconds: Estimated time.
-        memory_bytes: Weights, and what scoring or attributing holds at a time.
+        weight_bytes: Of the weights, in each process that computes.
+        held_bytes: What scoring or attributing holds at a time beside them.
         disk_bytes: Recorded responses, attributions and rows.
         pairs: Distinct pairs of intervention and prompt.
         parts: What the time is made of: what is done -> seconds.
         unsure: Seconds by which these may be wrong.
         words: How facts would be asked.
         doubts: What no run with these settings can show.
-        workers: How many share what can be shared, each as fast as this machine.
+        workers: How many processes share the work, each as fast as this one was when it was
+            timed.
     """
 
     studies: list[Estimate] = field(default_factory=list)
-    memory_bytes: int = 0
+    weight_bytes: int = 0
+    held_bytes: int = 0
     disk_bytes: int = 0
     pairs: int = 0
     parts: dict[str, float] = field(default_factory=dict)
@@ -79,6 +87,16 @@ class DryRun:
     def seconds(self) -> float:
         """Estimated time."""
         return sum(self.parts.values()) / self.workers
+
+    @property
+    def memory_bytes(self) -> int:
+        """Of one process that computes."""
+        return self.weight_bytes + self.held_bytes
+
+    @property
+    def total_memory_bytes(self) -> int:
+        """Of all workers; a driver beside them holds no weights."""
+        return self.workers * self.memory_bytes
 
     @property
     def evaluations(self) -> int:
@@ -120,8 +138,37 @@ def dry_run(job: Job, model: LanguageModel | None = None) -> DryRun:
     """
     job.check(embedded=None if model is None else model.is_embedded)
     model = model or job.model.load()
-    found = DryRun(workers=(job.engine.workers or 1) if job.engine.kind == "ray" else 1)
-    held = 0
+    found = DryRun(workers=_n_workers(job.engine))
+    with _threads_of_a_worker(job.engine):
+        _estimate(found, job, model)
+    found.weight_bytes = sum(p.numel() * p.element_size() for p in model.module.parameters())
+    return found
+
+
+def _n_workers(engine: EngineSettings) -> int:
+    """Workers of a run, as far as that can be told without its cluster: on this machine.
+
+    Where it is another one's and no number is given, the estimate is that of one.
+    """
+    if engine.kind == "local" or (engine.workers is None and engine.address is not None):
+        return 1
+    return engine.workers or max(1, (os.cpu_count() or 1) // engine.threads)
+
+
+@contextmanager
+def _threads_of_a_worker(engine: EngineSettings) -> Iterator[None]:
+    """Compute as slowly as a worker does, where it has fewer threads than this process."""
+    before = torch.get_num_threads()
+    if engine.kind == "ray":
+        torch.set_num_threads(engine.threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _estimate(found: DryRun, job: Job, model: LanguageModel) -> None:
+    """Add what the studies of a job need."""
     for name, settings in job.settings.items():
         family = load_family(name)
         found.doubts += settings.doubts() if hasattr(settings, "doubts") else []
@@ -141,12 +188,10 @@ def dry_run(job: Job, model: LanguageModel | None = None) -> DryRun:
         if name == "locators":
             _estimate_locators(found, model, bench, material)
         elif isinstance(bench, DryChoiceBench):
-            held = max(held, _estimate_queries(found, model, bench, settings))
+            held = _estimate_queries(found, model, bench, settings)
+            found.held_bytes = max(found.held_bytes, held)
         else:
-            held = max(held, _estimate_relations(found, model, bench))
-    weights = sum(p.numel() * p.element_size() for p in model.module.parameters())
-    found.memory_bytes = weights + held
-    return found
+            found.held_bytes = max(found.held_bytes, _estimate_relations(found, model, bench))
 
 
 def _estimate_locators(

@@ -27,17 +27,19 @@ class Size:
         parameters: Weights in memory.
         active: Weights that a token passes.
         n_layers: Decoder layers.
+        bytes_each: Of a weight; 2 in bfloat16.
     """
 
     name: str
     parameters: float
     active: float
     n_layers: int
+    bytes_each: int = 2
 
     @property
     def weight_bytes(self) -> float:
-        """Of the weights in bfloat16."""
-        return 2 * self.parameters
+        """Of all weights."""
+        return self.bytes_each * self.parameters
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,11 @@ class Need:
     gpu_bytes: float
     answers: float
     attributions: float
+
+    @property
+    def total_bytes(self) -> float:
+        """Of the weights of all workers."""
+        return self.n_workers * self.gpus_per_worker * self.gpu_bytes
 
 
 def need(size: Size, n_gpus: int, work: Work | None = None, gpu: Gpu | None = None) -> Need:
