@@ -18,6 +18,7 @@ from broca.engines.claims import Claims
 from broca.engines.memory import BatchLimit
 from broca.errors import BrocaError, EngineError
 from broca.model import LanguageModel
+from broca.progress import Reached, watched
 from broca.run import execute, find_relations, read_job
 from broca.store import RunFolder
 from engine_parts import Dying, Squaring, Thirsty, identical, small_job
@@ -389,3 +390,16 @@ def test_a_ray_that_does_not_start_is_told(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(ray, "init", timing_out)
     with pytest.raises(EngineError, match=r"did not start.*timed out"):
         RayEngine(None)
+
+
+@pytest.mark.ray
+def test_what_ray_knows_of_a_lost_worker_is_in_its_log(ray_engine: RayEngine, tmp_path: Path):
+    told: list[Reached] = []
+    with watched(told.append):
+        once = Dying(str(tmp_path / "died"), deaths=1)
+        assert dict(ray_engine.map(once, [0, 1, 2, 3])) == {i: i for i in range(4)}
+    logs = "".join(path.read_text(encoding="utf-8") for path in (tmp_path / "logs").iterdir())
+    assert logs.count("lost: ") == 1
+    assert "worker process has died" in logs
+    assert told[0].note == ""
+    assert told[-1].note.endswith("of 2 workers, 1 lost")

@@ -276,7 +276,7 @@ def in_words(reached: Reached) -> str:
     """How far work has come, as a line."""
     of = "" if not reached.total else f" of {reached.total}"
     left = ""
-    if reached.left is not None:
+    if reached.left:
         time_left = reached.left if reached.left < 120 else reached.left / 60
         unit = "s" if reached.left < 120 else "min"
         left = f", {rate_in_words(reached.rate)}, {time_left:.0f} {unit} left"

@@ -63,6 +63,7 @@ def connect(settings: EngineSettings) -> bool:
         return False
     _silence()
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # 15 lets whatever else runs go first
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if settings.address is None:
         try:
@@ -91,7 +92,7 @@ def _silence() -> None:
 
     No option does that. Of workers that died, what they say is in the workers' logs.
     """
-    inside = importlib.import_module("ray._private.worker")
+    inside: Any = importlib.import_module("ray._private.worker")
     if hasattr(inside, "_worker_logs_enabled"):
         inside._worker_logs_enabled = False
 

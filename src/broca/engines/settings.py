@@ -42,7 +42,8 @@ class EngineSettings:
                 raise EngineError(f"{name} must be at least 1", f"{name} = {value}")
         if self.gpus_per_worker is not None and not self.gpus_per_worker >= 0:
             raise EngineError("gpus_per_worker is below 0", f"{self.gpus_per_worker}")
-        if self.kind == "local" and (self.workers or self.address or self.gpus_per_worker):
+        rays = (self.workers, self.address, self.gpus_per_worker)
+        if self.kind == "local" and any(value is not None for value in rays):
             raise EngineError(
                 "workers, GPUs per worker and address belong to the engine 'ray'",
                 mend="Add --engine ray, or let several processes --join one run folder",

@@ -41,33 +41,11 @@ class FolderLock:
             RunError: The folder cannot be written, or another process is writing it.
         """
         path = folder / cls.NAME
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise RunError(
-                f"cannot write to this folder: {error.strerror}",
-                where=str(folder),
-                mend="Choose a folder you may write to with --out",
-            ) from error
-        if fcntl is not None:
-            try:
-                fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                os.close(handle)
-                if error.errno in (errno.EACCES, errno.EAGAIN):
-                    raise FolderBusyError(
-                        "another process is writing this run",
-                        where=str(folder),
-                        mend="Wait until it ends, take part with --join, or choose another folder "
-                        "with --out",
-                    ) from error
-                raise RunError(
-                    f"the file system of this folder knows no locks: {error.strerror}",
-                    where=str(folder),
-                    mend="Choose a folder on another file system with --out",
-                ) from error
-        return cls(path, handle)
+        while True:
+            handle = _opened(path)
+            if _is_locked(handle, folder):
+                return cls(path, handle)
+            os.close(handle)
 
     def release(self) -> None:
         """Give the folder free and remove the lock's file."""
@@ -75,3 +53,44 @@ class FolderLock:
             self.path.unlink(missing_ok=True)
             os.close(self.handle)
             self.handle = None
+
+
+def _opened(path: Path) -> int:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise RunError(
+            f"cannot write to this folder: {error.strerror}",
+            where=str(path.parent),
+            mend="Choose a folder you may write to with --out",
+        ) from error
+
+
+def _is_locked(handle: int, folder: Path) -> bool:
+    """Lock a file that was opened; False if whoever held it has removed it meanwhile.
+
+    A lock on a removed file guards nothing: the next process makes a new one.
+
+    Raises:
+        RunError: Another process holds it, or the file system knows no locks.
+    """
+    if fcntl is None:
+        return True
+    try:
+        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            raise FolderBusyError(
+                "another process is writing this run",
+                where=str(folder),
+                mend="Wait until it ends, take part with --join, or choose another folder "
+                "with --out",
+            ) from error
+        raise RunError(
+            f"the file system of this folder knows no locks: {error.strerror}",
+            where=str(folder),
+            mend="Choose a folder on another file system with --out",
+        ) from error
+    return os.fstat(handle).st_nlink > 0
