@@ -5,48 +5,31 @@
    shares with the one before it is not computed again.
 2. One pass gives every row's next tokens at the prompt's end, and log P and rank of the answer.
 3. Greedy tokens follow on each row's own keys and values, until every row has said something and
-   ended its line.
+   ended its line; where a draft of an answer is known, several of them in one pass.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from broca.answers import BORDERS, answer_tokens, spoken
+from broca.answers import BORDERS, answer_tokens
+from broca.choices.continuations import check_continuations
 from broca.errors import PromptError
 from broca.interventions import intervene
 from broca.model import LanguageModel, TokenBatch
 from broca.model.resume import KeysValues, Pass, crop
 from broca.play.before import Before, Changes
-from broca.readout import token_text
+from broca.play.drafts import Drafts, filled, width
+from broca.play.speaking import Said, Speaker
 
-SHOWN = 8  # next tokens shown of each step
-SHOWN_ROWS = 2  # rows of which they are shown: clean and edited
+SHOWN_ROWS = 2  # rows of which other tokens are shown: clean and edited
 MOMENT = 0.15  # seconds after which a part of the answer is worth showing
-
-
-@dataclass(frozen=True)
-class Said:
-    """One token of an answer.
-
-    Attributes:
-        id: The token.
-        text: As text.
-        p: Its probability when it was said.
-        instead: The most probable tokens at that place, with their probabilities; of the first
-            two rows alone.
-    """
-
-    id: int
-    text: str
-    p: float
-    instead: tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True)
@@ -97,44 +80,6 @@ def own_token(model: LanguageModel, prompt: str) -> tuple[int]:
     return (int(model.probabilities([prompt])[0].argmax()),)
 
 
-@dataclass
-class _Speaker:
-    """A row while it speaks.
-
-    Attributes:
-        model: Who speaks.
-        shown: Whether other tokens are shown at each step.
-        next: Probability of every next token at the prompt's end, float32 [vocab].
-        said: The tokens so far.
-        over: Whether the text, or the first line that says something, has ended.
-    """
-
-    model: LanguageModel
-    shown: bool
-    next: Tensor
-    said: list[Said] = field(default_factory=list)
-    over: bool = False
-
-    @property
-    def ids(self) -> list[int]:
-        """The tokens so far."""
-        return [one.id for one in self.said]
-
-    def say(self, token: int, probabilities: Tensor) -> None:
-        """One more token."""
-        others = _others(self.model, probabilities) if self.shown else ()
-        text = token_text(self.model, token)
-        self.said.append(Said(token, text, float(probabilities[token]), others))
-        self.over = _ended(self.model, self.ids)
-
-    def row(self, log_p: float, rank: int) -> Row:
-        """What it has said so far."""
-        text = self.model.tokenizer.decode(self.ids, skip_special_tokens=True)
-        lines = text.strip().split("\n")
-        line = next((line for line in lines if spoken(line)), lines[0])
-        return Row(self.next, tuple(self.said), line, log_p, rank)
-
-
 @torch.no_grad()
 def answer_rows(
     model: LanguageModel,
@@ -156,8 +101,9 @@ def answer_rows(
             that the first row says.
         rows: The changes of each row; an empty one leaves it alone.
         n_tokens: Tokens said at most.
-        between: Called with the number of tokens said, before each further one; may raise.
-        begun: Told the rows when each has said one token, if that took longer than a moment.
+        between: Called with the number of tokens that every row has said, before each further
+            pass; may raise.
+        begun: Told the rows when each has said something, if that took longer than a moment.
         before: The prompt before; this one takes its place.
 
     Raises:
@@ -167,28 +113,42 @@ def answer_rows(
     """
     start = time.monotonic()
     ids = model.encode([prompt])[0]
-    extra = max(len(answer) - 1, 0)
+    room = n_tokens if model.max_tokens is None else min(n_tokens, model.max_tokens - len(ids))
+    speakers = [Speaker(model, room, row < SHOWN_ROWS) for row in range(len(rows))]
     before = before or Before()
+    drafts = before.drafts(ids)
     known = before.shared(model, ids, rows)
-    new = [[*ids[known:], *answer[:-1]]] * len(rows)
-    with changed(model, rows, after_prompt=extra):
-        done = _behind(model, crop(before.past, None, known), known, new, extra + 1)
+    new = _first_fed(ids[known:], drafts, answer, len(rows), room)
+    behind = len(new[0]) - len(ids) + known
+    with changed(model, rows, after_prompt=behind):
+        done = _behind(model, crop(before.past, None, known), known, new, behind + 1)
     read = answer or (int(done.logits[0, 0].argmax()),)
     log_p, rank = _scored(done.logits, read)
     first = done.logits[:, 0].softmax(-1)
-    speakers = [_Speaker(model, row < SHOWN_ROWS, p) for row, p in enumerate(first)]
-    _say(speakers, done.logits[:, 0])
+    for speaker, logits, tokens in zip(speakers, done.logits, new, strict=True):
+        speaker.go_on(logits, tokens[len(ids) - known :])
 
     def told() -> list[Row]:
-        return [speaker.row(log_p[row], rank[row]) for row, speaker in enumerate(speakers)]
+        own = zip(speakers, first, log_p, rank, strict=True)
+        return [Row(p, tuple(s.said), s.line, log, place) for s, p, log, place in own]
 
     if begun is not None and time.monotonic() - start > MOMENT:
         begun(told())
-    past = crop(done.keys_values, None, len(ids))
-    before.keep(ids, rows, past)
-    room = n_tokens if model.max_tokens is None else min(n_tokens, model.max_tokens - len(ids))
-    _go_on(model, ids, speakers, rows, past, range(1, room), between)
+    before.keep(ids, rows, crop(done.keys_values, None, len(ids)))
+    _go_on(model, ids, speakers, rows, done.keys_values, drafts, between)
+    before.said = [speaker.ids for speaker in speakers]
     return told()
+
+
+def _first_fed(
+    prompt: Sequence[int], drafts: Drafts, answer: tuple[int, ...], n_rows: int, room: int
+) -> list[list[int]]:
+    """What is read of each row, alike much: the prompt, and the answer or a draft that has it."""
+    forced = list(answer[:-1])
+    listed = [drafts.of(row, (), room - 1) for row in range(n_rows)]
+    tails = [draft if draft[: len(forced)] == forced else forced for draft in listed]
+    n_tokens = max(width([len(tokens) for tokens in tails]), len(forced))
+    return [filled([*prompt, *tokens], len(prompt) + n_tokens) for tokens in tails]
 
 
 @contextmanager
@@ -204,7 +164,7 @@ def changed(model: LanguageModel, rows: Sequence[Changes], **where: object) -> I
 def _scored(logits: Tensor, answer: Sequence[int]) -> tuple[list[float], list[int]]:
     """Log P of the answer and rank of its first token, by logits [row, token, vocab]."""
     tokens = torch.tensor(answer, device=logits.device)
-    at = logits.log_softmax(-1)[:, torch.arange(len(answer)), tokens]
+    at = logits[:, : len(answer)].log_softmax(-1)[:, torch.arange(len(answer)), tokens]
     first = logits[:, 0]
     rank = (first > first[:, tokens[0], None]).sum(-1) + 1
     return at.sum(-1).tolist(), rank.tolist()
@@ -213,49 +173,65 @@ def _scored(logits: Tensor, answer: Sequence[int]) -> tuple[list[float], list[in
 def _go_on(
     model: LanguageModel,
     prompt: Sequence[int],
-    speakers: Sequence[_Speaker],
+    speakers: Sequence[Speaker],
     rows: Sequence[Changes],
     past: KeysValues,
-    steps: Iterable[int],
+    drafts: Drafts,
     between: Callable[[int], None],
 ) -> None:
-    """Further tokens, greedily.
+    """Further tokens, greedily, until every row is over.
 
-    Rows that are over leave the batch when they are half of it: a pass of a few rows less costs
-    hardly less, and the changes of those that stay have to be set up again.
+    All rows are read from the last token on that the slowest of them has said: what the others said
+    is read again, as a draft that holds. Rows that are over leave the batch when they are half of
+    it: a pass of a few rows less costs hardly less, and the changes of those that stay have to be
+    set up again.
     """
+    caches, several = model.drive.caches, check_continuations(model)
     there, set_up = [*range(len(rows))], None  # rows in the batch, rows whose changes are set up
     with ExitStack() as hooks:
-        for step in steps:
-            going = [row for row in there if not speakers[row].over]
-            if not going:
-                return
-            between(step)
-            if model.drive.caches:
-                length = len(prompt) + step - 1
-                if 2 * len(going) <= len(there):
-                    places = torch.tensor([there.index(row) for row in going])
-                    past, there = crop(past, places, length), going
+        while going := [row for row in there if not speakers[row].over]:
+            least = min(len(speakers[row].said) for row in going)
+            between(least)
+            known = least - 1 if caches else 0  # tokens said that are not read again
+            length = len(prompt) + known
+            if 2 * len(going) <= len(there) or not caches:
+                places = torch.tensor([there.index(row) for row in going])
+                past, there = crop(past, places, length), going
+            fed = _fed(speakers, there, known, drafts, several or not caches)
+            if caches:
                 if there != set_up:
                     hooks.close()
                     own = [rows[row] for row in there]
                     hooks.enter_context(changed(model, own, prompt_active=False))
                     set_up = there
-                done = _behind(model, past, length, [speakers[row].ids[-1:] for row in there])
+                done = _behind(model, crop(past, None, length), length, fed, len(fed[0]))
                 past = done.keys_values
             else:
-                there = going
-                with changed(model, [rows[row] for row in there], after_prompt=step):
-                    done = model.run(model.pad([[*prompt, *speakers[row].ids] for row in there]))
-            _say([speakers[row] for row in there], done.logits[:, -1])
+                with changed(model, [rows[row] for row in there], after_prompt=len(fed[0])):
+                    whole = model.pad([[*prompt, *tokens] for tokens in fed])
+                    done = model.run(whole, logits_to_keep=len(fed[0]))
+            for row, tokens, logits in zip(there, fed, done.logits, strict=True):
+                own_last = len(speakers[row].said) - known - 1
+                if not speakers[row].over and own_last < len(tokens):
+                    speakers[row].go_on(logits[own_last:], tokens[own_last + 1 :])
 
 
-def _say(speakers: Sequence[_Speaker], logits: Tensor) -> None:
-    """One more token of each that is not over, the likeliest, by logits [row, vocab]."""
-    tokens = logits.argmax(-1).tolist()
-    for speaker, token, p in zip(speakers, tokens, logits.softmax(-1), strict=True):
-        if not speaker.over:
-            speaker.say(token, p)
+def _fed(
+    speakers: Sequence[Speaker], there: Sequence[int], known: int, drafts: Drafts, several: bool
+) -> list[list[int]]:
+    """What is read of each row behind the tokens known, alike much: what it said, and its draft."""
+    tails, wanted = [], []
+    for row in there:
+        speaker = speakers[row]
+        said = speaker.ids
+        if speaker.over:
+            tails.append(said[known:] or said[-1:])
+            continue
+        draft = drafts.of(row, said, speaker.room - 1 - len(said))
+        tails.append([*said[known:], *draft])
+        wanted.append(len(tails[-1]))
+    n_tokens = width(wanted) if several else 1
+    return [filled(tokens, n_tokens) for tokens in tails]
 
 
 def _behind(
@@ -278,18 +254,3 @@ def _behind(
         use_cache=True,
         logits_to_keep=logits_to_keep,
     )
-
-
-def _ended(model: LanguageModel, said: Sequence[int]) -> bool:
-    """Whether an answer is over: the text or the first line that says something has ended."""
-    if said[-1] in model.end_tokens:
-        return True
-    text = model.tokenizer.decode(said, skip_special_tokens=True)
-    return "\n" in text.lstrip() and bool(spoken(text))
-
-
-def _others(model: LanguageModel, probabilities: Tensor) -> tuple[tuple[str, float], ...]:
-    """The most probable tokens, with their probabilities."""
-    best = probabilities.topk(min(SHOWN, len(probabilities)))
-    pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-    return tuple((token_text(model, token), p) for token, p in pairs)
