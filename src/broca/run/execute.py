@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from broca.engines import Engine
+from broca.errors import EngineError
 from broca.model import LanguageModel
 from broca.progress import step
 from broca.report.runs import write_report
@@ -67,6 +68,11 @@ def execute(
         BrocaError: Whatever is wrong with folder, model, facts or settings.
     """
     job.check(embedded=None if model is None else model.is_embedded)
+    if join and job.engine.kind == "ray":
+        raise EngineError(
+            "a process that joins a run computes by itself, not by Ray",
+            mend="Leave out --join or --engine ray; more workers of Ray are had by --workers",
+        )
     begun = RunFolder.join if join else RunFolder.begin
     folder = begun(path, job.as_config())
     if folder.finished:

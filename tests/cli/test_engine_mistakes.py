@@ -1,0 +1,104 @@
+"""Mistakes about where a run is computed: exit code 2, a sentence, nothing lost."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from broca.store import lock, write_toml
+from cli.test_mistakes import refused
+from planted_files import QUICK
+
+Broca = Callable[..., tuple[int, str, str]]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--workers 0", "workers must be at least 1"),
+        ("--workers -1", "workers must be at least 1"),
+        ("--engine ray --workers -1", "workers must be at least 1"),
+        ("--engine ray --workers two", "valid integer"),
+        ("--workers 2", "Add --engine ray"),
+        ("--gpus-per-worker 1", "Add --engine ray"),
+        ("--gpus-per-worker 0", "Add --engine ray"),
+        ("--address auto", "Add --engine ray"),
+        ("--engine ray --gpus-per-worker -1", "below 0"),
+        ("--engine slurm", "'local' or 'ray'"),
+        ("--engine ray --set engine.wokers=2", "Did you mean 'workers'"),
+        ("--max-memory much", "no amount of memory"),
+        ("--join --engine ray", "Leave out --join or --engine ray"),
+    ],
+)
+def test_options_that_cannot_be(
+    broca: Broca, place: Path, tmp_path: Path, options: str, words: str
+):
+    out = tmp_path / "run"
+    refused(broca("run", place / "recipe.toml", "--out", out, *options.split()), words)
+    assert not out.exists()
+
+
+def test_joining_what_is_not_named(broca: Broca, place: Path):
+    refused(broca("run", place / "recipe.toml", "--join"), "Give it with --out")
+
+
+@pytest.mark.parametrize(
+    ("engine", "words"),
+    [
+        ("slurm", "'local' or 'ray'"),
+        ({"kind": "dask", "workers": 2}, "'local' or 'ray'"),
+        ({"kind": "ray", "workers": "two"}, "valid integer"),
+        (3, "'local' or 'ray'"),
+    ],
+)
+def test_recipes_with_engines_that_are_none(
+    broca: Broca, tmp_path: Path, engine: object, words: str
+):
+    recipe = tmp_path / "recipe.toml"
+    values = {**QUICK, "studies": ["relations.intra"], "model": "atlas", "engine": engine}
+    recipe.write_text(write_toml(values), encoding="utf-8")
+    refused(broca("run", recipe, "--out", tmp_path / "run"), words)
+
+
+def test_what_was_there_stays_without_ray_and_without_locks(
+    broca: Broca, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A run that cannot go on as asked goes on as it was."""
+    out = tmp_path / "run"
+    recipe = place / "recipe.toml"
+    with monkeypatch.context() as broken:
+        broken.setattr("broca.run.bench.Asking.__call__", _ended_by_hand)
+        assert broca("run", recipe, "--out", out)[0] == 130
+    before = _files(out)
+    assert before
+    with monkeypatch.context() as hidden:
+        hidden.setattr("importlib.util.find_spec", lambda name: None)
+        refused(broca("run", recipe, "--out", out, "--engine", "ray"), "pip install 'broca[ray]'")
+    refused(
+        broca("run", recipe, "--out", out, "--engine", "ray", "--address", "127.0.0.1:1"),
+        "cannot be reached",
+    )
+    with monkeypatch.context() as without:
+        without.setattr(lock.fcntl, "lockf", _no_locks)
+        refused(broca("run", recipe, "--out", out), "knows no locks", "--out")
+    assert before.items() <= _files(out).items()
+    assert broca("run", recipe, "--out", out)[0] == 0
+
+
+def _ended_by_hand(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _no_locks(*_: object) -> None:
+    raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+
+def _files(out: Path) -> dict[str, bytes]:
+    """Results that lie in a run."""
+    kinds = (".parquet", ".npy", ".toml")
+    found = (path for path in out.rglob("*") if path.suffix in kinds)
+    return {str(path): path.read_bytes() for path in found}
