@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import io
+import subprocess
+import sys
 import threading
 import time
+from dataclasses import asdict
+from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from broca import progress
+from broca.processes import this_process
+from broca.store import RunFolder, list_runs
 
 
 @pytest.fixture
@@ -81,3 +89,36 @@ def test_a_watcher_is_told_at_the_beginning_and_at_the_end() -> None:
 )
 def test_slow_work_is_told_by_the_seconds_of_each_piece(done: int, seconds: float, words: str):
     assert progress.in_words(progress.Reached("Judging", done, 300, seconds)) == words
+
+
+def test_the_bar_knows_the_time_left_of_slow_pieces(monkeypatch: pytest.MonkeyPatch):
+    """Pieces of two minutes: a bar that looks back for half a minute knows nothing."""
+    now = 1000.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    written = Console(width=160, force_terminal=True, file=io.StringIO(), color_system=None)
+    with progress._drawn(written, "Judging", 4) as show:
+        now += 120
+        show(progress.Reached("Judging", 1, 4, 120.0, "2 of 2 workers"))
+        now += 20
+    assert isinstance(written.file, io.StringIO)
+    line = written.file.getvalue().replace("\r", "\n").splitlines()
+    assert any("1/4 120.0 s each" in one and "left 0:05:40 2 of 2 workers" in one for one in line)
+
+
+def test_runs_going_on_elsewhere_are_told(tmp_path: Path):
+    """While the process is there; when it is gone; and when nothing was heard for a while."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    with RunFolder.create(tmp_path / "run", {"study": "s"}) as folder:
+
+        def reached(by: dict, seconds_ago: float = 0) -> str:
+            told = asdict(progress.Reached("Judging", 20, 60, 10.0, "2 of 2 workers"))
+            folder.write_json("progress.json", {**told, "at": time.time() - seconds_ago, "by": by})
+            return list_runs(tmp_path)[0].reached
+
+        whole = "Judging: 20 of 60, 2.0/s, 20 s left, 2 of 2 workers"
+        assert reached(this_process()) == whole
+        assert reached({"host": "elsewhere", "pid": gone.pid}) == whole
+        assert reached({**this_process(), "pid": gone.pid}) == "stopped, Judging: 20 of 60"
+        assert reached(this_process(), 70) == f"{whole} (1 minute ago)"
+        assert reached(this_process(), 170) == f"{whole} (3 minutes ago)"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import timedelta
 from threading import Event, Thread
 from typing import Protocol, TypeVar
 
@@ -15,10 +16,12 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
+from rich.text import Text
 
 T = TypeVar("T")
 
@@ -234,6 +237,20 @@ def _counted(description: str, total: int | None, show: Watcher) -> Advance:
     return advance
 
 
+class _LeftColumn(ProgressColumn):
+    """Time left at the rate so far, counted down between two pieces of work.
+
+    Rich's own column forgets pieces after half a minute; where each takes longer, it says nothing.
+    """
+
+    def render(self, task: Task) -> Text:
+        end = task.fields["end"]
+        if end is None:
+            return Text("")
+        left = timedelta(seconds=round(max(0.0, end - time.monotonic())))
+        return Text(f"left {left}", style="progress.remaining")
+
+
 @contextmanager
 def _drawn(console: Console, description: str, total: int | None) -> Iterator[Watcher]:
     """A bar on a terminal."""
@@ -243,16 +260,16 @@ def _drawn(console: Console, description: str, total: int | None) -> Iterator[Wa
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
         TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        _LeftColumn(),
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(description, total=total, note="", rate="")
+        task = progress.add_task(description, total=total, note="", rate="", end=None)
 
         def show(reached: Reached) -> None:
+            end = None if reached.left is None else time.monotonic() + reached.left
             rate = rate_in_words(reached.rate)
-            progress.update(task, completed=reached.done, note=reached.note, rate=rate)
+            progress.update(task, completed=reached.done, note=reached.note, rate=rate, end=end)
 
         yield show
 

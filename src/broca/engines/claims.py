@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import threading
 import uuid
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from broca.errors import EngineError
+from broca.processes import is_gone, this_process
 
 BEAT_SECONDS = 5.0
 EXPIRY_SECONDS = 60.0
@@ -37,7 +37,7 @@ class Claims:
     def __init__(self, folder: Path, expiry: float = EXPIRY_SECONDS) -> None:
         self.folder = folder
         self.expiry = expiry
-        self._who = {"host": socket.gethostname(), "pid": os.getpid()}
+        self._who = this_process()
 
     @contextmanager
     def hold(self, name: str) -> Iterator[bool]:
@@ -100,9 +100,7 @@ class Claims:
             who = json.loads(path.read_text(encoding="utf-8") or "{}")
         except (OSError, ValueError):
             return False  # just made or just released
-        if who.get("host") == self._who["host"] and not _is_alive(who.get("pid")):
-            return True
-        return age > self.expiry
+        return is_gone(who) or age > self.expiry
 
     def _now(self) -> float:
         """The time of the file system, whose clock may not be this machine's."""
@@ -116,15 +114,3 @@ class Claims:
         while not ended.wait(min(BEAT_SECONDS, self.expiry / 4)):
             with suppress(OSError):
                 os.utime(path)
-
-
-def _is_alive(pid: object) -> bool:
-    if not isinstance(pid, int):
-        return True  # not told: age decides
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

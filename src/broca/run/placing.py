@@ -13,6 +13,7 @@ from typing import Any
 from broca.engines import Engine, RayEngine, SharedEngine, has_gpus, limit_memory
 from broca.errors import ModelError, RunError
 from broca.model import LanguageModel, outline_of
+from broca.processes import this_process
 from broca.progress import Reached, watched
 from broca.run.job import Job, ModelSettings
 from broca.store import PROGRESS, RunFolder
@@ -89,7 +90,7 @@ def progress_stored(folder: RunFolder) -> Iterator[None]:
     """Keep in the folder how far the run is, for `broca ls --watch`."""
 
     def store(reached: Reached) -> None:
-        folder.write_json(PROGRESS, {**asdict(reached), "at": time.time()})
+        folder.write_json(PROGRESS, {**asdict(reached), "at": time.time(), "by": this_process()})
 
     if folder.joined:
         yield

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from broca.errors import RunError
+from broca.processes import is_gone
 from broca.progress import Reached, in_words
 from broca.reading import load_toml
 from broca.store.config import is_run
@@ -81,14 +82,20 @@ def _entry(path: Path) -> RunEntry:
 
 
 def _reached(path: Path) -> str:
-    """What the process that writes a run last told of it."""
+    """What the process that writes a run last told of it, and whether it is gone."""
     told = _json(path / PROGRESS)
     try:
         age = max(0.0, time.time() - told.pop("at"))
-        words = in_words(Reached(**told))
-    except (TypeError, KeyError):
+        by = told.pop("by", {})
+        reached = Reached(**told)
+        if is_gone(by):
+            return f"stopped, {in_words(replace(reached, seconds=0.0, note=''))}"
+        words = in_words(reached)
+    except (TypeError, KeyError, AttributeError):
         return ""
-    return words if age < SILENT_SECONDS else f"{words} ({age / 60:.0f} minutes ago)"
+    minutes = round(age / 60)
+    ago = f"{minutes} minute{'s' if minutes > 1 else ''} ago"
+    return words if age < SILENT_SECONDS else f"{words} ({ago})"
 
 
 def _config(path: Path) -> dict[str, Any]:
