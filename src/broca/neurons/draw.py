@@ -42,7 +42,7 @@ def draw_matched(neurons: NeuronSet, seed: int, *, units: bool = True) -> Places
             drawn += _draw_units(neurons, layer, joint, rng)
         for site in here:
             if site not in joint:
-                taken = neurons.indices[neurons.where(site, layer)]
+                taken = neurons.places[site, layer][0]
                 drawn.append(
                     (site, layer, _draw_free(neurons, site, layer, taken, len(taken), rng))
                 )
@@ -53,7 +53,7 @@ def draw_matched(neurons: NeuronSet, seed: int, *, units: bool = True) -> Places
 def _draw_units(
     neurons: NeuronSet, layer: int, sites: list[str], rng: np.random.Generator
 ) -> list[tuple[str, int, np.ndarray]]:
-    members = {site: neurons.indices[neurons.where(site, layer)] for site in sites}
+    members = {site: neurons.places[site, layer][0] for site in sites}
     width = neurons.identity.width(sites[0], layer)
     held = np.zeros(width, dtype=bool)
     held[np.concatenate(list(members.values()))] = True
@@ -115,7 +115,7 @@ def draw_active(
     drawn: list[tuple[str, int, np.ndarray]] = []
     for site, layer in neurons.counts():
         here = activity[index.block_slice(site, layer)]
-        taken = neurons.indices[neurons.where(site, layer)]
+        taken = neurons.places[site, layer][0]
         free = _free(len(here), taken)
         if len(free) < len(taken):
             raise NeuronError(

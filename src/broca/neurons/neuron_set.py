@@ -231,11 +231,11 @@ class NeuronSet(Tabular):
     @cached_property
     def places(self) -> Mapping[tuple[str, int], tuple[np.ndarray, np.ndarray]]:
         """(site, layer) -> indices of its neurons there and their ranks in the set, int64 each."""
-        found = {}
-        for site, layer in self.counts():
-            ranks = np.flatnonzero((self.sites == CODES[site]) & (self.layers == layer))
-            found[site, layer] = self.indices[ranks].astype(np.int64), ranks
-        return found
+        order = np.lexsort((self.layers, self.sites))  # stable: ranks rise within a layer
+        counts, indices = self.counts(), self.indices.astype(np.int64)
+        stops = np.cumsum(list(counts.values()), dtype=int).tolist()
+        parts = [order[stop - n : stop] for stop, n in zip(stops, counts.values(), strict=True)]
+        return {place: (indices[ranks], ranks) for place, ranks in zip(counts, parts, strict=True)}
 
     @property
     def n_units(self) -> int:

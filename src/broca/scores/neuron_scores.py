@@ -92,8 +92,10 @@ class NeuronScores(Tabular):
                 mend=f"Choose k between 1 and {len(flat)}.",
             )
         values = self.values[flat]
-        second = flat if ties == "order" else _place_hash(*self.index.locate(flat))
-        ranked = flat[np.lexsort((second, -values))[:k]]
+        last = np.partition(-values, k - 1)[k - 1]  # NaN, which sorts last, where too few are more
+        near = flat if np.isnan(last) else flat[-values <= last]
+        second = near if ties == "order" else _place_hash(*self.index.locate(near))
+        ranked = near[np.lexsort((second, -self.values[near]))[:k]]
         border = self.values[ranked[-1]]
         tied = int(np.count_nonzero(values == border))
         tied_in = int(np.count_nonzero(self.values[ranked] == border))
