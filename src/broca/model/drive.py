@@ -17,7 +17,8 @@ from torch import Tensor
 from broca.model.verify import sample_ids, tolerance
 
 if TYPE_CHECKING:
-    from broca.model.language_model import LanguageModel, TokenBatch
+    from broca.model.language_model import LanguageModel
+    from broca.model.reading import TokenBatch
 
 
 @dataclass(frozen=True)

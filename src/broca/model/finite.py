@@ -10,11 +10,11 @@ from torch import Tensor
 from broca.errors import ModelError
 
 if TYPE_CHECKING:
-    from broca.model.language_model import LanguageModel
+    from broca.model.passes import PassRunner
 
 
 def require_finite(
-    model: LanguageModel, values: Tensor, what: str = "logits", mask: Tensor | None = None
+    model: PassRunner, values: Tensor, what: str = "logits", mask: Tensor | None = None
 ) -> Tensor:
     """Hand on values, if they are finite.
 

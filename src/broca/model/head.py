@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 
 @contextmanager
-def read_as_one(module: nn.Module) -> Iterator[None]:
+def read_as_one(module: Any) -> Iterator[None]:
     """Until the block ends, whatever the module's head is given lies in one piece."""
     head = module.get_output_embeddings() if hasattr(module, "get_output_embeddings") else None
     if not isinstance(head, nn.Module):

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from broca.model.branches.blocks import arguments_of, rows_of, run_mixture
-from broca.model.language_model import LanguageModel, TokenBatch
+from broca.model.language_model import LanguageModel
+from broca.model.reading import TokenBatch
 
 _KEPT = (
     "masks",
