@@ -274,6 +274,17 @@ def test_relations_are_found_by_ray_workers_as_here(tmp_path: Path):
 
 
 @pytest.mark.ray
+def test_query_neurons_are_found_by_ray_workers_as_here(tmp_path: Path):
+    values = {"studies": ["queries.find"], "model": "atlas", "per_field": 2}
+    found = {}
+    for engine in ("local", {"kind": "ray", "workers": 2}):
+        name = engine if isinstance(engine, str) else engine["kind"]
+        run = execute(read_job({**values, "engine": engine}), tmp_path / name, report=False)
+        found[name] = (run.path / "sets" / "queries.parquet").read_bytes()
+    assert found["local"] == found["ray"]
+
+
+@pytest.mark.ray
 @pytest.mark.slow
 def test_killed_ray_workers_and_drivers_are_made_up_for(reference, tmp_path: Path):
     """Random kills of workers, and of the driver, which is begun again."""
