@@ -1,8 +1,22 @@
-"""The local engine: every item once, in order, and only when it is asked for."""
+"""Parts of engines: the local one, claims, batches that shrink, settings."""
 
 from __future__ import annotations
 
-from broca.engines import Engine, LocalEngine
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from broca.engines import Engine, EngineSettings, LocalEngine, SharedEngine
+from broca.engines.claims import Claims
+from broca.engines.memory import BatchLimit
+from broca.errors import BrocaError, EngineError
+from broca.run import execute, read_job
+from engine_parts import Thirsty, small_job
 
 
 def test_items_come_with_their_results_in_order():
@@ -21,3 +35,122 @@ def test_an_item_is_computed_after_the_one_before_was_taken():
     results = LocalEngine().map(seen.append, [1, 2, 3])
     next(results)
     assert seen == [1]
+
+
+def test_of_two_processes_one_holds_a_claim(tmp_path: Path):
+    one, other = Claims(tmp_path / "claims"), Claims(tmp_path / "claims")
+    with one.hold("unit") as held:
+        assert held
+        assert other.living() == 1
+        with other.hold("unit") as again:
+            assert not again
+    with other.hold("unit") as held:
+        assert held
+    assert not list((tmp_path / "claims").iterdir())
+
+
+def test_claims_of_the_dead_are_taken_over(tmp_path: Path):
+    claims = Claims(tmp_path, expiry=30)
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    for name, who in {
+        "dead here": {**claims._who, "pid": gone.pid},
+        "silent elsewhere": {"host": "another", "pid": 1},
+        "living elsewhere": {"host": "another", "pid": 1},
+    }.items():
+        (tmp_path / name).write_text(str(who).replace("'", '"'), encoding="utf-8")
+    then = time.time() - 40
+    os.utime(tmp_path / "silent elsewhere", (then, then))
+    taken = {}
+    for name in ("dead here", "silent elsewhere", "living elsewhere"):
+        with claims.hold(name) as taken[name]:
+            pass
+    assert taken == {"dead here": True, "silent elsewhere": True, "living elsewhere": False}
+
+
+def test_a_held_claim_is_touched(tmp_path: Path):
+    claims = Claims(tmp_path, expiry=0.4)
+    with claims.hold("unit"):
+        time.sleep(1)
+        assert claims.living() == 1
+
+
+def test_what_others_have_stored_is_left_out(tmp_path: Path):
+    stored = {"b"}
+    engine = SharedEngine(tmp_path / "claims")
+    found = []
+    for item, result in engine.map(
+        lambda x: x * x, [1, 2, 3], names=["a", "b", "c"], stored=stored.__contains__
+    ):
+        found.append((item, result))
+    assert found == [(1, 1), (3, 9)]
+
+
+def test_a_shortage_of_memory_halves_the_batch_and_is_remembered(capsys):
+    limit = BatchLimit()
+    assert limit.compute(Thirsty(64, most=20), 1) == 16
+    assert limit.compute(Thirsty(64, most=20), 1) == 16
+    assert limit.compute(Thirsty(8, most=20), 1) == 8
+    assert capsys.readouterr().err.count("Memory ran out") == 1
+
+
+def test_a_single_row_too_much_is_told():
+    with pytest.raises(EngineError, match="single prompt"):
+        BatchLimit().compute(Thirsty(4, most=0), 1)
+    with pytest.raises(RuntimeError, match="another"):
+        BatchLimit().compute(_raise, RuntimeError("another"))
+
+
+def _raise(error: Exception):
+    raise error
+
+
+def test_rows_after_a_shortage_equal_those_without(tmp_path: Path, monkeypatch):
+    """Every unit fails once at the full batch; log P stays within 1e-5."""
+    from broca.run import bench
+
+    plain = execute(small_job("effect"), tmp_path / "plain", report=False)
+    compute = bench.Asking.__call__
+
+    def failing(self: bench.Asking, unit: bench.Unit) -> list[Any]:
+        if self.batch_size > 16:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return compute(self, unit)
+
+    monkeypatch.setattr(bench.Asking, "__call__", failing)
+    short = execute(small_job("effect"), tmp_path / "short", report=False)
+    one, other = (run.rows.read().to_pydict() for run in (plain, short))
+    assert one["prompt"] == other["prompt"]
+    assert one["correct"] == other["correct"]
+    assert one["log_p"] == pytest.approx(other["log_p"], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"kind": "ray", "workers": 0}, "at least 1"),
+        ({"workers": 2}, "--engine ray"),
+        ({"max_memory": "much"}, "no amount"),
+        ({"max_memory": "12"}, "no amount"),
+        ({"kind": "ray", "gpus_per_worker": float("nan")}, "below 0"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings: dict, words: str):
+    with pytest.raises(EngineError, match=words):
+        EngineSettings(**settings)
+
+
+def test_amounts_of_memory():
+    for text, n in {"8G": 8 << 30, "1.5 GiB": 3 << 29, "800m": 800 << 20}.items():
+        assert EngineSettings(max_memory=text).memory_bytes == n
+
+
+def test_recipes_name_the_engine():
+    values = {"studies": ["relations.intra"], "model": "atlas"}
+    assert read_job(values).engine == EngineSettings()
+    job = read_job({**values, "engine": {"kind": "ray", "workers": 2}})
+    assert job.engine.workers == 2
+    assert read_job({**values, "engine": "ray"}).engine.kind == "ray"
+    assert "engine" not in job.as_config()
+    with pytest.raises(BrocaError, match="no setting"):
+        read_job({**values, "engine": {"wokers": 2}})

@@ -78,6 +78,12 @@ def connect(settings: EngineSettings) -> bool:
     try:
         _knock(settings.address)
         ray.init(address=settings.address, **options)
+    except ImportError as error:
+        raise EngineError(
+            "Addresses ray:// need the package grpcio",
+            settings.address,
+            "Run: pip install 'broca[ray]', or give host:port of a cluster that this machine is in",
+        ) from error
     except (ValueError, RuntimeError, OSError, SystemExit) as error:  # Ray leaves where it waits
         raise EngineError(
             "This Ray cluster cannot be reached",
