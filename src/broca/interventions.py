@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -259,35 +259,46 @@ def _make_apply(edits: list[_Edit], after_prompt: int, prompt_active: bool):
     return apply
 
 
-@dataclass(frozen=True)
+@dataclass
 class _RowEdits:
     """Edits of single rows at the same positions, made all at once: value -> factor · value + put.
 
     Attributes:
         positions: Where.
-        rows, neurons, factors, put: One of each per edited neuron of a row.
+        rows, neurons, factors, put: One of each per edited neuron of a row; no factors where all
+            are 0.
     """
 
     positions: Positions
     rows: Tensor
     neurons: Tensor
-    factors: Tensor
+    factors: Tensor | None
     put: Tensor
+    _cast: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor, Tensor | None, Tensor]] = (
+        field(default_factory=dict)
+    )
 
     def make(self, values: Tensor, tokens: slice | list[int]) -> None:
         """Change [prompt, token, neuron] in place."""
-        rows, neurons = self.rows.to(values.device), self.neurons.to(values.device)
+        rows, neurons, factors, put = self._as(values)
         if isinstance(tokens, slice):
             here, own = values[:, tokens].transpose(1, 2), (rows, neurons)
         else:
             at = torch.tensor(tokens, device=values.device)
             here, own = values.transpose(1, 2), (rows[:, None], neurons[:, None], at)
-        put = self.put.to(values)[:, None]  # of each neuron of a row, [neuron, token]
-        if bool(self.factors.any()):
-            factors = self.factors.to(values)[:, None]
+        if factors is not None:
             # an infinite value times 0 would not be 0
             put = torch.where(factors == 0, put, here[own] * factors + put)
         here[own] = put
+
+    def _as(self, values: Tensor) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+        """Rows and neurons; factors and what is put, [neuron, token]; once for all passes."""
+        key = values.device, values.dtype
+        if key not in self._cast:
+            factors = None if self.factors is None else self.factors.to(values)[:, None]
+            rows, neurons = self.rows.to(values.device), self.neurons.to(values.device)
+            self._cast[key] = rows, neurons, factors, self.put.to(values)[:, None]
+        return self._cast[key]
 
 
 def _grouped(edits: list[_Edit]) -> list[_RowEdits]:
@@ -298,26 +309,25 @@ def _grouped(edits: list[_Edit]) -> list[_RowEdits]:
 
 
 def _row_edits(positions: Positions, edits: list[_Edit]) -> _RowEdits:
-    lengths = torch.tensor([len(edit.neurons) for edit in edits])
-    rows = torch.tensor([edit.row for edit in edits])
+    lengths = [len(edit.neurons) for edit in edits]
     kinds = [edit.intervention for edit in edits]
     factors = [float(one.factor) if isinstance(one, Scale) else 0.0 for one in kinds]
     return _RowEdits(
         positions,
-        rows.repeat_interleave(lengths),
+        torch.from_numpy(np.repeat([int(edit.row) for edit in edits], lengths)),  # type: ignore[arg-type]
         torch.cat([edit.neurons for edit in edits]),
-        torch.tensor(factors, dtype=torch.float64).repeat_interleave(lengths),
-        torch.cat([_put(edit) for edit in edits]),
+        torch.from_numpy(np.repeat(factors, lengths)) if any(factors) else None,
+        torch.from_numpy(np.concatenate([_put(edit) for edit in edits])),
     )
 
 
-def _put(edit: _Edit) -> Tensor:
+def _put(edit: _Edit) -> np.ndarray:
     """What an edit puts at each neuron or adds to it, float64 [neuron]."""
     one, n = edit.intervention, len(edit.neurons)
     if isinstance(one, Scale):
-        return torch.zeros(n, dtype=torch.float64)
-    fixed = torch.as_tensor(one.value, dtype=torch.float64)
-    return fixed[edit.index] if fixed.dim() else fixed.expand(n)
+        return np.zeros(n)
+    fixed = np.asarray(one.value, dtype=np.float64)
+    return fixed[edit.index.numpy()] if fixed.ndim else np.full(n, fixed)
 
 
 def _make_slots_apply(
