@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from functools import partial
 
 import httpx
 import numpy as np
@@ -11,14 +13,15 @@ import pytest
 import broca
 from broca.effects import ablate_one
 from broca.locators import LOCATORS
-from broca.neurons import Neuron
+from broca.neurons import Neuron, NeuronIndex, uniform_random
 from broca.play.answering import chosen_answer
+from broca.play.editing import answer
 from broca.play.finding import LISTED, _pulse, find, gradient_map, methods
 from broca.play.graph import pair
-from broca.play.jobs import Job, Stopped
+from broca.play.jobs import Event, Job, Jobs, Stopped
 from broca.play.material import Material
-from broca.play.state import State
-from play.plain_play import ASKED, PROMPT, events, wait_for
+from broca.play.state import Chip, State
+from play.plain_play import ASKED, PROMPT, RELATION, events, wait_for
 
 TEXT = f"{PROMPT}? Answer:"
 
@@ -64,14 +67,83 @@ def test_a_search_tells_how_far_it_is(found):
     assert all(0 <= one["done"] <= one["total"] for one in progress)
 
 
-def test_the_time_left_is_that_of_the_round_under_way(monkeypatch):
+def test_the_time_left_is_that_of_the_round_under_way(model, monkeypatch):
     """Integrated gradients goes on in rounds of more and more steps."""
     now, told = [0.0], []
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    pulse = _pulse(Job(lambda job: None, lambda event: told.append(dict(event))), "x")
+    pulse = _pulse(Job(lambda job: None, lambda event: told.append(dict(event))), "x", model)
     for now[0], done, total in [(0, 0, 2), (10, 1, 2), (20, 2, 2), (20.5, 0, 4), (22.5, 1, 4)]:
         pulse(done, total)
     assert told[-1]["left"] == 6
+
+
+def test_time_given_to_others_is_not_that_of_the_search(model, monkeypatch):
+    now, told = [1.0], []
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+
+    def give_way() -> float:
+        now[0] += 50
+        return 50.0
+
+    job = Job(lambda job: None, lambda event: told.append(dict(event)), give_way=give_way)
+    pulse = _pulse(job, "x", model)
+    for done in range(3):
+        pulse(done, 4)
+        now[0] += 10
+    assert [one["left"] for one in told] == [None, 30, 20]
+
+
+def search_and_ask(material: Material, method: str) -> tuple[list[tuple[str, str]], dict, dict]:
+    """An answer that is asked for at a search's first sign of progress: events, both results."""
+    vars(material).pop("before", None)
+    jobs = Jobs(n_threads=1)
+    heard: list[tuple[str, str]] = []
+    results: dict[str, dict] = {}
+    ended = {"search": threading.Event(), "answer": threading.Event()}
+
+    def hear(name: str, event: Event) -> None:
+        heard.append((name, event["kind"]))
+        if event["kind"] in ("result", "error", "stopped"):
+            results[name] = dict(event)
+            ended[name].set()
+        elif name == "search" and heard.count(("search", "progress")) == 1:
+            jobs.submit(partial(answer, material, CHIPS), partial(hear, "answer"), brief=True)
+
+    search = State(prompt=TEXT, answer="Cancer", method=method)
+    jobs.submit(partial(find, material, search), partial(hear, "search"))
+    assert all(one.wait(300) for one in ended.values())
+    jobs.close()
+    return heard, results["search"]["value"], results["answer"]["value"]
+
+
+def alone(material: Material) -> dict:
+    """The answer, with no prompt before."""
+    vars(material).pop("before", None)
+    return answer(material, CHIPS, deaf())
+
+
+CHIPS = State(prompt=TEXT, answer="Cancer", chips=(Chip(name=RELATION, set=RELATION),))
+
+
+@pytest.mark.parametrize("method", ["exact", "ig", "slimming", "hard-concrete", "direct"])
+def test_a_search_gives_way_to_an_answer(material: Material, model, method: str):
+    """The answer comes first, and neither changes the other."""
+    heard, found, answered = search_and_ask(material, method)
+    assert heard.index(("answer", "result")) < heard.index(("search", "part"))
+    assert answered == alone(material)
+    plain = find(material, State(prompt=TEXT, answer="Cancer", method=method), deaf())
+    assert found["neurons"] == plain["neurons"]
+    assert found["csv"] == plain["csv"]
+
+
+def test_an_answer_waits_while_weights_are_cast_for_a_search():
+    """It would be that of the wider weights: not the model's own."""
+    material = Material(broca.LanguageModel.from_pretrained("atlas", dtype="bfloat16"))
+    index = NeuronIndex(material.model.identity, ("hidden",))
+    material.sets[RELATION] = uniform_random(index, 200, 0)
+    heard, _, answered = search_and_ask(material, "direct")
+    assert heard.index(("search", "result")) < heard.index(("answer", "result"))
+    assert answered == alone(material)
 
 
 def test_long_methods_tell_their_progress_and_their_time(material: Material):

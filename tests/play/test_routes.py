@@ -6,6 +6,7 @@ import json
 import queue
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -16,7 +17,7 @@ from broca.errors import NeuronError, PlayError
 from broca.neurons import NeuronSet
 from broca.play import Address, Material, Serving
 from broca.play.guard import MOST_BYTES, TOKEN_HEADER
-from broca.play.jobs import Jobs
+from broca.play.jobs import Event, Job, Jobs
 from broca.play.server import bind
 from broca.play.state import LONGEST_TEXT
 from broca.store import find_damage
@@ -331,6 +332,36 @@ def test_the_queue_is_told_and_can_be_left(client: httpx.Client, server: Serving
             rest = "\n".join(lines)
     assert "event: result" in rest
     wait_for(lambda: server.jobs.length == 0)
+
+
+def test_answers_go_before_what_is_long():
+    """And what waits is told its place whenever it changes, to 0 when it runs."""
+    jobs, go, began = Jobs(n_threads=1), threading.Event(), threading.Event()
+    places: dict[str, list[int]] = {name: [] for name in "abcd"}
+    order: list[str] = []
+
+    def hear(name: str, event: Event) -> None:
+        if event["kind"] == "queued":
+            places[name].append(event["ahead"])
+
+    def hold(job: Job) -> None:
+        began.set()
+        assert go.wait(60)
+        assert job.give_way() > 0
+
+    def submit(name: str, *, brief: bool) -> None:
+        jobs.submit(lambda job: order.append(name), partial(hear, name), brief=brief)
+
+    jobs.submit(hold, lambda event: None)
+    assert began.wait(60)
+    for name in "abcd":
+        submit(name, brief=name in "bc")
+    assert jobs.length == 5
+    go.set()
+    wait_for(lambda: jobs.length == 0)
+    jobs.close()
+    assert order == ["b", "c", "a", "d"]
+    assert places == {"a": [1, 2, 3, 2, 1, 0], "b": [1, 0], "c": [2, 1, 0], "d": [4, 3, 2, 1, 0]}
 
 
 def test_a_full_queue_refuses(client: httpx.Client, server: Serving, slow, monkeypatch):

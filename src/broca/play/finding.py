@@ -68,7 +68,7 @@ def find(material: Material, state: State, job: Job) -> dict[str, Any]:
     aim: TargetLike = target[0] if len(target) == 1 else "answer"
     title = find_locator(state.method).title
     start = time.monotonic()
-    with pulsed(_pulse(job, f"Attributing by {title}")):
+    with pulsed(_pulse(job, f"Attributing by {title}", model)):
         located = _locate(material, state, asked, aim)
     listed = first_neurons(located)
     job.part({"neurons": [_entry(n, value, None) for n, value in listed]})
@@ -91,8 +91,9 @@ def find(material: Material, state: State, job: Job) -> dict[str, Any]:
     }
 
 
-def _pulse(job: Job, what: str):
-    start, before = time.monotonic(), 0
+def _pulse(job: Job, what: str, model: LanguageModel):
+    """Tells how far a search has come, and gives way to answers unless the weights are cast."""
+    start, before, stored = time.monotonic(), 0, model.dtype
 
     def told(done: int, total: int) -> None:
         nonlocal start, before
@@ -100,6 +101,8 @@ def _pulse(job: Job, what: str):
             start = time.monotonic()
         before = done
         job.progress(what, done, total, time.monotonic() - start)
+        if model.dtype == stored:
+            start += job.give_way()
 
     return told
 
@@ -127,7 +130,7 @@ def exact_effects(
         EffectError: The model's neurons cannot be ablated one at a time.
         Stopped: Nobody waits for it any more.
     """
-    tell = _pulse(job, "Measuring exact effects")
+    tell = _pulse(job, "Measuring exact effects", model)
     losses, log_p = np.zeros(len(neurons)), 0.0
     places = np.array([(n.layer, n.index) for n in neurons]).reshape(-1, 2)
     with computed_in(model.module, torch.float32):

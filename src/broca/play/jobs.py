@@ -3,6 +3,8 @@
 A single thread owns the model. Work is a function that is given its :class:`Job`: it tells how far
 it has come, and leaves by :class:`Stopped` where nobody waits for it any more. Whatever goes wrong
 in it is told to who asked, and the thread lives on.
+
+What is brief goes before what is long, and long work gives way to it between its own parts.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,10 +42,16 @@ class Job:
     Attributes:
         work: Does it; what it returns is the result.
         hear: Told every event, from any thread.
+        brief: Whether somebody waits for it at the keyboard.
+        give_way: Has brief work that waits done first; tells how many seconds that took. To be
+            called where the model is as it was loaded.
     """
 
     work: Callable[[Job], Any]
     hear: Callable[[Event], None]
+    brief: bool = False
+    give_way: Callable[[], float] = lambda: 0.0
+    _ahead: int = 0
     _stopped: threading.Event = field(default_factory=threading.Event)
     _told: float = 0.0
 
@@ -63,6 +72,12 @@ class Job:
         """
         if self.stopped:
             raise Stopped
+
+    def place(self, ahead: int) -> None:
+        """Tell how many are before it, if that is new."""
+        if ahead != self._ahead:
+            self._ahead = ahead
+            self.hear({"kind": "queued", "ahead": ahead})
 
     def progress(self, what: str, done: int, total: int, seconds: float) -> None:
         """Tell how far it has come, with the time left at this rate; at most ten times a second.
@@ -101,7 +116,7 @@ class Jobs:
         self._n_threads = n_threads
         self._waiting: deque[Job] = deque()
         self._changed = threading.Condition()
-        self._current: Job | None = None
+        self._running: list[Job] = []  # each gives way to the next
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="broca-model", daemon=True)
         self._thread.start()
@@ -110,10 +125,12 @@ class Jobs:
     def length(self) -> int:
         """Jobs that wait or run."""
         with self._changed:
-            return len(self._waiting) + (self._current is not None)
+            return len(self._waiting) + len(self._running)
 
-    def submit(self, work: Callable[[Job], Any], hear: Callable[[Event], None]) -> Job:
-        """Put a piece of work into the queue.
+    def submit(
+        self, work: Callable[[Job], Any], hear: Callable[[Event], None], *, brief: bool = False
+    ) -> Job:
+        """Put a piece of work into the queue, what is brief before what is long.
 
         Raises:
             PlayError: The queue is full.
@@ -123,8 +140,9 @@ class Jobs:
                 raise PlayError(
                     f"{len(self._waiting)} requests wait already", mend="Try again in a moment"
                 )
-            job = Job(work, hear)
-            self._waiting.append(job)
+            job = Job(work, hear, brief, self._give_way)
+            before = [one for one in self._waiting if one.brief or not brief]
+            self._waiting.insert(len(before), job)
             self._tell_places()
             self._changed.notify()
         return job
@@ -141,17 +159,16 @@ class Jobs:
         """Stop everything; the thread ends with what it is doing."""
         with self._changed:
             self._closed = True
-            for job in (*self._waiting, *((self._current,) if self._current else ())):
+            for job in (*self._waiting, *self._running):
                 job.stop()
             self._waiting.clear()
             self._changed.notify()
         self._thread.join()
 
     def _tell_places(self) -> None:
-        running = self._current is not None
+        running = len(self._running)
         for place, job in enumerate(self._waiting):
-            if place or running:
-                job.hear({"kind": "queued", "ahead": place + running})
+            job.place(place + (min(running, 1) if job.brief else running))
 
     def _work(self) -> None:
         if self._n_threads is not None:
@@ -161,12 +178,33 @@ class Jobs:
                 self._changed.wait_for(lambda: self._waiting or self._closed)
                 if self._closed:
                     return
-                self._current = job = self._waiting.popleft()
-            outcome = _outcome(job)
+                job = self._begin()
+            self._end(job)
+
+    def _give_way(self) -> float:
+        start = time.monotonic()
+        while True:
             with self._changed:
-                self._current = None
-                self._tell_places()
-            job.hear(outcome)
+                if not (self._waiting and self._waiting[0].brief):
+                    return time.monotonic() - start
+                job = self._begin()
+            Context().run(self._end, job)  # whatever listens to the long work hears nothing of it
+
+    def _begin(self) -> Job:
+        """The next job, which runs now."""
+        job = self._waiting.popleft()
+        self._running.append(job)
+        job.place(0)
+        self._tell_places()
+        return job
+
+    def _end(self, job: Job) -> None:
+        """Do a job that has begun."""
+        outcome = _outcome(job)
+        with self._changed:
+            self._running.remove(job)
+            self._tell_places()
+        job.hear(outcome)
 
 
 def _outcome(job: Job) -> Event:

@@ -19,7 +19,7 @@ from broca.run.served import Served, holding, mean_values
 _TOKENS = 12  # promoted, and suppressed
 _PROMPTS = 8  # shown
 _GROUPS = 6  # relations and fields shown
-_AT_ONCE = 16  # prompts between two looks whether anybody waits
+_AT_ONCE = 16  # prompts between two looks whether anybody waits, or has left
 _SETS = 6  # sets whose layers are drawn
 _HELD = 20  # sets that are named
 
@@ -51,6 +51,7 @@ def _firings(material: Material, wanted: Neuron, job: Job) -> Iterator[Firing]:
     start, prompts = time.monotonic(), material.reference
     for at in range(0, len(prompts), _AT_ONCE):
         job.progress("Reading prompts", at, len(prompts), time.monotonic() - start)
+        start += job.give_way()
         yield from find_firings(material.model, wanted, prompts[at : at + _AT_ONCE])
 
 

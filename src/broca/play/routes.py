@@ -56,10 +56,10 @@ def routes(material: Material, jobs: Jobs, token: str = "") -> list[Route]:
     async def queue(request: Request) -> Response:
         return JSONResponse({"length": jobs.length, "model": material.model.name})
 
-    work = {
-        "answer": (State, answer),
-        "find": (State, find),
-        "neuron": (NeuronAsked, look),
+    work = {  # what is asked, what is done, whether it is brief
+        "answer": (State, answer, True),
+        "find": (State, find, False),
+        "neuron": (NeuronAsked, look, False),
     }
     at_once = {
         "facts": (FactsAsked, list_facts),
@@ -71,8 +71,12 @@ def routes(material: Material, jobs: Jobs, token: str = "") -> list[Route]:
         Route("/", page, methods=["GET"]),
         Route("/api/queue", queue, methods=["GET"]),
         *(
-            Route(f"/api/{name}", _streamed(kind, partial(do, material), jobs), methods=["POST"])
-            for name, (kind, do) in work.items()
+            Route(
+                f"/api/{name}",
+                _streamed(kind, partial(do, material), jobs, brief),
+                methods=["POST"],
+            )
+            for name, (kind, do, brief) in work.items()
         ),
         *(
             Route(f"/api/{name}", _answered(kind, partial(do, material)), methods=["POST"])
@@ -123,7 +127,9 @@ def _answered(kind: type[Asked], do: Callable[[Asked], Any]) -> Handler:
     return handle
 
 
-def _streamed(kind: type[Asked], do: Callable[[Asked, Job], Any], jobs: Jobs) -> Handler:
+def _streamed(
+    kind: type[Asked], do: Callable[[Asked, Job], Any], jobs: Jobs, brief: bool
+) -> Handler:
     """A route whose work waits in the queue."""
 
     async def handle(request: Request) -> Response:
@@ -135,7 +141,7 @@ def _streamed(kind: type[Asked], do: Callable[[Asked, Job], Any], jobs: Jobs) ->
 
         try:
             asked = await _read(request, kind)
-            job = jobs.submit(partial(do, asked), hear)
+            job = jobs.submit(partial(do, asked), hear, brief=brief)
         except BrocaError as error:
             return _json({"error": refusal(error)}, 400)
         return StreamingResponse(_events(jobs, job, heard), media_type="text/event-stream")

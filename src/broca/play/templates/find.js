@@ -12,7 +12,7 @@ async function findNeurons() {
   show("found");
   try {
     const result = await stream("find", asked, (kind, data) => {
-      if (kind === "queued") tellFind(`${data.ahead} before you in the queue`, 0, 1, null);
+      if (kind === "queued") tellFind(queueText(data.ahead) || "Waiting for the model", 0, 1, null);
       if (kind === "progress") tellFind(data.what, data.done, data.total, data.left);
       if (kind === "part") show("found", neuronTable(data.value.neurons, "First neurons; their exact effects are being measured."));
     }, searching.signal);

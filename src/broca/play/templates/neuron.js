@@ -9,7 +9,7 @@ async function lookAt(name) {
   byId("neuron").scrollIntoView();
   try {
     const result = await stream("neuron", { neuron: name.trim(), state }, (kind, data) => {
-      if (kind === "queued") show("looked", make("p", { class: "hint" }, `${data.ahead} before you in the queue`));
+      if (kind === "queued") show("looked", make("p", { class: "hint" }, queueText(data.ahead)));
       if (kind === "progress") show("looked", make("p", { class: "hint" }, `${data.what}: ${data.done} of ${data.total}`));
     }, mine.signal);
     if (result && looking === mine) {

@@ -69,6 +69,8 @@ function usable(field) {
   return false;
 }
 
+const queueText = (ahead) => (ahead ? `${ahead} before you in the queue` : "");
+
 function tellQueue(ahead) {
-  byId("queue").textContent = ahead ? `${ahead} before you in the queue` : "";
+  byId("queue").textContent = queueText(ahead);
 }
