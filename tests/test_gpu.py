@@ -142,7 +142,7 @@ def test_products_that_round_tell_how_far_off_they_are():
     finally:
         torch.set_float32_matmul_precision("highest")
     off = np.abs(rounded.values[0] - exact.values[0]).max() / np.abs(exact.values[0]).max()
-    assert rounded.agreement == pytest.approx(off, rel=1e-3)
+    assert rounded.agreement == pytest.approx(off, rel=1e-2)
     assert 0 < off < 0.2
 
 
