@@ -394,6 +394,30 @@ def test_phone_and_dark(opened: Opened, scheme: str):
     assert (lightness < 60) == (scheme == "dark")
 
 
+def test_found_neurons_fit_a_phone(opened: Opened):
+    """Names stay in one line, even longer ones than atlas has, and no column is cut off."""
+    page = opened(viewport={"width": 400, "height": 800})
+    type_prompt(page)
+    page.get_by_label("Method").select_option("gradient-activation")
+    page.get_by_role("button", name="Find neurons").click()
+    page.get_by_text("Attribution against exact effect").wait_for(timeout=120_000)
+    lines, wide, room = page.evaluate(
+        """() => {
+          const table = document.querySelector("#found table");
+          const names = [...table.querySelectorAll("td:first-child button")];
+          names.forEach((name) => { name.textContent = "hidden:24:1005"; });
+          const lines = (name) => {
+            const range = document.createRange();
+            range.selectNodeContents(name);
+            return range.getClientRects().length;
+          };
+          return [names.map(lines), table.scrollWidth, table.parentElement.clientWidth];
+        }"""
+    )
+    assert set(lines) == {1}
+    assert wide <= room
+
+
 def test_everything_has_a_name_and_is_reached_by_keys(opened: Opened):
     page = opened()
     type_prompt(page)
