@@ -13,6 +13,7 @@ import httpx
 import pytest
 import torch
 
+import broca
 from broca.errors import NeuronError, PlayError
 from broca.neurons import NeuronSet
 from broca.play import Address, Material, Serving
@@ -404,6 +405,20 @@ def test_threads(model, monkeypatch):
     monkeypatch.setattr(threads, "LARGE", 1_000_000)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
     assert threads.suited(model) == 7
+
+
+def test_a_server_prepares_before_anybody_asks(capsys):
+    """The first answer does not wait for what is measured once; failing there ends nothing."""
+    fresh = broca.LanguageModel.from_pretrained("atlas")
+    with Serving(Material(fresh)) as serving:
+        wait_for(lambda: "drive" in vars(fresh))
+        assert serving.jobs.length == 0
+    found: queue.Queue = queue.Queue()
+    jobs = Jobs(n_threads=1, prepare=lambda: 1 / 0)
+    jobs.submit(lambda job: 7, found.put)
+    assert found.get(timeout=60) == {"kind": "result", "value": 7}
+    jobs.close()
+    assert "ZeroDivisionError" in capsys.readouterr().err
 
 
 # ---- in the terminal

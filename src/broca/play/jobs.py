@@ -109,11 +109,18 @@ class Jobs:
     Args:
         most: Jobs that may wait.
         n_threads: Threads that the model computes with; as torch has it by default.
+        prepare: Done first, while nobody waits yet.
     """
 
-    def __init__(self, most: int = MOST_WAITING, n_threads: int | None = None) -> None:
+    def __init__(
+        self,
+        most: int = MOST_WAITING,
+        n_threads: int | None = None,
+        prepare: Callable[[], object] = lambda: None,
+    ) -> None:
         self.most = most
         self._n_threads = n_threads
+        self._prepare = prepare
         self._waiting: deque[Job] = deque()
         self._changed = threading.Condition()
         self._running: list[Job] = []  # each gives way to the next
@@ -173,6 +180,7 @@ class Jobs:
     def _work(self) -> None:
         if self._n_threads is not None:
             torch.set_num_threads(self._n_threads)
+        _outcome(Job(lambda job: self._prepare(), lambda event: None))
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._closed)

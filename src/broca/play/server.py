@@ -18,6 +18,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
+from broca.choices.continuations import check_continuations
 from broca.errors import PlayError
 from broca.play.guard import LOOPBACK, Guard, Rules
 from broca.play.jobs import Jobs
@@ -100,7 +101,7 @@ class Serving:
     ) -> None:
         self._socket = bind(address)
         self.url = address.url(self._socket.getsockname()[1])
-        self.jobs = Jobs(n_threads=n_threads or suited(material.model))
+        self.jobs = _jobs(material, n_threads)
         self._server = _uvicorn(make_app(material, self.jobs, address.rules))
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True
@@ -134,8 +135,14 @@ def serve(
     """
     listening = bind(address)
     tell(address.url(listening.getsockname()[1]))
-    jobs = Jobs(n_threads=n_threads or suited(material.model))
+    jobs = _jobs(material, n_threads)
     _uvicorn(make_app(material, jobs, address.rules)).run(sockets=[listening])
+
+
+def _jobs(material: Material, n_threads: int | None) -> Jobs:
+    """The queue; how the model may be driven is measured before anybody asks."""
+    model = material.model
+    return Jobs(n_threads=n_threads or suited(model), prepare=lambda: check_continuations(model))
 
 
 def bind(address: Address) -> socket.socket:
