@@ -91,6 +91,25 @@ def test_slow_work_is_told_by_the_seconds_of_each_piece(done: int, seconds: floa
     assert progress.in_words(progress.Reached("Judging", done, 300, seconds)) == words
 
 
+def test_a_line_told_meanwhile_stands_above_the_bar():
+    written = Console(width=100, force_terminal=True, file=io.StringIO(), color_system=None)
+    with progress._drawn(written, "Judging", 4) as show:
+        show(progress.Reached("Judging", 1, 4, 1.0))
+        progress.tell("Worker 0 was lost.")
+    assert isinstance(written.file, io.StringIO)
+    before, told, _ = written.file.getvalue().partition("Worker 0 was lost.\n")
+    assert told
+    assert before.endswith(("\n", "\x1b[2K"))  # on a line that was cleared
+    assert progress._drawing.get() is None
+
+
+def test_steps_are_told_to_watchers():
+    told: list[progress.Reached] = []
+    with progress.watched(told.append), progress.step("Writing the page"):
+        pass
+    assert [progress.in_words(one) for one in told] == ["Writing the page"]
+
+
 def test_the_bar_knows_the_time_left_of_slow_pieces(monkeypatch: pytest.MonkeyPatch):
     """Pieces of two minutes: a bar that looks back for half a minute knows nothing."""
     now = 1000.0

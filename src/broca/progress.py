@@ -67,6 +67,7 @@ class Advance(Protocol):
 Watcher = Callable[[Reached], None]
 
 _showing: ContextVar[bool] = ContextVar("showing", default=False)
+_drawing: ContextVar[Console | None] = ContextVar("drawing", default=None)
 _watcher: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
 
 
@@ -179,6 +180,9 @@ def step(description: str) -> Iterator[None]:
     if _showing.get():
         yield
         return
+    watcher = _watcher.get()
+    if watcher is not None:
+        watcher(Reached(description, 0, None, 0.0))
     console = Console(stderr=True)
     _showing.set(True)
     try:
@@ -208,8 +212,9 @@ def _ticking(console: Console, description: str) -> Iterator[None]:
 
 
 def tell(text: str) -> None:
-    """A line on standard error about something that happened meanwhile."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(text, markup=False)
+    """A line on standard error about something that happened meanwhile, above a bar if there is."""
+    console = _drawing.get() or Console(stderr=True)
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _silent(work: int = 1, note: str = "") -> None:
@@ -263,7 +268,7 @@ def _drawn(console: Console, description: str, total: int | None) -> Iterator[Wa
         _LeftColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=console, transient=True) as progress, _tells_through(console):
         task = progress.add_task(description, total=total, note="", rate="", end=None)
 
         def show(reached: Reached) -> None:
@@ -272,6 +277,16 @@ def _drawn(console: Console, description: str, total: int | None) -> Iterator[Wa
             progress.update(task, completed=reached.done, note=reached.note, rate=rate, end=end)
 
         yield show
+
+
+@contextmanager
+def _tells_through(console: Console) -> Iterator[None]:
+    """Lines that are told meanwhile go through the console that draws, which keeps them apart."""
+    _drawing.set(console)
+    try:
+        yield
+    finally:
+        _drawing.set(None)
 
 
 @contextmanager
@@ -290,14 +305,16 @@ def _logged(console: Console) -> Iterator[Watcher]:
 
 
 def in_words(reached: Reached) -> str:
-    """How far work has come, as a line."""
+    """How far work has come, as a line; of what cannot be counted, that it goes on."""
+    note = f", {reached.note}" if reached.note else ""
+    if not reached.done and reached.total is None:
+        return f"{reached.description}{note}"
     of = "" if not reached.total else f" of {reached.total}"
     left = ""
     if reached.left:
         time_left = reached.left if reached.left < 120 else reached.left / 60
         unit = "s" if reached.left < 120 else "min"
         left = f", {rate_in_words(reached.rate)}, {time_left:.0f} {unit} left"
-    note = f", {reached.note}" if reached.note else ""
     return f"{reached.description}: {reached.done}{of}{left}{note}"
 
 

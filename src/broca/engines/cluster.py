@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from broca.engines.settings import EngineSettings
 from broca.errors import EngineError
+from broca.progress import step
 
 KNOCK_SECONDS = 10.0  # for a cluster's address to answer
 
@@ -67,7 +68,7 @@ def connect(settings: EngineSettings) -> bool:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if settings.address is None:
         try:
-            with _own_path():
+            with _own_path(), step("Starting Ray"):
                 ray.init(num_cpus=os.cpu_count(), include_dashboard=False, **options)
         except Exception as error:  # Ray's own are plain Exceptions
             raise EngineError(
@@ -76,8 +77,9 @@ def connect(settings: EngineSettings) -> bool:
             ) from error
         return True
     try:
-        _knock(settings.address)
-        ray.init(address=settings.address, **options)
+        with step("Joining the Ray cluster"):
+            _knock(settings.address)
+            ray.init(address=settings.address, **options)
     except ImportError as error:
         raise EngineError(
             "Addresses ray:// need the package grpcio",
