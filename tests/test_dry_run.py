@@ -116,12 +116,13 @@ def test_with_workers_it_is_the_arithmetic_of_the_table(job: Job, dry: DryRun):
     assert torch.get_num_threads() == threads
     for name in ("evaluations", "recorded", "attributed", "disk_bytes", "weight_bytes"):
         assert getattr(found, name) == getattr(dry, name), name
-    answering = sum(s for part, s in found.parts.items() if part[:9] in ("answering", "measuring"))
+    passing = ("answering", "measuring letters", "recording")
+    answering = sum(found.parts[part] for part in passing)
     attributing = sum(s for part, s in found.parts.items() if part.startswith("attributing"))
     weights = sum(p.numel() for p in model.module.parameters())
     n_layers = model.identity.n_layers
     operations = {
-        "answering": 2 * weights * n_tokens * found.evaluations,
+        "answering": 2 * weights * n_tokens * (found.evaluations + found.recorded),
         "attributing": 3 * weights * n_nodes * (n_layers - 1) * found.attributed,
     }
     machine = Gpu(
@@ -130,12 +131,12 @@ def test_with_workers_it_is_the_arithmetic_of_the_table(job: Job, dry: DryRun):
         answering=operations["answering"] / answering,
         attributing=operations["attributing"] / attributing,
     )
-    work = Work(found.evaluations, n_tokens, found.attributed, n_nodes)
+    work = Work(found.evaluations, found.recorded, n_tokens, found.attributed, n_nodes)
     size = Size("planted", weights, weights, n_layers, bytes_each=4)
     table = need(size, n_workers, work, machine)
     rest = sum(found.parts.values()) - answering - attributing
     assert table.n_workers == n_workers
-    assert table.answers + table.attributions + rest / n_workers == pytest.approx(found.seconds)
+    assert table.seconds + rest / n_workers == pytest.approx(found.seconds)
     assert table.total_bytes == n_workers * found.weight_bytes
     assert found.total_memory_bytes == table.total_bytes + n_workers * found.held_bytes
 

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from broca.run.dry import DryRun
-from broca.run.scale import Gpu, Size, Work, as_markdown, need
+from broca.recipes import load_recipe
+from broca.run import read_job
+from broca.run.dry import DryRun, dry_run
+from broca.run.scale import PAPERS, Gpu, Size, Work, as_markdown, need
 from broca.run.timing import Rate
 
 PAGE = Path(__file__).parent.parent / "docs" / "scale.md"
+RECIPES = Path(__file__).parent.parent / "recipes"
 
 
 def test_the_page_holds_the_table():
@@ -20,7 +23,7 @@ def test_the_page_holds_the_table():
 
 def test_answers_are_two_operations_per_weight_and_token():
     size, gpu = Size("m", 4e9, 1e9, 10), Gpu(memory=16e9, peak=1e12, answering=0.5)
-    found = need(size, 3, Work(evaluations=100, n_tokens=20), gpu)
+    found = need(size, 3, Work(evaluations=90, recorded=10, n_tokens=20), gpu)
     assert (found.gpus_per_worker, found.n_workers) == (1, 3)
     assert found.answers == pytest.approx(100 * 20 * 2e9 / 0.5e12 / 3)
 
@@ -35,9 +38,22 @@ def test_attributions_count_every_layer_above():
 
 
 def test_what_does_not_fit_takes_for_ever():
-    found = need(Size("m", 100e9, 100e9, 10), 1, gpu=Gpu(memory=80e9))
+    found = need(Size("m", 100e9, 100e9, 10), 1, Work(evaluations=1), Gpu(memory=80e9))
     assert (found.n_workers, found.gpus_per_worker) == (0, 3)
-    assert math.isinf(found.answers)
+    assert math.isinf(found.seconds)
+    assert "nan" not in as_markdown()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("paper", "family"), [("relation", "relations"), ("query", "queries")])
+def test_the_table_counts_what_dry_runs_count(paper: str, family: str, monkeypatch):
+    """Of both papers on atlas; how long anything takes is left out."""
+    monkeypatch.setattr("broca.run.dry.rate_of", lambda *_, **__: Rate(0.0))
+    counted = dry_run(read_job(load_recipe(RECIPES / family / "paper.toml")))
+    work = PAPERS[f"{paper} paper"]
+    assert counted.recorded == work.recorded
+    assert counted.attributed == work.attributed
+    assert counted.evaluations == work.evaluations
 
 
 def test_a_dry_run_divides_what_workers_share():

@@ -1,7 +1,8 @@
 """What a cluster would take, by arithmetic: floating-point operations over the rate of a GPU.
 
 1. An **answer** passes a prompt's tokens through all layers once: 2 FLOP per active parameter and
-   token. Layers below the first edited one are passed over in runs; here they are not.
+   token; so does a recorded prompt. Layers below the first edited one, and tokens before it, are
+   passed over in runs; here they are not.
 2. An **attribution** needs, for each node of the rule, one row per layer that passes the layers
    above it forward and backward: (L - 1) / 2 passes of one token per layer, of 6 FLOP per active
    parameter of a layer, for each of L layers.
@@ -61,20 +62,28 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Work:
-    """What both papers ask of a model.
+    """What a paper asks of a model.
 
     Attributes:
         evaluations: Answers, prompts times interventions.
+        recorded: Prompts recorded.
         n_tokens: Tokens of a prompt and its answer.
         attributed: Prompts attributed.
         n_nodes: Nodes of the rule for each.
     """
 
-    evaluations: int = 243_522  # of `recipes/relations/paper.toml` on atlas, as a run counted
+    evaluations: int = 0
+    recorded: int = 0
     n_tokens: int = 24
-    attributed: int = 3_000
+    attributed: int = 0
     n_nodes: int = 17
 
+
+PAPERS = {
+    "relation paper": Work(evaluations=276_442, recorded=23_918, n_tokens=18),
+    "query paper": Work(evaluations=270_804, recorded=2_700, n_tokens=36, attributed=942),
+}
+"""As dry runs of both `paper.toml` count on atlas; tokens by SmolLM2's tokenizer, in the mean."""
 
 SIZES = (
     Size("Llama-3.1-8B", 8.03e9, 8.03e9, 32),
@@ -92,7 +101,7 @@ class Need:
         gpus_per_worker: GPUs that one copy takes.
         n_workers: Copies that fit; 0 where none does.
         gpu_bytes: Weights on each GPU of a worker.
-        answers: Seconds for all evaluations; infinite where no worker fits.
+        answers: Seconds for all answers and recordings; infinite where no worker fits.
         attributions: Seconds for all attributions.
     """
 
@@ -103,13 +112,18 @@ class Need:
     attributions: float
 
     @property
+    def seconds(self) -> float:
+        """For all of it."""
+        return self.answers + self.attributions
+
+    @property
     def total_bytes(self) -> float:
         """Of the weights of all workers."""
         return self.n_workers * self.gpus_per_worker * self.gpu_bytes
 
 
-def need(size: Size, n_gpus: int, work: Work | None = None, gpu: Gpu | None = None) -> Need:
-    """Time and memory of both papers on a number of GPUs, with perfectly even workers.
+def need(size: Size, n_gpus: int, work: Work, gpu: Gpu | None = None) -> Need:
+    """Time and memory of some work on a number of GPUs, with perfectly even workers.
 
     Args:
         size: The model.
@@ -117,34 +131,32 @@ def need(size: Size, n_gpus: int, work: Work | None = None, gpu: Gpu | None = No
         work: What is computed.
         gpu: Each of them.
     """
-    work, gpu = work or Work(), gpu or Gpu()
+    gpu = gpu or Gpu()
     per_worker = math.ceil(1.2 * size.weight_bytes / gpu.memory)
     workers = n_gpus // per_worker
-    share = 1 / workers if workers else math.inf
     answer = 2 * size.active * work.n_tokens
     attribution = 6 * size.active * work.n_nodes * (size.n_layers - 1) / 2
+    answers = (work.evaluations + work.recorded) * answer / (gpu.answering * gpu.peak)
+    attributions = work.attributed * attribution / (gpu.attributing * gpu.peak)
     return Need(
         per_worker,
         workers,
         size.weight_bytes / per_worker,
-        share * work.evaluations * answer / (gpu.answering * gpu.peak),
-        share * work.attributed * attribution / (gpu.attributing * gpu.peak),
+        answers / workers if workers else math.inf,
+        attributions / workers if workers else math.inf,
     )
 
 
 def as_markdown() -> str:
     """The table of docs/scale.md."""
-    lines = [
-        "| model | GPUs | `--workers` | `--gpus-per-worker` | GiB of weights per GPU "
-        "| relation paper | query paper |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    names = ("model", "GPUs", "`--workers`", "`--gpus-per-worker`", "GiB of weights per GPU")
+    lines = [f"| {' | '.join((*names, *PAPERS))} |", "|---" * (len(names) + len(PAPERS)) + "|"]
     for size in SIZES:
         for n_gpus in GPUS:
-            found = need(size, n_gpus)
-            cells = [size.name, n_gpus, found.n_workers or "does not fit", found.gpus_per_worker]
-            cells.append(f"{found.gpu_bytes / 2**30:.0f}")
-            cells += [_duration(found.answers), _duration(found.attributions)]
+            found = [need(size, n_gpus, work) for work in PAPERS.values()]
+            one = found[0]
+            cells = [size.name, n_gpus, one.n_workers or "does not fit", one.gpus_per_worker]
+            cells += [f"{one.gpu_bytes / 2**30:.0f}", *(_duration(each.seconds) for each in found)]
             lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
