@@ -338,7 +338,7 @@ def test_templates_without_or_with_two_slots(tmp_path: Path) -> None:
 
 def test_unknown_relations_suggest_the_nearest(tmp_path: Path) -> None:
     path = write_table(tmp_path)
-    with pytest.raises(UnknownRelationError, match=r"Did you mean country\?.*country, river"):
+    with pytest.raises(UnknownRelationError, match=r"Did you mean 'country'\?.*country, river"):
         load_relations(path, relations=["contry"])
     relations = load_relations(path)
     with pytest.raises(KeyError, match="unknown relation 'lake'"):

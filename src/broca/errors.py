@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class BrocaError(Exception):
     """Root of all errors that broca raises on purpose.
@@ -16,6 +19,20 @@ class BrocaError(Exception):
         self.what, self.where, self.mend = what, where, mend
         message = f"{what} ({where})" if where else what
         super().__init__(f"{message}. {mend}" if mend else message)
+
+
+def known_names(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
+    """How to mend a name that is not known: the nearest one that is, and all of them.
+
+    Args:
+        name: What was written.
+        known: The names that are known, in the order to tell them in.
+        cutoff: How alike the nearest must be, from 0 to 1 (`difflib.get_close_matches`).
+    """
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=cutoff)
+    guess = f"Did you mean {near[0]!r}? " if near else ""
+    return f"{guess}Known: {', '.join(names) or 'none'}"
 
 
 class FactsError(BrocaError):

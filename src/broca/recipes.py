@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from broca.errors import RecipeError
+from broca.errors import RecipeError, known_names
 from broca.reading import parse_toml, read_text
-from broca.settings import NotASettingError, adapters_of, read_setting, refused
+from broca.settings import NO_LIST, NotASettingError, adapters_of, read_setting, refused
 
 Config = TypeVar("Config")
 
@@ -115,12 +115,8 @@ def _is_required(field: dataclasses.Field[Any]) -> bool:
 
 
 def _unknown(name: str, known: Iterable[str], where: str) -> RecipeError:
-    names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"Did you mean {near[0]!r}? " if near else ""
-    return RecipeError(
-        f"there is no setting {name!r}", where=where, mend=f"{hint}Known: {', '.join(names)}"
-    )
+    mend = known_names(name, sorted(known), cutoff=0.5)
+    return RecipeError(f"there is no setting {name!r}", where, mend)
 
 
 def _field_value(wanted: Any, value: Any, name: str, where: str, adapter: Any) -> Any:
@@ -136,7 +132,8 @@ def _field_value(wanted: Any, value: Any, name: str, where: str, adapter: Any) -
             return read_setting(adapter, candidate)
         except NotASettingError as reason:
             reasons.append(reason)
-    raise refused(name, value, reasons[0], where)
+    within = (reason for reason in reasons if str(reason) != NO_LIST)  # of what a list holds
+    raise refused(name, value, next(within, reasons[0]), where)
 
 
 def _plain(value: Any) -> Any:

@@ -67,7 +67,12 @@ _BOUNDS = {
 }
 
 
+NO_LIST = 'it must be a list, such as ["a", "b"] or [1, 2]'
+
+
 def _worded(error: Any) -> str:
+    if error["type"] in ("list_type", "tuple_type"):
+        return NO_LIST
     if error["type"] in _BOUNDS:
         return _BOUNDS[error["type"]].format(**error["ctx"])
     return f"{error['msg'][:1].lower()}{error['msg'][1:]}"

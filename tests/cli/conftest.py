@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from broca.__main__ import main
 from broca.store import write_toml
+from cli.refusals import Broca
 from planted import planted_world
 from planted_files import QUICK, write_planted_facts
 from tiny import tiny_module, tiny_tokenizer
-
-Broca = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture

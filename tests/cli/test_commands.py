@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,19 +14,8 @@ from broca.neurons import NeuronSet
 from broca.recipes import load_recipe
 from broca.run import execute, read_job
 from broca.store import RunFolder
+from cli.refusals import Broca, refused
 from planted import planted_world
-
-Broca = Callable[..., tuple[int, str, str]]
-
-
-def refused(outcome: tuple[int, str, str], *words: str) -> None:
-    """The mistake was told in words."""
-    code, _, err = outcome
-    assert code == 2, err
-    assert "Traceback" not in err
-    text = " ".join(err.split())
-    for word in words:
-        assert word in text
 
 
 def test_help_loads_no_torch():
@@ -82,7 +70,7 @@ def test_find_relations(broca: Broca, place: Path, tmp_path: Path):
         "--out",
         found,
     )
-    refused(broca(*words, "--top", "6", "--relation", "rivr"), "Did you mean river")
+    refused(broca(*words, "--top", "6", "--relation", "rivr"), "Did you mean 'river'")
     code, _, err = broca(*words, "--top", "6", "--relation", "river")
     assert code == 0, err
     assert [path.name for path in found.iterdir()] == ["river.json"]

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from broca.store import lock, write_toml
-from cli.test_mistakes import refused
+from cli.refusals import Broca, refused
 from planted_files import QUICK
-
-Broca = Callable[..., tuple[int, str, str]]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,20 +10,9 @@ import pytest
 from broca.errors import RunError
 from broca.neurons import NeuronSet
 from broca.store import RunFolder, write_toml
+from cli.refusals import Broca, refused
 from planted import planted_world
 from planted_files import QUICK, write_planted_facts
-
-Broca = Callable[..., tuple[int, str, str]]
-
-
-def refused(outcome: tuple[int, str, str], *words: str) -> None:
-    """The mistake was told in words."""
-    code, _, err = outcome
-    assert code == 2, err
-    assert "Traceback" not in err
-    text = " ".join(err.split())
-    for word in words:
-        assert word in text
 
 
 def test_missing_recipe(broca: Broca, place: Path):
@@ -74,7 +62,7 @@ def test_template_without_slot(broca: Broca, place: Path, tmp_path: Path):
 
 def test_relations_that_do_not_do(broca: Broca, place: Path, tmp_path: Path):
     run = ("run", place / "recipe.toml", "--out", tmp_path / "run")
-    refused(broca(*run, "--set", "relations=river,rivr"), "Did you mean river")
+    refused(broca(*run, "--set", "relations=river,rivr"), "Did you mean 'river'")
     one = ("run", place / "recipe.toml", "--out", tmp_path / "one", "--set", 'relations=["river"]')
     refused(broca(*one), "2 relations are needed")
 

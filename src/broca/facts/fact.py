@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from broca.errors import FactsError
+from broca.errors import FactsError, known_names
 from broca.tabular import Columns, Tabular
 
 from .names import canonical_name
@@ -246,9 +245,5 @@ class Relations(Mapping[str, Relation], Tabular):
 
 def unknown_relation(name: str, known: Iterable[str]) -> UnknownRelationError:
     """The error for a relation that is not there, with the nearest name that is."""
-    known = sorted(known)
-    near = difflib.get_close_matches(canonical_name(name), known, n=1, cutoff=0.4)
-    guess = f"Did you mean {near[0]}? " if near else ""
-    return UnknownRelationError(
-        f"unknown relation {name!r}", mend=f"{guess}Known: {', '.join(known) or 'none'}"
-    )
+    mend = known_names(canonical_name(name), sorted(known), cutoff=0.4)
+    return UnknownRelationError(f"unknown relation {name!r}", mend=mend)

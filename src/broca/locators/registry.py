@@ -12,7 +12,7 @@ import torch
 
 from broca.attributions.precision import computed_in
 from broca.effects.aims import TargetLike, make_aims
-from broca.errors import EffectError
+from broca.errors import EffectError, known_names
 from broca.locators import activation, contrast, direct, exact, gradients, integrated, masks
 from broca.locators import random as chance
 from broca.locators.locator import SITE, Located, Locator, Question
@@ -83,7 +83,7 @@ def find_locator(name: str) -> Locator:
         EffectError: If there is none.
     """
     if name not in LOCATORS:
-        raise EffectError(f"There is no locator {name!r}", mend=f"Known: {', '.join(LOCATORS)}.")
+        raise EffectError(f"There is no locator {name!r}", mend=f"{known_names(name, LOCATORS)}.")
     return LOCATORS[name]
 
 

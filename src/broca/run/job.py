@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from broca.engines import EngineSettings
-from broca.errors import RecipeError
+from broca.errors import RecipeError, known_names
 from broca.facts.shipped import SHIPPED
 from broca.recipes import build_config, config_values
 from broca.settings import check_settings
@@ -153,7 +153,7 @@ def read_job(values: Mapping[str, Any], where: str = "recipe") -> Job:
     for name in head.studies:
         known = load_family(name.partition(".")[0]).studies
         if name not in known:
-            raise RecipeError(f"there is no study {name!r}", where, f"Known: {', '.join(known)}")
+            raise RecipeError(f"there is no study {name!r}", where, known_names(name, known))
     rest = {key: value for key, value in values.items() if key not in _OWN}
     # `relations` is both a family and a setting: only a table is the former.
     tabled = [name for name in families if isinstance(rest.get(name), Mapping)]

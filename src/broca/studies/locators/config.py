@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from broca.errors import RecipeError
+from broca.errors import RecipeError, known_names
 from broca.locators import LOCATORS, find_locator
+from broca.prompts.forms import check_form
 from broca.settings import Count, CountFrom2, Draws, Positive, Seed, Share, check_settings
 
 DEFAULT = tuple(name for name in LOCATORS if name not in ("ig-16", "frozen-gradient-activation"))
@@ -63,7 +64,9 @@ class LocatorsConfig:
         n_resamples: Resamples of the bootstrap.
 
     Raises:
-        RecipeError: A value has another type or is out of its range, or a locator is unknown.
+        RecipeError: A value has another type or is out of its range, a locator is unknown, or there
+            is none to judge.
+        PromptError: There is no such form of asking.
     """
 
     facts: str = "auto"
@@ -98,14 +101,32 @@ class LocatorsConfig:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if self.form is not None:
+            check_form(self.form)
+        for name in ("sizes", "relation_sizes"):
+            if not getattr(self, name):
+                raise RecipeError("there is no size to try", name, "Name one, such as 10")
         named = (*self.locators, *self.relation_locators)
         unknown = [name for name in named if name not in LOCATORS]
         if unknown:
             raise RecipeError(
-                f"there is no locator {unknown[0]!r}", "locators", f"Known: {', '.join(LOCATORS)}"
+                f"there is no locator {unknown[0]!r}",
+                "locators",
+                known_names(unknown[0], LOCATORS),
             )
         if self.reference not in self.locators:
-            raise RecipeError(f"the reference {self.reference!r} is not among the locators")
+            raise RecipeError(
+                f"the reference {self.reference!r} is not among the locators",
+                f"locators = {', '.join(self.locators) or 'none'}",
+                f"Add it, or name one of them: reference = {next(iter(self.locators), 'ig')!r}",
+            )
+        if not set(self.locators) - {"exact", "random"}:
+            raise RecipeError(
+                "there is no locator to judge: exact effects and random numbers are what others "
+                "are held against",
+                f"locators = {', '.join(self.locators)}",
+                "Add one, such as gradient-activation",
+            )
         if "expertise" not in self.relation_locators:
             raise RecipeError(
                 "the others are compared with expertise", "relation_locators", 'Add "expertise"'

@@ -53,10 +53,11 @@ class Joint:
             (r for r in records if r["locator"] not in ("exact", "random")),
             key=lambda r: r["area_own"],
         )
+        n_sizes = len(units[0]["locators"][first["locator"]]["left_own"])
         words = [
             f"Switched off together, the first neurons of {first['title']} leave "
             f"{told(first, 'area_own')} of P of the own answer and {told(first, 'area_other')} of "
-            f"another's, over log k up to {config.sizes[-1]} neurons.",
+            f"another's, over log k up to {config.sizes[n_sizes - 1]} neurons.",
         ]
         return Findings(
             figures=flat_figures(self.name, records, tuple(READS)),

@@ -20,7 +20,7 @@ import torch
 from broca.answers import BORDERS, answer_tokens
 from broca.edits.weights import check_editable
 from broca.effects.agreement import ranked
-from broca.errors import StudyError
+from broca.errors import RecipeError, StudyError
 from broca.facts import load_relations
 from broca.facts.seeding import stable_random
 from broca.locators import Located, find_locator, locate
@@ -62,7 +62,9 @@ def prepare(config: LocatorsConfig, bench: KeepingBench) -> Material:
         EditError: The model is quantised: its value vectors can be neither read nor edited.
         FactsError: The facts cannot be used.
         StudyError: There are too few prompts.
+        RecipeError: More neurons are asked for than the model has.
     """
+    _check_numbers(config, bench.model.identity.total("hidden"))
     bench.keep("editable", require_editable, [({}, None)], quick=True)
     relations = load_relations(
         config.facts, language=config.language, relations=config.relations or None
@@ -86,6 +88,20 @@ def prepare(config: LocatorsConfig, bench: KeepingBench) -> Material:
     }
     n_known = sum(known for _, known in order[: config.n_prompts])
     return Material(config, chosen, groups, others, n_known, by_relation)
+
+
+def _check_numbers(config: LocatorsConfig, n_neurons: int) -> None:
+    """Refuse a number of neurons that no ranking holds; larger sizes beside one that does fall
+    away."""
+    asked = {"top": config.top, "sizes": min(config.sizes)}
+    asked["relation_sizes"] = min(config.relation_sizes)
+    for name, number in asked.items():
+        if number > n_neurons:
+            raise RecipeError(
+                f"{number:,} neurons are asked for and the model has {n_neurons:,}",
+                name,
+                "Ask for fewer",
+            )
 
 
 def require_editable(model: LanguageModel, _: object) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
+from broca.errors import RecipeError
 from broca.facts.shipped import facts_for
 from broca.studies.queries.config import QueriesConfig
 from broca.studies.queries.material import Material, Part, QueryBench
@@ -35,7 +36,19 @@ class Queries:
         check_needs(config, studies, embedded=embedded)
 
     def prepare(self, config: QueriesConfig, bench: Any) -> Material:
-        """The material, which each study fills as it needs it."""
+        """The material, which each study fills as it needs it.
+
+        Raises:
+            RecipeError: A query is to have more neurons than the model has.
+        """
+        n_neurons = bench.model.identity.total(config.site)
+        if config.v > n_neurons:
+            raise RecipeError(
+                f"{config.v:,} neurons of a query are asked for and the model has {n_neurons:,} "
+                f"at site {config.site}",
+                "v",
+                "Ask for fewer: the paper takes 20",
+            )
         questions = facts_for(config.questions, embedded=bench.model.is_embedded)
         return Material(replace(config, questions=questions))
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from broca.errors import RecipeError
+from broca.errors import RecipeError, known_names
 from broca.locators import LOCATORS
 from broca.prompts.forms import check_form
 from broca.questions.which import AnswerKind
@@ -162,12 +162,17 @@ class QueriesConfig:
     def __post_init__(self) -> None:
         check_settings(self)
         unknown = [m for m in self.methods if m not in (*QUERY_METHODS, *LOCATOR_METHODS)]
-        if unknown or "na-ica" not in self.methods:
+        if unknown:
             raise RecipeError(
-                f"there is no method {unknown[0]!r}" if unknown else "the method na-ica is missing",
+                f"there is no method {unknown[0]!r}",
                 "methods",
-                f"Known: {', '.join(QUERY_METHODS)}; na-ica is what the others are compared "
-                f"with. Locators: {', '.join(LOCATOR_METHODS)}",
+                known_names(unknown[0], (*QUERY_METHODS, *LOCATOR_METHODS)),
+            )
+        if "na-ica" not in self.methods:
+            raise RecipeError(
+                "the method na-ica is missing",
+                "methods",
+                "Add it: it is what the others are compared with",
             )
         if self.locators and self.site != "hidden":
             raise RecipeError(

@@ -3,55 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from broca.cli import run_cli
 from broca.effects import ablate_each
 from broca.locators import Located, locate
 from broca.model import LanguageModel
 from broca.neurons import NeuronSet
 from broca.prompts import Prompt
 from broca.store import RunFolder
+from cli.refusals import Broca, refused
 from planted import planted_world
-from planted_files import write_planted_facts
 
-Broca = Callable[..., tuple[int, str]]
-RELATIONS = ("father", "ceo", "river")
 PLANTED = (
     *("--set", 'studies=["locators.planted"]', "--set", "n_prompts=2", "--set", "form=question"),
-    *("--set", "locators=random", "--set", "reference=random"),
+    *("--set", "locators=gradient,random", "--set", "reference=random"),
 )
 SETTINGS = ("--set", "n_evaluation=10", "--set", "min_detection=4", "--sites", "hidden")
-
-
-@pytest.fixture
-def broca(capsys: pytest.CaptureFixture[str]) -> Broca:
-    """Run a command; its exit code, and what it told on either stream."""
-
-    def call(*arguments: object) -> tuple[int, str]:
-        capsys.readouterr()
-        code = run_cli([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return code, " ".join((out + err).split())
-
-    return call
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The planted model and its facts."""
-    folder = tmp_path_factory.mktemp("place")
-    world = planted_world()
-    world.module.save_pretrained(folder / "model")
-    world.tokenizer.save_pretrained(folder / "model")
-    write_planted_facts(folder / "facts", RELATIONS)
-    return folder
 
 
 def source(place: Path) -> tuple[object, ...]:
@@ -83,9 +54,9 @@ def test_relations_by_a_locator(
 
     monkeypatch.setattr("broca.run.find.locate", spied)
     find = ("find", "relations", *source(place), *SETTINGS, "--top", 6, "--relation", "river")
-    code, told = broca(*find, "--method", "exact", "--out", tmp_path / "exact")
+    code, out, told = broca(*find, "--method", "exact", "--out", tmp_path / "exact")
     assert code == 0, told
-    assert "exact from" in told
+    assert "exact from" in out
     neurons = NeuronSet.load(tmp_path / "exact" / "river.json")
     assert (len(neurons), neurons.method) == (6, "exact")
     model = planted_world().language_model()
@@ -95,7 +66,7 @@ def test_relations_by_a_locator(
     assert {(n.layer, n.index) for n in neurons} == {divmod(int(b), mean.shape[1]) for b in best}
     np.testing.assert_allclose(neurons.scores, mean.ravel()[best], atol=1e-5)
     assert {one.relation for one in seen} == {"river"}
-    code, told = broca(*find, "--method", "mean-difference", "--out", tmp_path / "other")
+    code, _, told = broca(*find, "--method", "mean-difference", "--out", tmp_path / "other")
     assert code == 0, told
     other = NeuronSet.load(tmp_path / "other" / "river.json")
     assert set(other) == set(planted_world().planted["river"])
@@ -106,7 +77,7 @@ def test_masks_of_a_relation_have_the_sets_size_as_budget(
     broca: Broca, place: Path, tmp_path: Path
 ) -> None:
     find = ("find", "relations", *source(place), *SETTINGS, "--top", 6, "--relation", "river")
-    code, told = broca(*find, "--method", "slimming", "--out", tmp_path / "masks")
+    code, _, told = broca(*find, "--method", "slimming", "--out", tmp_path / "masks")
     assert code == 0, told
     neurons = NeuronSet.load(tmp_path / "masks" / "river.json")
     assert (len(neurons), neurons.settings["budget"], neurons.settings["shared"]) == (6, 6, True)
@@ -132,7 +103,7 @@ def test_the_bench_by_command(broca: Broca, place: Path, tmp_path: Path) -> None
         **dict.fromkeys(("n_group", "n_judged"), 4),
     }
     bench += tuple(part for item in settings.items() for part in ("--set", f"{item[0]}={item[1]}"))
-    code, told = broca(*bench)
+    code, _, told = broca(*bench)
     assert code == 0, told
     run = RunFolder.open(out)
     assert run.finished
@@ -140,39 +111,81 @@ def test_the_bench_by_command(broca: Broca, place: Path, tmp_path: Path) -> None
     for words in ("Against the exact effect", "Planted neurons", "The neurons of a relation"):
         assert words in page
     assert 'fill="#000"' not in page  # which no dark page could show
-    code, told = broca(*bench)
+    code, _, told = broca(*bench)
     assert (code, "is finished" in told) == (2, True)
 
 
-def test_what_is_refused(broca: Broca, place: Path, tmp_path: Path) -> None:
-    out = tmp_path / "none"
-    find = ("find", "relations", *source(place), *SETTINGS, "--out", out)
-    for arguments, words in (
-        ((*find, "--method", "magic"), "no locator 'magic'"),
-        ((*find, "--method", "slimming", "--top", 10_000), "neurons"),
-        (("bench", "locators", *source(place), "--set", "locators=magic"), "no locator 'magic'"),
-        (("bench", "locators", *source(place), "--set", "mask_share=1.5"), "must be below 1"),
-        (("bench", "locators", "--facts", tmp_path / "nothing.jsonl"), "nothing.jsonl"),
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("find relations --method magic", "no locator 'magic'"),
+        ("find relations --method exakt", "Did you mean 'exact'"),
+        ("find relations --method slimming --top 10000", "neurons"),
+        ("find relations --method exact --top 0", "must be at least 1"),
+        ("find queries --method exakt", "Did you mean 'exact'"),
+        ("find queries --method na-icca", "Did you mean 'na-ica'"),
+        ("find queries --method exact --set prefilter=-0.1", "must be above 0"),
+        ("find queries --method exact --set prefilter=1.5", "must be at most 1"),
+        ("find queries --top 0", "greater than or equal to 1"),
+        ("find queries --answer words --top 100000", "100,000 neurons of a query are asked for"),
+        ("find queries --set n_prompts=0", "must be at least 1"),
+        ("find queries --set n_prompts=two", "valid integer"),
+        ("find queries --set replacement=mean --set suppress=0.5", "either scaled or replaced"),
+        ("bench locators --set locators=exakt,ig", "Did you mean 'exact'"),
         (
-            (
-                *("bench", "locators", *source(place), "--out", tmp_path / "planted"),
-                *("--set", "planted=9999", *PLANTED),
-            ),
-            "were to be planted",
+            "bench locators --set locators=exact",
+            "not among the locators (locators = exact)",
         ),
-    ):
-        code, told = broca(*arguments)
-        assert (code, words in told) == (2, True), told
-        assert not list(out.glob("*.json"))
+        ("bench locators --set locators=exact --set reference=exact", "no locator to judge"),
+        ("bench locators --set mask_share=1.5", "must be below 1"),
+        ("bench locators --set n_prompts=0", "must be at least 2"),
+        ("bench locators --set top=0", "must be at least 1"),
+        ("bench locators --set top=99999", "the model has 640 (top)"),
+        ("bench locators --set sizes=0,3", "must be at least 1"),
+        ("bench locators --set sizes=99999", "the model has 640 (sizes)"),
+        ("bench locators --set sizes=[]", "no size to try"),
+        ("bench locators --set prefilter=2", "must be at most 1"),
+        ("bench locators --set form=fewshot", "Did you mean 'few-shot'"),
+        ("bench locators --set truth=exact", "no setting 'truth'"),
+        ("bench locators --set studies=locators.agreemant", "Did you mean 'locators.agreement'"),
+        ("bench locators --set relations=rivr", "Did you mean 'river'"),
+    ],
+)
+def test_what_is_refused(
+    broca: Broca, place: Path, tmp_path: Path, command: str, words: str
+) -> None:
+    out = tmp_path / "none"
+    sizes = SETTINGS if command.startswith("find relations") else ()
+    refused(broca(*command.split(), *source(place), *sizes, "--out", out), words)
+    assert {file.stem for file in out.glob("*.json")} <= {"elapsed", "environment"}  # no set
+
+
+def test_more_planted_than_there_are(broca: Broca, place: Path, tmp_path: Path) -> None:
+    bench = ("bench", "locators", *source(place), "--out", tmp_path / "planted")
+    refused(broca(*bench, "--set", "planted=9999", *PLANTED), "were to be planted")
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ('n_prompts = "many"', "valid integer"),
+        ('locators = "ig"', 'it must be a list, such as ["a", "b"]'),
+        ('sizes = [1, "x"]', "valid integer"),
+        ("locators = []", "(locators = none). Add it, or name one of them"),
+        ("n_promts = 3", "Did you mean 'n_prompts'"),
+    ],
+)
+def test_wrong_values_in_a_recipe(broca: Broca, tmp_path: Path, lines: str, words: str) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(f'studies = ["locators.agreement"]\nfacts = "atlas"\n{lines}\n')
+    refused(broca("run", recipe, "--out", tmp_path / "run"), words)
 
 
 def test_a_quantised_model_is_refused_before_anything_is_judged(
     broca: Broca, place: Path, tmp_path: Path, quantised: None
 ) -> None:
-    code, told = broca("bench", "locators", *source(place), "--out", tmp_path / "run")
-    assert code == 2
-    assert "quantised model cannot be edited" in told
-    assert "Load it without quantisation" in told
+    outcome = broca("bench", "locators", *source(place), "--out", tmp_path / "run")
+    refused(outcome, "quantised model cannot be edited", "Load it without quantisation")
 
 
 def test_an_answer_without_a_token_is_refused(broca: Broca, place: Path, tmp_path: Path) -> None:
@@ -182,7 +195,5 @@ def test_an_answer_without_a_token_is_refused(broca: Broca, place: Path, tmp_pat
     rows[0]["object"] = ""
     facts.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     (tmp_path / "templates.toml").write_bytes((place / "facts" / "templates.toml").read_bytes())
-    code, told = broca("bench", "locators", "--model", place / "model", "--facts", facts)
-    assert code == 2
-    assert "facts.jsonl" in told
-    assert "object" in told
+    outcome = broca("bench", "locators", "--model", place / "model", "--facts", facts)
+    refused(outcome, "facts.jsonl", "object")
