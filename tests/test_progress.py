@@ -103,6 +103,14 @@ def test_a_line_told_meanwhile_stands_above_the_bar():
     assert progress._drawing.get() is None
 
 
+def test_workers_fit_on_a_line_of_a_hundred_columns():
+    written = Console(width=100, force_terminal=True, file=io.StringIO(), color_system=None)
+    with progress._drawn(written, "Measuring relations.intra", 1032) as show:
+        show(progress.Reached("", 252, 1032, 5.0, "1 of 2 workers, 1 lost"))
+    assert isinstance(written.file, io.StringIO)
+    assert "1 of 2 workers, 1 lost" in written.file.getvalue()
+
+
 def test_steps_are_told_to_watchers():
     told: list[progress.Reached] = []
     with progress.watched(told.append), progress.step("Writing the page"):

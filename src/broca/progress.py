@@ -27,6 +27,7 @@ T = TypeVar("T")
 
 LOG_SECONDS = 30  # between two lines of a log
 WATCH_SECONDS = 2  # between two calls of a watcher
+LEAST_BAR, WORDS_BESIDE_BAR = 8, 100  # columns of a terminal; what is cut off first are the workers
 
 
 @dataclass(frozen=True)
@@ -261,7 +262,7 @@ def _drawn(console: Console, description: str, total: int | None) -> Iterator[Wa
     """A bar on a terminal."""
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=max(LEAST_BAR, min(40, console.width - WORDS_BESIDE_BAR))),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
         TimeElapsedColumn(),
