@@ -8,7 +8,10 @@ import time
 import pytest
 
 from broca.cli.run import estimate_file, settings_text, tell_how_far_off
+from broca.run.clock import Clock, elapsed
 from broca.run.timing import LEAST_OFF, Rate, rate_of, spread
+from broca.store import RunFolder
+from broca.store.joining import note_joined
 
 
 class Worker:
@@ -58,6 +61,11 @@ def test_a_run_says_how_far_off_its_dry_run_was(tmp_path, capsys):
         summary = {"seconds": 120.0}  # noqa: RUF012
         config = {"studies": ("queries.find",), "shots": 4}  # noqa: RUF012
 
+        @staticmethod
+        def read_json(name: str) -> dict[str, float]:
+            return json.loads((Folder.path / name).read_text())
+
+    Folder.path.mkdir()
     tell_how_far_off(Folder)
     assert capsys.readouterr().err == ""
     said = {"seconds": 150.0, "settings": settings_text({**Folder.config, "shots": 2})}
@@ -68,6 +76,32 @@ def test_a_run_says_how_far_off_its_dry_run_was(tmp_path, capsys):
     estimate_file(Folder.path).write_text(json.dumps(said))
     tell_how_far_off(Folder)
     assert "2.0 minutes; the dry run had said 2.5, 25% too much" in capsys.readouterr().err
+    elapsed = Folder.path / "elapsed.json"
+    elapsed.write_text('{"seconds": 120, "sittings": 3, "joined": 0}')
+    tell_how_far_off(Folder)
+    told = "2.0 minutes in 3 sittings; the dry run had said 2.5, 25% too much"
+    assert told in capsys.readouterr().err
+    elapsed.write_text('{"seconds": 120, "sittings": 1, "joined": 2}')
+    tell_how_far_off(Folder)  # of one process, which others helped: no share of it is told
+    told = "2.0 minutes with 2 more processes; the dry run had said 2.5 for a single process."
+    assert told in capsys.readouterr().err
     estimate_file(Folder.path).write_text("{")
     tell_how_far_off(Folder)
     assert capsys.readouterr().err == ""
+
+
+def test_the_time_of_a_run_is_that_of_all_its_sittings(tmp_path):
+    run = RunFolder.create(tmp_path / "run", {"studies": ["queries.find"]})
+    assert elapsed(run) == {"seconds": 0.0, "sittings": 0, "joined": 0}
+    clock = Clock(run)
+    time.sleep(0.05)
+    clock.__exit__(KeyboardInterrupt, None, None)
+    first = elapsed(run)
+    assert (first["seconds"] >= 0.05, first["sittings"]) == (True, 1)
+    with Clock(run) as clock:
+        note_joined(run.path, {"torch": "2"})
+        time.sleep(0.05)
+        clock.store()  # as it is with every progress: what a kill leaves
+    second = elapsed(run)
+    assert (second["sittings"], second["joined"]) == (2, 1)
+    assert second["seconds"] >= first["seconds"] + 0.05

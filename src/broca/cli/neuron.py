@@ -182,14 +182,16 @@ def _draw_effects(model: LanguageModel, wanted: Neuron, firings: Sequence[Firing
             loss, before = ablate_one(model, prompt, wanted.layer, wanted.index)
             share = float(given.values[wanted.layer, wanted.index])
             cells = (f"{loss:+.4f}", f"{share:+.4f}", f"{before:.3f}")
-            table.add_row(*cells, Text(f"{prompt.text} {prompt.answers[0]}"))
+            # demonstrations stand in full where the neuron is strongest
+            asked = f"… {prompt.last_line}" if prompt.shown else prompt.text
+            table.add_row(*cells, Text(f"{asked} {prompt.answers[0]}"))
     except (EffectError, AttributionError) as error:
         say(f"Its exact effect cannot be measured: {error}")
         return
     if prompts:
         show(
-            "What log P of the answer loses without it at the last position, and its integrated "
-            f"gradient ({_NODES} nodes):"
+            "What log P of the answer loses without it at the last position, the share of it that "
+            f"integrated gradients attribute to it ({_NODES} nodes), and log P as it is:"
         )
         show(table)
 

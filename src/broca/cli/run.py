@@ -182,11 +182,25 @@ def tell_how_far_off(folder) -> None:
             return
     except (OSError, ValueError, KeyError, TypeError):
         return
-    took = float(folder.summary["seconds"])
-    say(
-        f"It took {took / 60:.1f} minutes; the dry run had said {said / 60:.1f}, "
-        f"{abs(said / took - 1):.0%} too {'much' if said > took else 'little'}."
-    )
+    took, joined, how = float(folder.summary["seconds"]), *_sittings(folder)
+    if joined:
+        off = " for a single process"
+    else:
+        off = f", {abs(said / took - 1):.0%} too {'much' if said > took else 'little'}"
+    say(f"It took {took / 60:.1f} minutes{how}; the dry run had said {said / 60:.1f}{off}.")
+
+
+def _sittings(folder) -> tuple[int, str]:
+    """How many further processes took part in a run; and in words how its time was spent."""
+    from broca.run.clock import elapsed
+
+    spent = elapsed(folder)
+    parts = []
+    if spent["sittings"] > 1:
+        parts.append(f" in {spent['sittings']} sittings")
+    if spent["joined"]:
+        parts.append(f" with {spent['joined']} more process{'es' * (spent['joined'] > 1)}")
+    return spent["joined"], "".join(parts)
 
 
 def show_dry_run(job) -> float:
@@ -299,5 +313,5 @@ def finish(folder) -> None:
             f"{computed:,} prompt evaluations for {needed:,} distinct pairs of prompt and "
             f"intervention: {computed / needed:.3f}."
         )
-    say(f"Took {seconds:.0f} s." if seconds is not None else "Done.")
+    say(f"The run took {seconds:.0f} s{_sittings(folder)[1]}." if seconds is not None else "Done.")
     show(f"Report: {folder.path / 'report.html'}")

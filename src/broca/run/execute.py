@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +15,7 @@ from broca.progress import step
 from broca.report.runs import write_report
 from broca.run.bench import RunBench
 from broca.run.choice_bench import ChoiceBench
+from broca.run.clock import Clock
 from broca.run.environment import environment_of
 from broca.run.job import Job
 from broca.run.placing import placed, progress_stored, wait_until_finished
@@ -26,7 +26,7 @@ from broca.studies.study import Findings
 BENCHES = {"queries": ChoiceBench}
 """Families whose measurements are not answers in words."""
 
-FINDINGS, CONDITIONS, ELAPSED = "findings.json", "conditions.json", "elapsed.json"
+FINDINGS, CONDITIONS = "findings.json", "conditions.json"
 
 
 def default_folder(name: str) -> Path:
@@ -77,8 +77,8 @@ def execute(
     folder = begun(path, job.as_config())
     if folder.finished:
         return folder
-    clock = _Clock(folder)
-    with folder, clock, progress_stored(folder):
+    clock = Clock(folder)
+    with folder, clock, progress_stored(folder, clock):
         with placed(job, folder, model, engine, join=join) as (model, chosen):
             folder.write_environment(environment_of(model), accept_versions=accept_versions)
             findings, benches = _measured(job, model, folder, chosen, tell)
@@ -138,30 +138,6 @@ def _measured(
                 with step(f"Summarising {study.name}"):
                     findings[study.name] = study.summarise(material, results)
     return findings, benches
-
-
-class _Clock:
-    """Seconds spent on a run, over all its sittings but those that were killed."""
-
-    def __init__(self, folder: RunFolder) -> None:
-        self._folder = folder
-        known = (folder.path / ELAPSED).exists()
-        self._earlier = float(folder.read_json(ELAPSED)["seconds"]) if known else 0.0
-        self._start = time.perf_counter()
-
-    @property
-    def seconds(self) -> float:
-        return self._earlier + time.perf_counter() - self._start
-
-    def store(self) -> None:
-        self._folder.write_json(ELAPSED, {"seconds": round(self.seconds, 2)})
-
-    def __enter__(self) -> _Clock:
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is not None and not self._folder.joined:
-            self.store()
 
 
 def _conditions(benches: Sequence[RunBench]) -> dict[str, Any]:

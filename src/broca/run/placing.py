@@ -15,6 +15,7 @@ from broca.errors import ModelError, RunError
 from broca.model import LanguageModel, outline_of
 from broca.processes import this_process
 from broca.progress import Reached, watched
+from broca.run.clock import Clock
 from broca.run.job import Job, ModelSettings
 from broca.store import PROGRESS, RunFolder
 
@@ -86,11 +87,12 @@ def _outlined(job: Job, engine: Engine) -> LanguageModel:
 
 
 @contextmanager
-def progress_stored(folder: RunFolder) -> Iterator[None]:
-    """Keep in the folder how far the run is, for `broca ls --watch`."""
+def progress_stored(folder: RunFolder, clock: Clock) -> Iterator[None]:
+    """Keep in the folder how far the run is, for `broca ls --watch`, and the time it took."""
 
     def store(reached: Reached) -> None:
         folder.write_json(PROGRESS, {**asdict(reached), "at": time.time(), "by": this_process()})
+        clock.store()
 
     if folder.joined:
         yield

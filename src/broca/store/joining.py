@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,14 @@ PASSING = (CLAIMS, LOGS, PARTS, PROGRESS)
 
 
 def note_joined(path: Path, environment: Mapping[str, Any]) -> None:
-    """Keep what a process that joined computes with, until the run is finished."""
-    write_json(path / JOINED / f"{condition_key(environment)}.json", environment)
+    """Keep what this process, which joined, computes with, until the run is finished."""
+    name = f"{condition_key(environment)}-{socket.gethostname()}-{os.getpid()}.json"
+    write_json(path / JOINED / name, environment)
+
+
+def n_joined(path: Path) -> int:
+    """How many processes have joined a run that is not finished."""
+    return len(list((path / JOINED).glob("*.json")))
 
 
 def merge_joined(path: Path, environment: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -26,8 +34,11 @@ def merge_joined(path: Path, environment: Mapping[str, Any]) -> list[dict[str, A
     """
     notes = sorted((path / JOINED).glob("*.json"))
     own = {key: value for key, value in environment.items() if key != "earlier"}
-    found = [note for file in notes if (note := read_json(file)) != own]
+    found: list[dict[str, Any]] = []
     for file in notes:
+        note = read_json(file)
+        if note != own and note not in found:
+            found.append(note)
         file.unlink()
     if notes:
         (path / JOINED).rmdir()
