@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -118,6 +119,16 @@ def test_ask_in_forms(broca: Broca, place: Path):
     refused(broca(*common, "--shot", "b is c"), "few-shot forms, and only there")
     refused(broca(*common, "--form", "qestion"), "Did you mean 'question'")
     refused(broca(*common, "--form", "chat"), "chat template")
+
+
+def test_neuron_shows_what_each_answer_loses_without_it(broca: Broca, place: Path):
+    read = ("--model", place / "model", "--facts", place / "facts" / "facts.jsonl", "--prompts", 6)
+    code, out, err = broca("neuron", "hidden:1:3", *read, "--form", "few-shot")
+    assert code == 0, err
+    effects = out.partition("integrated gradients attribute")[2]
+    rows = re.findall(r"^ +([+-][0-9.]+) +([+-][0-9.]+) +(-[0-9.]+) +… (.+)", effects, re.MULTILINE)
+    assert len(rows) == 5
+    assert all(abs(float(loss)) < 1 and float(log_p) < 0 for loss, _, log_p, _ in rows)
 
 
 def test_inspect(broca: Broca, place: Path):

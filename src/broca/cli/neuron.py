@@ -190,8 +190,8 @@ def _draw_effects(model: LanguageModel, wanted: Neuron, firings: Sequence[Firing
         return
     if prompts:
         show(
-            "What log P of the answer loses without it at the last position, the share of it that "
-            f"integrated gradients attribute to it ({_NODES} nodes), and log P as it is:"
+            "What log P of the answer loses without it at the last position, what integrated "
+            f"gradients attribute to it ({_NODES} nodes), and log P as it is:"
         )
         show(table)
 
