@@ -17,6 +17,7 @@ from broca.errors import BrocaError
 from broca.model import LanguageModel
 from broca.run import execute, find_relations, read_job
 from broca.store import RunFolder
+from broca.store.joining import note_joined
 from engine_parts import identical, small_job
 from killing import Killing, joining
 
@@ -41,6 +42,9 @@ def test_two_processes_that_join_write_the_same_files(reference, tmp_path: Path)
     kind, whole = reference
     both = [joining(kind, tmp_path / "run") for _ in range(2)]
     assert [process.wait(timeout=300) for process in both] == [0, 0]
+    assert identical(whole.path, tmp_path / "run")
+    note_joined(tmp_path / "run", {"device": "of one that came as the run was being finished"})
+    assert execute(small_job(kind), tmp_path / "run", join=True).finished
     assert identical(whole.path, tmp_path / "run")
 
 

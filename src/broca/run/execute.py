@@ -76,6 +76,7 @@ def execute(
     begun = RunFolder.join if join else RunFolder.begin
     folder = begun(path, job.as_config())
     if folder.finished:
+        folder.forget_joined()
         return folder
     clock = Clock(folder)
     with folder, clock, progress_stored(folder, clock):
@@ -103,6 +104,8 @@ def execute(
             accept_versions=accept_versions,
             join=True,
         )
+    if folder.joined:
+        folder.forget_joined()
     return folder
 
 

@@ -41,6 +41,7 @@ from broca.store.joining import (
     PARTS,
     PASSING,
     PROGRESS,
+    forget_joined,
     merge_joined,
     note_joined,
 )
@@ -218,6 +219,10 @@ class RunFolder:
             note_joined(self.path, now)
         else:
             self.write_json(ENVIRONMENT, with_earlier(known, now))
+
+    def forget_joined(self) -> None:
+        """Take away what processes noted that joined as the run was being finished."""
+        forget_joined(self.path)
 
     def save_set(self, neuron_set: Saveable, name: str | None = None) -> Path:
         """Store a neuron set as `sets/<name>.json`, its name as `broca.store.names` writes it.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,14 @@ def merge_joined(path: Path, environment: Mapping[str, Any]) -> list[dict[str, A
         if note != own and note not in found:
             found.append(note)
         file.unlink()
-    if notes:
+    with suppress(OSError):  # none there, or one more has just come
         (path / JOINED).rmdir()
     return found
+
+
+def forget_joined(path: Path) -> None:
+    """Take away notes of processes that joined when all was measured."""
+    for file in (path / JOINED).glob("*.json"):
+        file.unlink(missing_ok=True)
+    with suppress(OSError):
+        (path / JOINED).rmdir()
