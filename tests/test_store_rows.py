@@ -23,15 +23,7 @@ from broca.store import (
     RunFolder,
     rows_table,
 )
-
-CONFIG = {"study": "effect", "model": "atlas", "k": 3000, "ladder": {"steps": [1, 2, 4]}}
-
-
-def row(condition: str, prompt: int, **columns: Any) -> dict[str, Any]:
-    return {
-        "condition": condition, "prompt": f"p{prompt:03}", "study": "effect",
-        "ids": [1, 2], "correct": prompt % 2 == 0, "log_p": -1.5 * prompt, **columns,
-    }  # fmt: skip
+from store_rows import CONFIG, row
 
 
 @pytest.fixture
