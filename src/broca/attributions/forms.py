@@ -20,6 +20,7 @@ from broca.engines.memory import is_out_of_memory
 from broca.errors import AttributionError
 from broca.model import LanguageModel
 from broca.model.branches import base_pass, routing_held
+from broca.model.measured import random_tokens
 
 _LENGTHS = (17, 12)  # two lengths, so that padding is part of the check
 _LAYERS = 6  # of a deep model, this many layers are compared at factor 1/2
@@ -106,13 +107,8 @@ def _measure(model: LanguageModel, path: Path, form: str) -> FormCheck:
 
 
 def _random_branches(model: LanguageModel, path: Path) -> Branches:
-    size = model.module.get_input_embeddings().weight.shape[0]
-    generator = torch.Generator().manual_seed(0)
-    longest = model.max_tokens or max(_LENGTHS)
-    tokens = [
-        torch.randint(size, (min(length, longest),), generator=generator).tolist()
-        for length in (_LENGTHS if model.drive.pads else _LENGTHS[:1] * 2)
-    ]
+    lengths = _LENGTHS if model.drive.pads else _LENGTHS[:1] * 2
+    tokens = random_tokens(model, lengths)
     base = base_pass(model, model.pad(tokens), path.site)
     return Branches(model, base, base.logits.argmax(-1), path)
 

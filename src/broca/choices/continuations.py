@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from torch import Tensor
 from broca.choices.edits import changed_neurons
 from broca.interventions import Intervention, Scale, intervene
 from broca.model import LanguageModel, TokenBatch
+from broca.model.measured import measured_once, random_tokens
 from broca.model.resume import KeysValues
 from broca.neurons import NeuronIndex, uniform_random
 
@@ -100,25 +100,14 @@ def continue_prompt(
         return model.run(batch, past=past, past_mask=seen, logits_to_keep=width).logits
 
 
+@measured_once
 def check_continuations(model: LanguageModel) -> bool:
-    """Whether going on from keys and values equals whole prompts, measured once."""
-    key = (model.dtype, str(getattr(model.config, "_attn_implementation", "")))
-    known = _CHECKED.setdefault(model, {})
-    if key not in known:
-        known[key] = _compare(model)
-    return known[key]
+    """Whether going on from keys and values equals whole prompts, measured once.
 
-
-_CHECKED: WeakKeyDictionary[LanguageModel, dict[tuple, bool]] = WeakKeyDictionary()
-
-
-def _compare(model: LanguageModel) -> bool:
-    """Log P of both ways on random tokens with random neurons scaled."""
-    size = model.module.get_input_embeddings().weight.shape[0]
-    generator = torch.Generator().manual_seed(0)
-    limit = (model.max_tokens or _CHECK_TOKENS) - 3
-    tokens = torch.randint(size, (max(2, min(_CHECK_TOKENS, limit)) + 3,), generator=generator)
-    prompt, answer = tokens[:-3].tolist(), tuple(tokens[-3:].tolist())
+    Log P of both ways is compared, on random tokens with random neurons scaled.
+    """
+    (tokens,) = random_tokens(model, (_CHECK_TOKENS + 3,))
+    prompt, answer = tokens[:-3], tuple(tokens[-3:])
     index = NeuronIndex(model.identity, ("hidden",))
     neurons = uniform_random(index, min(len(index), 16 * model.n_layers), 0, name="check")
     scales = [None, Scale(neurons, 0.0, "answer"), Scale(neurons, 2.0, "answer")]

@@ -18,7 +18,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -30,6 +29,7 @@ from broca.errors import ModelError
 from broca.interventions import Intervention, Scale, intervene
 from broca.model import LanguageModel
 from broca.model.branches import BasePass, base_pass, run_last_tokens
+from broca.model.measured import measured_once, random_tokens
 from broca.neurons import NeuronIndex, uniform_random
 
 WHOLE_PROMPTS = 32  # rows per pass where whole prompts have to run
@@ -155,24 +155,13 @@ def check_edits(model: LanguageModel, edits: Sequence[Edit]) -> None:
             edit.neurons.check(model.identity)
 
 
+@measured_once
 def check_last_tokens(model: LanguageModel) -> bool:
-    """Whether copies of the last token beside each other equal whole prompts, measured once."""
-    key = (model.dtype, str(getattr(model.config, "_attn_implementation", "")))
-    known = _CHECKED.setdefault(model, {})
-    if key not in known:
-        known[key] = _compare(model)
-    return known[key]
+    """Whether copies of the last token beside each other equal whole prompts, measured once.
 
-
-_CHECKED: WeakKeyDictionary[LanguageModel, dict[tuple, bool]] = WeakKeyDictionary()
-
-
-def _compare(model: LanguageModel) -> bool:
-    """Log P of both ways on random tokens with random neurons scaled."""
-    size = model.module.get_input_embeddings().weight.shape[0]
-    generator = torch.Generator().manual_seed(0)
-    length = min(_CHECK_TOKENS, model.max_tokens or _CHECK_TOKENS)
-    tokens = torch.randint(size, (length,), generator=generator).tolist()
+    Log P of both ways is compared, on random tokens with random neurons scaled.
+    """
+    (tokens,) = random_tokens(model, (_CHECK_TOKENS,))
     index = NeuronIndex(model.identity, ("hidden",))
     neurons = uniform_random(index, min(len(index), 16 * model.n_layers), 0, name="check")
     scales = [None, Scale(neurons, 0.0, "last"), Scale(neurons, 2.0, "last")]

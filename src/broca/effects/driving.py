@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -21,14 +20,13 @@ from broca.attributions.memory import is_out_of_memory
 from broca.errors import EffectError
 from broca.model import LanguageModel
 from broca.model.branches import BasePass, base_pass, run_last_tokens, run_rows, run_whole
+from broca.model.measured import measured_once, random_tokens
 
 Way = Callable[[LanguageModel, BasePass, int], Tensor]
 
 WAYS: dict[str, Way] = {"beside": run_last_tokens, "rows": run_rows, "whole": run_whole}
 _LENGTHS = (17, 11)  # of two random prompts
 _TOLERANCE, _HALF_TOLERANCE = 1e-3, 0.2  # of log P, in float32 and in half precision
-
-_FOUND: WeakKeyDictionary[LanguageModel, dict[tuple, Way]] = WeakKeyDictionary()
 
 
 def copies_of(model: LanguageModel) -> Way:
@@ -42,12 +40,7 @@ def copies_of(model: LanguageModel) -> Way:
     Raises:
         EffectError: If no way holds.
     """
-    implementation = str(getattr(model.config, "_attn_implementation", ""))
-    known = _FOUND.setdefault(model, {})
-    key = (model.dtype, implementation)
-    if key not in known:
-        known[key] = _find(model)
-    return known[key]
+    return _find(model)
 
 
 def at_last(values: Tensor, changes: Tensor, change: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
@@ -67,15 +60,11 @@ def at_last(values: Tensor, changes: Tensor, change: Callable[[Tensor, Tensor], 
     return torch.cat([values[:, :-1], last], dim=1)
 
 
+@measured_once
 @torch.no_grad()
 def _find(model: LanguageModel) -> Way:
-    size = model.module.get_input_embeddings().weight.shape[0]
-    generator = torch.Generator().manual_seed(0)
-    longest = model.max_tokens or max(_LENGTHS)
-    tokens = [
-        torch.randint(size, (min(length, longest),), generator=generator).tolist()
-        for length in (_LENGTHS if model.drive.pads else _LENGTHS[:1] * 2)
-    ]
+    lengths = _LENGTHS if model.drive.pads else _LENGTHS[:1] * 2
+    tokens = random_tokens(model, lengths)
     base = base_pass(model, model.pad(tokens))
     layer, width = next((n, w) for n, w in enumerate(model.identity.layer_widths("hidden")) if w)
     factors = torch.ones(4, width, device=base.logits.device)
