@@ -265,3 +265,11 @@ def test_the_command_line_says_it_in_one_line(tmp_path, capsys):
     assert len(printed) == 2
     assert "no GGUF file" in printed[0]
     assert "no such file" in printed[1]
+
+
+def test_a_transformers_without_these_readers_is_named(file, monkeypatch):
+    name = "transformers.integrations.gguf.gguf_tokenizer_mapping.GGUF_PRE_TOKENIZER_SPLITS"
+    monkeypatch.delattr(name)
+    with pytest.raises(ModelError, match="needs a newer transformers") as caught:
+        LanguageModel.from_pretrained(str(file))
+    assert "pip install --upgrade" in str(caught.value)

@@ -218,3 +218,24 @@ def test_prompts_and_places_that_do_not_fit():
         tiny_model("gpt2").touch("gate", 0, lambda t: None),
     ):
         pass
+
+
+def test_padding_that_is_wrong_beyond_a_block_is_not_used(monkeypatch):
+    """A model whose padded rows are wrong at 65 tokens alone, as on some GPUs."""
+    from broca.model import drive
+
+    model = tiny_model("llama")
+    assert model.drive.pads
+    forward = model.module.forward
+
+    def wrong(*args, **inputs):
+        output = forward(*args, **inputs)
+        padded = inputs["attention_mask"] is not None and not inputs["attention_mask"].all()
+        if padded and inputs["input_ids"].shape[1] == 65:
+            output.logits = output.logits.roll(1, -1)
+        return output
+
+    monkeypatch.setattr(model.module, "forward", wrong)
+    assert drive.measure_drive(model).pads
+    monkeypatch.setattr(drive, "in_blocks", lambda device: True)
+    assert not drive.measure_drive(model).pads

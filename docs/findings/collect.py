@@ -29,12 +29,48 @@ TABLES = {
             "log_p_drop", "log_p_matched_drop", "matched_accuracy_p", "p_holm",
         ),
     },
+    "relations.cumulativity": {
+        "curve": (
+            "k", "share", "before", "own", "own_low", "own_high", "own_drop", "other_drop",
+            "uniform_drop", "log_p_drop", "other_log_p_drop",
+        ),
+        "sizes": ("relation", "k", "share", "own_drop", "other_drop", "largest_loss"),
+    },
+    "relations.versatility": {
+        "membership": ("sets", "neurons", "expected"),
+        "pairs": ("a", "b", "count", "expected", "p_holm", "log_p_drop", "shared_subjects"),
+    },
+    "locators.agreement": {
+        "locators": (
+            "title", "n", "spearman", "spearman_low", "spearman_high", "recall", "recall_low",
+            "recall_high", "recall_wins", "seconds",
+        ),
+    },
+    "locators.joint": {
+        "areas": ("title", "area_own", "area_own_low", "area_own_high", "area_other", "seconds"),
+    },
+    "locators.injection": {
+        "recalls": (
+            "title", "n", "layer_0", "layer_0_low", "layer_0_high", "layer_0_wins", "global_0",
+            "global_0_low", "global_0_high", "global_0_wins", "seconds",
+        ),
+    },
+    "locators.relations": {
+        "apart": (
+            "title", "k", "n", "own", "own_low", "own_high", "other", "apart", "apart_low",
+            "apart_high", "apart_wins",
+        ),
+        "halves": ("title", "reached", "n", "median", "smallest", "other"),
+    },
     "queries.effect": {
         "ceilings": ("off", "change", "change_low", "change_high", "n"),
         "accuracy": ("field", "accuracy", "accuracy_low", "accuracy_high", "chance", "n", "kept"),
     },
 }  # fmt: skip
 """Study -> its tables that are kept -> their columns."""
+
+STORED = dict.fromkeys(("areas", "recalls", "apart"), "locators")
+"""Kept under another name than in the run, where several studies have one of that name."""
 
 
 def condense(run: RunFolder, command: str) -> dict[str, Any]:
@@ -49,7 +85,7 @@ def condense(run: RunFolder, command: str) -> dict[str, Any]:
         name: [{c: rounded(record[c]) for c in columns if c in record} for record in records]
         for study, kept in TABLES.items()
         for name, columns in kept.items()
-        if (records := findings.get(study, {}).get("tables", {}).get(name))
+        if (records := findings.get(study, {}).get("tables", {}).get(STORED.get(name, name)))
     }
     if tables.get("ceilings") and run.config.get("answer") == "words":
         tables["copied"] = copied(run, findings["queries.effect"]["tables"]["queries"])

@@ -48,10 +48,10 @@ class RowBudget:
 
 
 def default_rows(model: LanguageModel, n_tokens: int) -> int:
-    """Rows whose saved activations take about 1 GiB (GPU: a third of what is free)."""
+    """Rows whose saved activations take about 1 GiB (GPU: two thirds of what is free)."""
     available = _CPU_BYTES
     if model.device.type == "cuda":
-        available = available_bytes(model.device) // 3
+        available = 2 * available_bytes(model.device) // 3
     return max(model.n_layers, int(available / row_bytes(model, n_tokens)))
 
 

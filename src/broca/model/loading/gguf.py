@@ -54,8 +54,8 @@ def load_gguf(path: Path, *, dtype: str | torch.dtype, **options: Any) -> Loaded
         **options: Of ``AutoModelForCausalLM.from_pretrained``.
 
     Raises:
-        ModelError: If the package gguf is missing, the file is damaged or no GGUF file, or its
-            architecture or rotary scaling is not supported.
+        ModelError: If the package gguf is missing or transformers is too old for it, the file is
+            damaged or no GGUF file, or its architecture or rotary scaling is not supported.
     """
     _check_package(path)
     if options.get("quantization_config") is not None:
@@ -89,6 +89,18 @@ def _check_package(path: Path) -> None:
             str(path),
             'Install it: pip install "broca[gguf]"',
         )
+    try:
+        from transformers.integrations.gguf.gguf_tokenizer_mapping import (
+            GGUF_PRE_TOKENIZER_SPLITS,  # noqa: F401
+        )
+        from transformers.utils.quantization_config import GgufConfig  # noqa: F401
+    except ImportError as error:
+        raise ModelError(
+            "Reading GGUF files needs a newer transformers",
+            str(path),
+            f"{transformers.__version__} is installed; 5.23 reads them as is needed here: pip "
+            'install --upgrade "broca[gguf]"',
+        ) from error
 
 
 def _load(path: Path, dtype: str | torch.dtype, options: dict[str, Any]) -> Loaded:
