@@ -143,14 +143,14 @@ class RayEngine(Engine):
         self._n_workers = self.settings.workers or max(1, most)
         if per_worker and self._n_workers * per_worker > gpus:
             raise EngineError(
-                f"{self._n_workers} workers of {per_worker:g} GPUs were asked for, "
+                f"The workers need {self._n_workers * per_worker:g} GPUs in all, "
                 f"the cluster has {gpus:g}",
                 mend="Ask for fewer --workers or --gpus-per-worker",
             )
         if self._n_workers > most:
             raise EngineError(
-                f"{self._n_workers} workers of {cores:g} cores were asked for, "
-                f"the cluster has {there.get('CPU', 0.0):g} cores",
+                f"The workers need {self._n_workers * cores:g} cores in all, "
+                f"the cluster has {there.get('CPU', 0.0):g}",
                 mend="Ask for fewer --workers or threads",
             )
         return {"num_cpus": cores, "num_gpus": per_worker}
