@@ -44,16 +44,54 @@ def test_rows_of_query_neurons(name: str, method: str) -> None:
     assert f"| {' | '.join(cells)} |" in PAGE
 
 
-def test_rows_of_relations() -> None:
-    records = kept("smollm2-relations")["tables"]["drops"]
-    for one in records:
+@pytest.mark.parametrize("name", ["smollm2-relations", "gemma3-effect"])
+def test_rows_of_relations(name: str) -> None:
+    for one in kept(name)["tables"]["drops"]:
         row = (
             f"| {one['relation']} | {one['right']} of {one['n']} | {100 * one['own_drop']:.0f} % | "
             f"{100 * one['matched_drop']:.0f} % | {one['log_p_drop']:.1f} | "
             f"{one['log_p_matched_drop']:.1f} |"
         )
         assert row in PAGE
-    assert len(records) == len(re.findall(r"^\| \w+ \| \d+ of \d+ \|", PAGE, re.MULTILINE))
+
+
+def test_no_other_rows_of_relations() -> None:
+    tables = [kept(name)["tables"] for name in ("smollm2-relations", "gemma3-effect")]
+    n_rows = len(re.findall(r"^\| \w+ \| \d+ of \d+ \|", PAGE, re.MULTILINE))
+    assert n_rows == sum(len(table["drops"]) for table in tables)
+
+
+def test_rows_of_doses() -> None:
+    both = [kept(name)["tables"]["curve"] for name in ("smollm2-claims", "gemma3-claims")]
+    shown = [pair for pair in zip(*both, strict=True) if pair[0]["k"] > 50]
+    for pair in shown:
+        share = 100 * pair[0]["share"]
+        cells = [f"{share:.1f} %" if share >= 1 else f"{share:.2f} %"]
+        cells += [
+            f"{100 * one[what]:.0f} %"
+            for one in pair
+            for what in ("own_drop", "other_drop", "uniform_drop")
+        ]
+        assert f"| {' | '.join(cells)} |" in PAGE
+    assert len(shown) == len(re.findall(r"^\| [\d.]+ % \|", PAGE, re.MULTILINE))
+
+
+@pytest.mark.parametrize(("at", "name"), [(0, "smollm2-claims"), (1, "gemma3-claims")])
+def test_claims_of_real_models(at: int, name: str) -> None:
+    words, figures = kept(name)["words"], kept(name)["figures"]
+    lost = re.search(
+        r"Of (\d+) answers.* (\d+) are lost when", " ".join(words["relations.cumulativity"])
+    )
+    assert lost is not None
+    assert f"{lost[2]} of {lost[1]} ({['SmolLM2', 'Gemma'][at]})" in PAGE
+    ((pairs, of),) = re.findall(
+        r"(\d+) of (\d+) pairs share", " ".join(words["relations.versatility"])
+    )
+    assert of == "66"
+    said = re.search(r"Versatility: rare\.\*\* (\d+) and (\d+) of 66", PAGE)
+    assert said is not None
+    assert said[at + 1] == pairs
+    assert figures["effect.selectivity"] == pytest.approx(0.65, abs=0.005)
 
 
 def test_forms_and_sizes_of_sets() -> None:
@@ -106,3 +144,48 @@ def test_letters_of_gemma() -> None:
     asked = kept("gemma3-letters")["tables"]["asked"]
     right, n = (sum(one[key] for one in asked) for key in ("right", "n"))
     assert f"in {right} of the same {n}, {100 * right / n:.0f} %" in PAGE
+
+
+LOCATORS = (DOCS / "locators.md").read_text(encoding="utf-8")
+
+
+def figure(value: float) -> str:
+    return f"{value:.2f}".replace("-", "−")
+
+
+def interval(record: dict[str, Any], name: str) -> str:
+    star = " ★" if record.get(f"{name}_wins") else ""
+    low, high = figure(record[f"{name}_low"]), figure(record[f"{name}_high"])
+    return f"{figure(record[name])}{star} [{low}, {high}]"
+
+
+def test_rows_of_locators_on_a_real_model() -> None:
+    tables = kept("smollm2-locators")["tables"]
+    joint, injected = ({one["title"]: one for one in tables[n]} for n in ("areas", "recalls"))
+    for one in tables["locators"]:
+        area, recall = joint[one["title"]], injected[one["title"]]
+        cells = (
+            one["title"].replace(", the paper's rule", ""),
+            f"{figure(one['spearman'])} [{figure(one['spearman_low'])}, "
+            f"{figure(one['spearman_high'])}]",
+            interval(one, "recall"),
+            interval(area, "area_own"),
+            figure(area["area_other"]),
+            interval(recall, "layer_0"),
+            interval(recall, "global_0"),
+            figure(one["seconds"]),
+        )
+        assert f"| {' | '.join(cells)} |" in LOCATORS
+
+
+def test_rows_of_relation_locators_on_a_real_model() -> None:
+    for one in kept("smollm2-locators-relations")["tables"]["apart"]:
+        plain = {**one, "own_wins": False, "apart_wins": False}
+        cells = (
+            str(one["k"]),
+            one["title"],
+            interval(plain, "own"),
+            figure(one["other"]),
+            interval(plain, "apart"),
+        )
+        assert f"| {' | '.join(cells)} |" in LOCATORS
