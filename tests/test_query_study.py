@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -245,8 +244,7 @@ def test_find_and_build_by_command(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    module = import_module("broca.run.execute")  # the package has a function of that name
-    monkeypatch.setattr(module, "write_report", lambda runs: None)
+    monkeypatch.setattr("broca.report.runs.write_report", lambda runs: None)
     out = tmp_path / "found"
     arguments = ["find", "queries", "--model", str(saved), "--questions", str(questions)]
     arguments += ["--answer", "letters"]

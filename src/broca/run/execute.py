@@ -12,7 +12,6 @@ from broca.engines import Engine
 from broca.errors import EngineError
 from broca.model import LanguageModel
 from broca.progress import step
-from broca.report.runs import write_report
 from broca.run.bench import RunBench
 from broca.run.choice_bench import ChoiceBench
 from broca.run.clock import Clock
@@ -90,6 +89,8 @@ def execute(
             folder.write_summary(_summary(folder, findings, benches, clock.seconds))
             if report:
                 with step("Writing the page"):
+                    from broca.report.runs import write_report  # charts take seconds to load
+
                     write_report([folder])
             clock.store()
             folder.finish()

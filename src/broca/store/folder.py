@@ -26,14 +26,7 @@ from broca.store.damage import (
     read_manifest,
 )
 from broca.store.environment import refuse_versions, refuse_weights, with_earlier
-from broca.store.files import (
-    TEMPORARY_MARK,
-    read_json,
-    replacing,
-    sweep,
-    write_json,
-    write_text,
-)
+from broca.store.files import TEMPORARY_MARK, read_json, replacing, sweep, write_json, write_text
 from broca.store.joining import (
     CLAIMS,
     JOINED,
