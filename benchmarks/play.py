@@ -8,7 +8,7 @@
 4. Resident memory of the server's process over 500 further edits.
 
 All of it on atlas with one thread; 1 and 2 on SmolLM2 too (where its file is in models/), with the
-threads that `broca play` takes there by default: one per core, or --threads.
+threads that `broca play` takes there by default, or --threads.
 
 Usage: python benchmarks/play.py [--edits N] [--real-edits N] [--threads N]
 """
@@ -102,7 +102,7 @@ def measure(act: Callable[[int], float | None], n: int) -> dict[str, float]:
 
 
 @contextmanager
-def served(name: str, n_threads: int) -> Iterator[tuple[Serving, httpx.Client]]:
+def served(name: str, n_threads: int | None) -> Iterator[tuple[Serving, httpx.Client]]:
     """A server on a model with one set, and a client that has asked three times."""
     model = broca.LanguageModel.from_pretrained("atlas" if name == "atlas" else str(SMOLLM2))
     material = Material(model, sets={"a set": neurons_of(model)})
@@ -204,7 +204,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--edits", type=int, default=500, help="edits over which memory is read")
     parser.add_argument("--real-edits", type=int, default=10, help="edits on SmolLM2")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="on SmolLM2")
+    parser.add_argument("--threads", type=int, help="on SmolLM2")
     arguments = parser.parse_args()
     result: dict[str, Any] = {"load_average": round(os.getloadavg()[0], 1)}
 
@@ -223,7 +223,7 @@ def main() -> None:
             note("memory", memory(client, arguments.edits))
         if SMOLLM2.exists() and (n := arguments.real_edits):
             with served("smollm2", arguments.threads) as (serving, client):
-                note("smollm2_threads", arguments.threads)
+                note("smollm2_threads", arguments.threads or "those that suit")
                 note("smollm2_request", by_request(client, "smollm2", n))
                 if browser is not None:
                     note("smollm2_key", by_key(browser, serving, "smollm2", n))

@@ -402,9 +402,14 @@ def test_threads(model, monkeypatch):
     jobs.close()
     assert torch.get_num_threads() == before
     assert threads.suited(model) == 1
+    assert threads._pass_seconds(model, before) > 0
     monkeypatch.setattr(threads, "LARGE", 1_000_000)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+    monkeypatch.setattr(torch, "set_num_threads", lambda n: None)
+    monkeypatch.setattr(threads, "_pass_seconds", lambda model, n: 1 / n)
     assert threads.suited(model) == 7
+    monkeypatch.setattr(threads, "_pass_seconds", lambda model, n: n)
+    assert threads.suited(model) == 1
 
 
 def test_a_server_prepares_before_anybody_asks(capsys):

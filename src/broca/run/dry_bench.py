@@ -41,6 +41,20 @@ PORTIONS = 4  # in which they are asked
 TRYING = 12.0  # seconds for all forms together
 
 
+class _Trying:
+    """The time that forms may take: over where one more portion would not fit into it."""
+
+    def __init__(self) -> None:
+        self._end = time.perf_counter() + TRYING
+        self._last = time.perf_counter()
+
+    def over(self) -> bool:
+        """Asked behind every portion."""
+        now = time.perf_counter()
+        portion, self._last = now - self._last, now
+        return now + portion > self._end
+
+
 @dataclass
 class Estimate:
     """What one study would need.
@@ -179,7 +193,7 @@ class DryBench(RunBench):
         until an answer is right, since a form in which none is cannot be told from another."""
         groups = [spread(plan.groups[condition.prompts], TRIED) for condition in plan.conditions]
         answers: dict[str, AnswerRow] = {}
-        end = time.perf_counter() + TRYING
+        trying = _Trying()
         for number in range(PORTIONS):
             portion = [prompt for group in groups for prompt in group[number::PORTIONS]]
             asked = {"untouched": None}
@@ -187,7 +201,7 @@ class DryBench(RunBench):
                 self.model, portion, asked, border=" ", match=self.match, with_log_p=False
             )
             answers |= {row.prompt: row for row in rows}
-            if time.perf_counter() > end and any(row.correct for row in answers.values()):
+            if trying.over() and any(row.correct for row in answers.values()):
                 break
         return answers
 
@@ -267,7 +281,7 @@ class DryChoiceBench(DryBench, ChoiceBench):
         """Some prompts of every form really asked, portion by portion, as in relation studies."""
         some = {form: spread(prompts, TRIED) for form, prompts in forms.items()}
         found: dict[str, list[Asked]] = {form: [] for form in forms}
-        end = time.perf_counter() + TRYING
+        trying = _Trying()
         for number in range(PORTIONS):
             for form, prompts in some.items():
                 part = prompts[number::PORTIONS]
@@ -277,7 +291,7 @@ class DryChoiceBench(DryBench, ChoiceBench):
                 else:
                     found[form] += find_words(self.model, part)
             right = any(one.correct for listed in found.values() for one in listed)
-            if time.perf_counter() > end and right:
+            if trying.over() and right:
                 break
         for prompts in forms.values():  # a run asks them all
             self._ask(prompts, variant)
