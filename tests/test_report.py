@@ -304,3 +304,15 @@ def test_a_page_can_be_small() -> None:
 def test_the_report_loads_no_torch() -> None:
     code = "import sys, broca.report; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_many_relations_left_out_do_not_fill_the_first_screen():
+    from broca.report.relations import NAMED, _left_out
+
+    few = [{"relation": f"r{n}", "reason": "3 of 9 answered rightly"} for n in range(NAMED)]
+    assert "r0 (3 of 9 answered rightly); r1" in _left_out(few, short=False)
+    better = [{"relation": "s", "reason": "9%: 12 others are known better (max_relations)"}] * 2
+    said = _left_out([*few, *better], short=True)
+    assert said.startswith(f"{NAMED + 2} relations were left out: {NAMED} are known too little")
+    assert "2 are known less well than those studied" in said
+    assert "r0" not in said
