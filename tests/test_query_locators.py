@@ -181,5 +181,5 @@ def test_by_command(
 
 def test_locators_are_told_from_the_studys_own_methods() -> None:
     assert set(LOCATOR_METHODS) == set(LOCATORS) - {"activation", "random"}
-    with pytest.raises(RecipeError, match="Locators: exact"):
+    with pytest.raises(RecipeError, match="random, exact"):
         QueriesConfig(methods=("na-ica", "nothing"))
