@@ -22,13 +22,14 @@ import timing  # isort: skip  (before numpy)
 import argparse
 import time
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import torch
 import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from broca.attributions import attribute_neurons
+from broca.attributions import Attributions, attribute_neurons
 from broca.interventions import Deactivate
 from broca.measurements import answer_prompts
 from broca.model import LanguageModel
@@ -40,7 +41,7 @@ from broca.scores.expertise import score_expertise_many
 
 SITES = ("gate", "up", "down")
 SETS, NEURONS, RECORDED = 20, 3000, 1000
-SIZES = {
+SIZES: dict[str, dict[str, Any]] = {
     "7b": {"vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008, "heads": 32},
     "small": {"vocab_size": 2000, "hidden_size": 128, "intermediate_size": 344, "heads": 4},
 }
@@ -107,7 +108,7 @@ def answers(model: LanguageModel, share: float, batch_size: int) -> dict[str, fl
 
     timed(lambda: ask(prompts[: 2 * batch_size]), model.device.type)
     seconds, n = timed(lambda: ask(prompts), model.device.type)
-    n_tokens = np.mean([len(ids) for ids in model.encode([p.text for p in prompts])]) + 2
+    n_tokens = float(np.mean([len(ids) for ids in model.encode([p.text for p in prompts])])) + 2
     flops = 2 * n_tokens * weights_of(model)
     return {
         "answers": n,
@@ -159,6 +160,7 @@ def attributions(
             internal_batch_size=rows,
             progress=False,
         )
+        assert isinstance(found, Attributions)
         told.append(found.agreement)
         return found
 
