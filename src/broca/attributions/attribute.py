@@ -94,7 +94,7 @@ def attribute_neurons(
             the last token to the experts of the untouched pass.
         form: ``auto``, ``wavefront``, ``packed`` or ``rows``, see
             :mod:`broca.attributions.branching`.
-        internal_batch_size: Branch rows at once; by default what fits about 1 GiB (a third of
+        internal_batch_size: Branch rows at once; by default what fits about 1 GiB (two thirds of
             a GPU's free memory). Halved whenever memory runs out.
         return_convergence_delta: Whether to return (attributions, deltas [prompt, layer]).
         dtype: Precision; float32 by default, whatever the weights are stored in. In another one,

@@ -1,8 +1,8 @@
 """The head reads the last tokens of all prompts as one matrix.
 
 A forward pass that keeps the logits of the last tokens hands its head a slice of the batch. torch
-multiplies a slice prompt by prompt and reads the head's weights for each: on a processor 9 to 13
-times slower than one product, on a GPU 10 ms in place of one.
+multiplies a slice prompt by prompt and reads the head's weights for each: on a processor up to 13
+times slower than one product, where memory is what both wait for.
 """
 
 from __future__ import annotations
