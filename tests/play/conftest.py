@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -15,6 +17,9 @@ from broca.neurons import NeuronSet
 from broca.play import Material, Serving
 from broca.store import RunFolder
 from play.plain_play import RELATION
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 RELATIONS = (RELATION, "person_father", "company_ceo")
 
@@ -85,3 +90,29 @@ def browser() -> Iterator[object]:
         browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def opened(browser: Browser, server: Serving) -> Iterator[Callable[..., Page]]:
+    """Opens the page in a fresh profile; fails on any error, and on any request elsewhere."""
+    contexts, wrong, asked = [], [], []
+
+    def open_page(url: str = server.url, **options: Any) -> Page:
+        context = browser.new_context(**options)
+        context.grant_permissions(["clipboard-read", "clipboard-write"])
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(60_000)
+        page.on("console", lambda m: wrong.append(m.text) if m.type in ("error", "warning") else 0)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        context.on("request", lambda request: asked.append(request.url))
+        page.goto(url)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    expected = "Failed to load resource"  # of refusals, which the page tells
+    assert not [text for text in wrong if expected not in text]
+    hosts = {urlsplit(url).hostname for url in asked if not url.startswith(("data:", "blob:"))}
+    assert hosts == {"127.0.0.1"}

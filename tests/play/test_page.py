@@ -2,73 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
-from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
 from broca.neurons import NeuronSet
 from broca.play import Serving
-from play.plain_play import OFF, PROMPT, RELATION, wait_for
-
-pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-from playwright.sync_api import Browser, Page, expect
-
-expect.set_options(timeout=60_000)
-Opened = Callable[..., Page]
-
-
-@pytest.fixture
-def opened(browser: Browser, server: Serving) -> Iterator[Opened]:
-    """Opens the page in a fresh profile; fails on any error, and on any request elsewhere."""
-    contexts, wrong, asked = [], [], []
-
-    def open_page(url: str = server.url, **options: Any) -> Page:
-        context = browser.new_context(**options)
-        context.grant_permissions(["clipboard-read", "clipboard-write"])
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(60_000)
-        page.on("console", lambda m: wrong.append(m.text) if m.type in ("error", "warning") else 0)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        context.on("request", lambda request: asked.append(request.url))
-        page.goto(url)
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    expected = "Failed to load resource"  # of refusals, which the page tells
-    assert not [text for text in wrong if expected not in text]
-    hosts = {urlsplit(url).hostname for url in asked if not url.startswith(("data:", "blob:"))}
-    assert hosts == {"127.0.0.1"}
-
-
-def type_prompt(page: Page, answer: str = "Cancer") -> None:
-    page.get_by_label("Prompt", exact=True).fill(PROMPT)
-    page.get_by_label("Form of asking").select_option("question")
-    page.get_by_label("Answer to measure").fill(answer)
-    expect(page.locator("#answered .asked")).to_have_text(f"{PROMPT}? Answer:")
-
-
-def use_set(page: Page, name: str = RELATION) -> None:
-    page.get_by_label("A neuron set", exact=True).fill(name)
-    page.get_by_role("button", name="Use this set").click()
-    expect(page.get_by_role("heading", name="Matched random, 5 draws")).to_be_visible()
-
-
-def words(page: Page, side: str) -> str:
-    return page.locator(f".side.{side} .words").inner_text()
-
-
-def settled(page: Page) -> None:
-    expect(page.locator("#edited")).to_have_attribute("aria-busy", "false")
+from play.page_steps import Opened, expect, find, settled, type_prompt, use_set, words
+from play.plain_play import PROMPT, RELATION, wait_for
 
 
 def test_type_a_prompt_and_see_the_answer(opened: Opened):
@@ -91,8 +35,11 @@ def test_a_set_takes_the_answer_and_the_matched_band_stays(opened: Opened):
     assert words(page, "edited") != "Cancer"
     assert words(page, "matched") == "Cancer"
     verdict = page.locator(".verdict")
-    expect(verdict).to_contain_text("outside of what chance does here (at best 1 in 6")
+    expect(verdict).to_contain_text("the edit lies below all of them")
+    expect(verdict).to_contain_text("about 2 in 6 edits lie outside of 5 draws, below or above")
+    expect(page.locator(".matching")).to_contain_text("not matched on activation")
     bar = page.locator("#edited .bar").filter(has_text="Cancer").first
+    expect(bar.locator(".change")).to_contain_text("matched 9")  # what the band says, in words
     band = bar.locator(".band").evaluate("e => parseFloat(e.style.left)")
     edited = bar.locator(".mark.edited").evaluate("e => parseFloat(e.style.width)")
     assert edited < 50 < 90 < band
@@ -106,15 +53,13 @@ def test_a_set_takes_the_answer_and_the_matched_band_stays(opened: Opened):
 def test_find_click_save_and_reload_the_link(opened: Opened, run: Path):
     page = opened()
     type_prompt(page)
-    page.get_by_label("Method").select_option("gradient-activation")
-    page.get_by_role("button", name="Find neurons").click()
-    expect(page.get_by_role("heading", name="Attribution against exact effect")).to_be_visible()
+    find(page)
     expect(page.get_by_role("heading", name="Where the answer is made")).to_be_visible()
     button = page.locator("#found tbody button").first
     name = button.inner_text()
     button.click()
     expect(page.locator(".chip .name")).to_have_text(name)
-    point = page.locator('#found path[role="button"]').last
+    point = page.locator("#found path.point").last
     clicked = point.locator("title").text_content().split(" ")[0]
     point.dispatch_event("click")
     expect(page.locator(".chip")).to_have_count(1 if clicked == name else 2)
@@ -145,8 +90,10 @@ def test_stop_a_long_search(opened: Opened, server: Serving):
     page.get_by_label("Method").select_option("hard-concrete")
     page.get_by_role("button", name="Find neurons").click()
     expect(page.locator("#find-words")).to_contain_text("left")
-    page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_role("button", name="Stop")).to_be_focused()
+    page.keyboard.press("Enter")
     expect(page.locator("#found")).to_have_text("Stopped.")
+    expect(page.get_by_role("button", name="Find neurons")).to_be_focused()
     wait_for(lambda: server.jobs.length == 0)
     page.get_by_label("Answer to measure").fill("Leo")  # the page goes on
     expect(page.locator("#answered .said")).to_be_visible()
@@ -165,23 +112,6 @@ def test_two_tabs_do_not_mix(opened: Opened):
     expect(one.locator("#answered .asked")).to_have_text(f"{PROMPT}? Answer:")
     expect(one.get_by_role("heading", name="Where the answer is made")).to_be_visible()
     expect(other.locator("#found")).to_be_empty()
-
-
-def test_markup_is_text(opened: Opened):
-    page = opened()
-    markup = '<img src=x onerror="window.hit=1"><script>window.hit=1</script>'
-    page.get_by_label("Prompt", exact=True).fill(markup)
-    expect(page.locator("#answered .asked")).to_have_text(markup)
-    page.get_by_label("Or neurons").fill(markup)
-    page.get_by_role("button", name="Use these").click()
-    expect(page.locator("#trouble")).to_contain_text("is not a neuron")
-    page.get_by_label("Or neurons").fill("hidden:0:7")
-    page.get_by_role("button", name="Use these").click()
-    page.get_by_label("Method").select_option("gradient-activation")
-    page.get_by_role("button", name="Find neurons").click()
-    expect(page.get_by_role("heading", name="Where the answer is made")).to_be_visible()
-    assert page.evaluate("window.hit") is None
-    assert page.locator("img").count() == 0
 
 
 def test_a_neuron(opened: Opened, neurons: NeuronSet):
@@ -247,140 +177,16 @@ def test_what_is_taken_away(opened: Opened, tmp_path: Path):
     expect(other.locator("#trouble")).to_contain_text("is no neuron set")
 
 
-def use_neurons(page: Page, text: str) -> None:
-    page.get_by_label("Or neurons").fill(text)
-    page.get_by_role("button", name="Use these").click()
-
-
-def with_state(server: Serving, content: Any) -> str:
-    packed = base64.urlsafe_b64encode(json.dumps(content).encode()).decode().rstrip("=")
-    return f"{server.url}#s={packed}"
-
-
-def test_other_neurons_under_one_name_are_another_set(opened: Opened):
-    """A second set that would be called as the first was once dropped without a word."""
-    page = opened()
-    use_neurons(page, "hidden:0:1, hidden:0:2")
-    use_neurons(page, "hidden:0:1, hidden:0:3")
-    names = page.locator(".chip .name")
-    expect(names).to_have_text(["hidden:0:1 and 1 more", "hidden:0:1 and 1 more (2)"])
-    use_neurons(page, "hidden:0:1, hidden:0:2")
-    expect(page.locator("#kept")).to_contain_text("among the sets in use already")
-    expect(names).to_have_count(2)
-
-
-def test_sets_and_states_of_another_model_are_told(
-    opened: Opened, server: Serving, neurons: NeuronSet, tmp_path: Path
-):
-    path = neurons.save(tmp_path / "mine.json")
-    content = json.loads(path.read_text(encoding="utf-8"))
-    content["model"] |= {"id": "elsewhere", "fingerprint": "0" * 16}
-    path.write_text(json.dumps(content), encoding="utf-8")
-    page = opened()
-    page.get_by_label("A file").set_input_files(path)
-    expect(page.locator("#others")).to_contain_text("found in other weights of the same shape")
-    expect(page.locator(".chip")).to_have_count(1)
-    content["model"]["n_layers"] += 1
-    path.write_text(json.dumps(content), encoding="utf-8")
-    page.get_by_label("A file").set_input_files(path)
-    expect(page.locator("#trouble")).to_contain_text("a model of another shape")
-    asked = {"prompt": PROMPT, "form": "question", "chips": [{**OFF, "neurons": [], "factor": 2}]}
-    made = {"model": "elsewhere", "weights": "0" * 16, "sets": {RELATION: "0" * 16}}
-    other = opened(with_state(server, {**asked, "made_with": made}))
-    expect(other.locator("#others")).to_contain_text("This was made with elsewhere")
-    expect(other.locator("#others")).to_contain_text(f"The set {RELATION} here is another one")
-    own = opened(with_state(server, asked))
-    expect(own.locator(".side.edited")).to_be_visible()
-    settled(own)
-    wait_for(lambda: own.evaluate("Boolean(unpacked(location.hash.slice(3)).made_with)"))
-    again = opened(own.url)
-    expect(again.locator(".side.edited")).to_be_visible()
-    settled(again)
-    expect(again.locator("#others")).to_be_empty()
-
-
-@pytest.mark.parametrize("content", [{"prompt": "a", "chips": [None]}, {"sets": 1}, [], None])
-def test_what_is_no_state_is_told(opened: Opened, server: Serving, content: Any, tmp_path: Path):
-    page = opened(with_state(server, content))
-    expect(page.locator("#trouble")).to_contain_text("cannot be read")
-    type_prompt(page)
-    (tmp_path / "state.json").write_text(json.dumps(content), encoding="utf-8")
-    page.get_by_label("Open a state").set_input_files(tmp_path / "state.json")
-    expect(page.locator("#trouble")).to_contain_text("This is no state of broca play")
-    expect(page.get_by_label("Prompt", exact=True)).to_have_value(PROMPT)
-
-
-def test_no_change_is_within_chance_and_no_chance_is_none(opened: Opened):
-    """Rows that are the same may differ in their last digits; log of 0 is no number in JSON."""
-    page = opened()
-    type_prompt(page)
-    use_set(page)
-    page.get_by_label(f"What is done with {RELATION}").select_option("scale")
-    page.get_by_label(f"Factor of {RELATION}").fill("1")
-    expect(page.locator(".side.edited .words")).to_have_text("Cancer")
-    settled(page)
-    expect(page.locator(".verdict")).to_contain_text("within what chance does here")
-    page.evaluate("answered.edited.log_p += 5e-5; drawEdit()")
-    expect(page.locator(".verdict")).to_contain_text("within what chance does here")
-    page.evaluate("answered.edited.log_p = null; drawAnswer(answered)")
-    expect(page.locator(".side.edited .figures b")).to_have_text("0 %")
-    expect(page.locator(".side.edited .figures")).to_contain_text("log P −Infinity")
-
-
 def test_what_was_found_says_for_which_prompt(opened: Opened):
     page = opened()
     type_prompt(page)
-    page.get_by_label("Method").select_option("gradient-activation")
-    page.get_by_role("button", name="Find neurons").click()
-    expect(page.get_by_role("heading", name="Where the answer is made")).to_be_visible()
+    find(page)
     page.get_by_label("Prompt", exact=True).fill("The father of Isaac Newton is ")
     page.get_by_label("Form of asking").select_option("cloze")
     expect(page.locator("#answered")).to_contain_text("It ends in white space")
     expect(page.locator("#found .asked")).to_have_text(f"{PROMPT}? Answer:")
     page.get_by_role("button", name="Use the first 5").click()
     expect(page.locator(".chip .name")).to_have_text("first 5 by gradient-activation for Cancer")
-
-
-def test_numbers_are_used_or_refused(opened: Opened):
-    """A factor between two steps of its arrows was once passed over without a word."""
-    page = opened()
-    type_prompt(page)
-    use_set(page)
-    page.get_by_label(f"What is done with {RELATION}").select_option("scale")
-    factor = page.get_by_label(f"Factor of {RELATION}")
-    factor.fill("0.3")
-    assert page.evaluate("state.chips[0].factor") == 0.3
-    factor.fill("2000")
-    expect(page.locator("#trouble")).to_contain_text(f"Factor of {RELATION}: ")
-    factor.fill("-0.25")
-    expect(page.locator("#trouble")).to_be_hidden()
-    settled(page)
-    page.get_by_label("Tokens at most").fill("")
-    expect(page.locator("#trouble")).to_have_text("Tokens at most: a number is needed.")
-    page.get_by_label("Tokens at most").fill("1000")
-    expect(page.locator("#trouble")).to_contain_text("Tokens at most: Value must be")
-    page.get_by_label("Prompt", exact=True).fill("x" * 9000)  # nothing is cut off unseen
-    expect(page.locator("#trouble")).to_contain_text("at most 8000 characters")
-
-
-def test_mistakes_are_sentences_and_the_page_goes_on(opened: Opened):
-    page = opened()
-    page.get_by_label("A neuron set", exact=True).fill("nothing")
-    page.get_by_label("A neuron set", exact=True).press("Enter")
-    expect(page.locator("#trouble")).to_contain_text('There is no set "nothing" here')
-    page.get_by_label("Prompt", exact=True).fill("word " * 1500)
-    expect(page.locator("#trouble")).to_contain_text("tokens; atlas takes 2048")
-    type_prompt(page)
-    expect(page.locator("#trouble")).to_be_hidden()
-    broken = opened(page.url.partition("#")[0] + "#s=e30x")
-    expect(broken.locator("#trouble")).to_contain_text("cannot be read")
-
-
-def test_a_server_that_is_gone_is_told(opened: Opened):
-    page = opened()
-    page.route("**/api/**", lambda route: route.abort())
-    page.get_by_label("Prompt", exact=True).fill("Where is it?")
-    expect(page.locator("#trouble")).to_contain_text("The server does not answer")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -398,9 +204,7 @@ def test_found_neurons_fit_a_phone(opened: Opened):
     """Names stay in one line, even longer ones than atlas has, and no column is cut off."""
     page = opened(viewport={"width": 400, "height": 800})
     type_prompt(page)
-    page.get_by_label("Method").select_option("gradient-activation")
-    page.get_by_role("button", name="Find neurons").click()
-    page.get_by_text("Attribution against exact effect").wait_for(timeout=120_000)
+    find(page)
     lines, wide, room = page.evaluate(
         """() => {
           const table = document.querySelector("#found table");

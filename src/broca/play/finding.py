@@ -213,6 +213,7 @@ def _map(grid: np.ndarray, tokens: Sequence[str]) -> dict[str, Any]:
         title="Where the answer is made",
         caption="Gradient × value of a layer's neurons at a token, summed: about what log P of the "
         "answer loses without them there. Red supports the answer, blue speaks against it.",
+        value_title="estimated loss of log P",
     )
     return drawn(figure, "map")
 
@@ -226,7 +227,8 @@ def _scatter(rows: Sequence[dict[str, Any]], title: str) -> dict[str, Any]:
         points,
         title="Attribution against exact effect",
         caption=f"The first {len(rows)} neurons: what {title} says of each, and what log P of the "
-        "answer loses without it at the last position, measured. Click on a point to use it.",
+        "answer loses without it at the last position, measured. A click on a point "
+        "uses it, as its name in the list above does, where the same numbers stand.",
         x_title=title,
         y_title="loss of log P without it",
         size=60,
@@ -241,6 +243,7 @@ def drawn(figure: Any, prefix: str) -> dict[str, Any]:
         "caption": figure.caption,
         "svg": figure.inline_svg(prefix),
         "heat": figure.heat,
+        "values": figure.values,
     }
 
 

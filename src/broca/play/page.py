@@ -17,7 +17,21 @@ from broca.play.state import LEAST_DRAWS, MOST_DRAWS, MOST_TOKENS, State
 from broca.prompts import FORMS
 from broca.report.parts.templates import page_templates
 
-SCRIPTS = ("wire", "state", "draw", "ask", "edit", "find", "neuron", "keep", "start")
+SCRIPTS = (
+    "wire",
+    "tell",
+    "state",
+    "open",
+    "draw",
+    "ask",
+    "choose",
+    "edit",
+    "beside",
+    "find",
+    "neuron",
+    "keep",
+    "start",
+)
 
 
 def page_html(material: Material, *, nonce: str, token: str = "") -> str:

@@ -9,55 +9,99 @@ const SLOW = 150; // milliseconds
 let pausing = 0;
 function askSoon() {
   clearTimeout(pausing);
+  askBusy(true);
   pausing = setTimeout(askNow, lasting > SLOW ? SLOW : 0);
 }
 
 async function askNow() {
+  pausing = 0;
   wanted = true;
   if (running) {
     if (lasting > SLOW) running.abort();
     return;
   }
-  for (const id of ["answered", "edited"]) byId(id).setAttribute("aria-busy", "true");
-  while (wanted) {
-    wanted = false;
-    if (!state.prompt.trim()) {
-      answered = null;
-      show("answered");
-      drawEdit();
-      break;
-    }
-    running = new AbortController();
-    const start = performance.now();
-    try {
-      const found = await stream("answer", state, (kind, data) => {
-        if (kind === "queued") tellQueue(data.ahead);
-        if (kind === "part") drawAnswer(data.value); // its first tokens, before the rest is said
-      }, running.signal);
-      lasting = performance.now() - start;
-      if (found) {
-        drawAnswer(found);
-        know(found.marks);
+  try {
+    while (wanted) {
+      wanted = false;
+      if (state.prompt.trim()) await answerOnce();
+      else {
+        trouble(null, "asking");
+        noAnswer();
       }
-    } catch (error) {
-      if (error.name !== "AbortError") {
-        answered = null;
-        show("answered");
-        drawEdit();
-        trouble(error);
-      }
-    } finally {
-      running = null;
-      tellQueue(0);
     }
+  } finally {
+    askBusy(Boolean(pausing));
   }
-  for (const id of ["answered", "edited"]) byId(id).setAttribute("aria-busy", "false");
+}
+
+async function answerOnce() {
+  running = new AbortController();
+  const start = performance.now();
+  try {
+    const found = await stream("answer", state, (kind, data) => {
+      if (kind === "queued") tellQueue(data.ahead);
+      if (kind !== "part") return; // its first tokens, before the rest is said
+      drawAnswer(data.value);
+      underWay("These are its first tokens; the rest is still being said.", false);
+    }, running.signal);
+    lasting = performance.now() - start;
+    drawAnswer(found);
+    underWay("", false);
+    know(found.marks);
+    if (wanted) askBusy(true); // what is drawn is older than the state again
+  } catch (error) {
+    if (error.name !== "AbortError") {
+      noAnswer();
+      trouble(error, "asking");
+    }
+  } finally {
+    running = null;
+    tellQueue(0);
+  }
+}
+
+// There is nothing to ask yet: what is under way is left.
+function askNothing() {
+  clearTimeout(pausing);
+  pausing = 0;
+  wanted = false;
+  if (running) running.abort();
+  else askBusy(false);
+  noAnswer();
+}
+
+function noAnswer() {
+  answered = null;
+  show("answered");
+  drawEdit();
+}
+
+// While an answer is computed, what stands there is told to be older, once that lasts.
+const PATIENCE = 300; // milliseconds
+let telling = 0;
+function askBusy(busy) {
+  for (const id of ["answered", "edited"]) byId(id).setAttribute("aria-busy", busy);
+  byId("csv-edit").disabled = busy || !answered?.edited;
+  if (!busy) underWay("", false);
+  else if (!telling) {
+    telling = setTimeout(() => {
+      if (answered) underWay("A new answer is being computed; what stands here is the one before.", true);
+      else underWay("The answer is being computed.", false);
+    }, PATIENCE);
+  }
+}
+
+function underWay(words, older) {
+  clearTimeout(telling);
+  telling = 0;
+  for (const place of document.querySelectorAll(".under-way")) place.textContent = words;
+  for (const id of ["answered", "edited"]) byId(id).classList.toggle("older", older);
 }
 
 function drawAnswer(found) {
   for (const row of [found.clean, found.edited, ...found.draws]) if (row) row.log_p ??= -Infinity; // JSON knows no infinity
   answered = found;
-  trouble(null);
+  trouble(null, "asking");
   drawAsk();
   drawEdit();
 }
@@ -88,24 +132,4 @@ function instead(said) {
   const rows = said.instead.map(([token, p]) => bar(token, percent(p), null,
     make("div", { class: "mark clean alone", style: { width: `${100 * p}%` } })));
   return make("div", { class: "bars", role: "group", "aria-label": "Next tokens with their probabilities" }, ...rows);
-}
-
-// ---- facts and questions to choose from
-
-async function listFacts() {
-  const group = byId("group").value;
-  if (!group) return;
-  try {
-    const form = state.form.includes("{wording}") ? "cloze" : state.form;
-    const found = await ask("facts", { group, letters: byId("letters").value, form });
-    show("facts", ...found.map((one) => make("li", {}, make("button", { type: "button", onclick: () => chooseFact(one) }, one.label))));
-  } catch (error) {
-    trouble(error);
-  }
-}
-
-function chooseFact(one) {
-  change({ prompt: one.prompt, answer: one.answer, shots: one.shots, form: one.form });
-  fill();
-  askSoon();
 }

@@ -19,25 +19,30 @@ const rounded = (value, digits) => value.toFixed(digits).replace(/^-(0(\.0*)?)$/
 const number = (value, digits = 3) => (value === null || value === undefined ? "–" : minus(digits < 3 || Math.abs(value) >= 1e-3 || value === 0 ? rounded(value, digits) : value.toExponential(1)));
 
 // A figure that the server has drawn; its text was escaped there, and it holds no script.
+// Points are for the mouse: the list beside them has the same numbers and does the same.
 function figure(one, onNeuron) {
   const parsed = new DOMParser().parseFromString(one.svg, "image/svg+xml").documentElement;
   const drawing = make("div", { class: one.heat ? "drawing heat" : "drawing" });
   drawing.append(document.importNode(parsed, true));
-  if (onNeuron) {
-    for (const title of drawing.querySelectorAll("path > title")) {
-      const found = /^\w+:\d+:\d+/.exec(title.textContent);
-      if (!found) continue;
-      title.parentNode.setAttribute("role", "button");
-      title.parentNode.addEventListener("click", () => onNeuron(found[0]));
-    }
+  const titles = onNeuron ? [...drawing.querySelectorAll("path > title")] : [];
+  const points = titles.map((title) => [title.parentNode, /^\w+:\d+:\d+/.exec(title.textContent)]).filter(([, name]) => name);
+  for (const [point, [name]] of points) {
+    point.classList.add("point");
+    point.addEventListener("click", () => onNeuron(name));
   }
-  return make("figure", {}, make("h3", {}, one.title), drawing, make("figcaption", {}, make("p", {}, one.caption)));
+  const values = points.length || !one.values.length ? null : inNumbers(one.values);
+  return make("figure", {}, make("h3", {}, one.title), drawing, make("figcaption", {}, make("p", {}, one.caption), values));
+}
+
+// What a drawing says by colours and places, for those who cannot point at it.
+function inNumbers(lines) {
+  return make("details", { class: "values" }, make("summary", {}, "In numbers"), make("ul", {}, ...lines.map((line) => make("li", {}, line))));
 }
 
 // A token, marks on a track from 0 to 1, and what they say.
 function bar(token, told, label, ...marks) {
   const track = make("div", { class: "track", role: label ? "img" : null, "aria-label": label, "aria-hidden": label ? null : "true" }, ...marks);
-  return make("div", { class: "bar" }, make("span", { class: "token" }, visible(token) || "∅"), track, make("span", { class: "change" }, told));
+  return make("div", { class: "bar" }, make("span", { class: "token" }, visible(token) || "∅"), track, make("span", { class: "change" }, ...[told].flat()));
 }
 
 // Rows of cells under headings that sort them.
@@ -63,10 +68,9 @@ function table(headings, rows, caption) {
 const numberCell = (value, text = number(value)) => make("td", { class: "number", "data-sort": value ?? "" }, text);
 
 function copy(text, what) {
-  const done = () => { byId("kept").textContent = `${what} copied.`; };
-  const shown = () => { byId("kept").textContent = `${what}: copy it from below.`; };
+  const shown = () => note(`${what}: copy it from below.`);
   if (!navigator.clipboard) return shown();
-  return navigator.clipboard.writeText(text).then(done, shown);
+  return navigator.clipboard.writeText(text).then(() => note(`${what} copied.`), shown);
 }
 
 function download(name, text, kind) {
@@ -75,7 +79,9 @@ function download(name, text, kind) {
   setTimeout(() => URL.revokeObjectURL(address), 1000);
 }
 
+// A text that begins like a formula is one to a spreadsheet, unless a ' stands before it.
 function csv(rows) {
-  const cell = (value) => (/[",\n]/.test(String(value)) ? `"${String(value).replaceAll('"', '""')}"` : String(value));
-  return rows.map((row) => row.map(cell).join(",")).join("\n") + "\n";
+  const plain = (value) => (typeof value === "string" && /^[=+\-@\t\r]/.test(value) ? `'${value}` : String(value));
+  const cell = (text) => (/[",\n\r\t]|^'/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+  return rows.map((row) => row.map((value) => cell(plain(value))).join(",")).join("\n") + "\n";
 }

@@ -1,6 +1,6 @@
 // Find: the neurons behind an answer, streamed, to be stopped at any time.
 let searching = null;
-let found = null;
+let found = null; // the newest result of /api/find
 
 async function findNeurons() {
   if (searching) return;
@@ -11,22 +11,18 @@ async function findNeurons() {
   tellFind("Waiting for the model", 0, 1, null);
   show("found");
   try {
-    const result = await stream("find", asked, (kind, data) => {
+    found = await stream("find", asked, (kind, data) => {
       if (kind === "queued") tellFind(queueText(data.ahead) || "Waiting for the model", 0, 1, null);
       if (kind === "progress") tellFind(data.what, data.done, data.total, data.left);
       if (kind === "part") show("found", neuronTable(data.value.neurons, "First neurons; their exact effects are being measured."));
     }, searching.signal);
-    if (result) {
-      found = result;
-      trouble(null);
-      drawFound();
-    }
+    trouble(null, "finding");
+    drawFound();
+    sayFind(`${found.neurons.length} neurons found.`);
   } catch (error) {
-    if (error.name === "AbortError") show("found", make("p", { class: "hint" }, "Stopped."));
-    else {
-      show("found");
-      trouble(error);
-    }
+    show("found", error.name === "AbortError" ? make("p", { class: "hint" }, "Stopped.") : null);
+    sayFind(error.name === "AbortError" ? "Stopped." : "");
+    trouble(error, "finding");
   } finally {
     searching = null;
     findBusy(false);
@@ -34,21 +30,33 @@ async function findNeurons() {
 }
 
 function findBusy(busy) {
+  const stop = byId("stop-find"), go = byId("go-find");
+  const focused = document.activeElement === stop || document.activeElement === go;
   byId("find-progress").hidden = !busy;
-  byId("stop-find").hidden = !busy;
-  byId("go-find").disabled = busy;
+  stop.hidden = !busy;
+  go.disabled = busy;
   for (const id of ["csv-find", "graph-find"]) byId(id).disabled = !found;
-  if (busy) byId("stop-find").focus();
+  if (focused) (busy ? stop : go).focus(); // the button that had it is gone
 }
 
 function tellFind(what, done, total, left) {
+  const words = left === null ? `${what} …` : `${what}: about ${left < 1 ? "a second" : `${Math.ceil(left)} s`} left`;
   byId("find-bar").value = total ? done / total : 0;
-  byId("find-words").textContent = left === null ? `${what} …` : `${what}: about ${left < 1 ? "a second" : `${Math.ceil(left)} s`} left`;
+  byId("find-words").textContent = words;
+  if (performance.now() - lastSaid >= SAY_EVERY) sayFind(words);
+}
+
+// Read out now and then only: the words beside the bar change ten times a second.
+const SAY_EVERY = 5000; // milliseconds
+let lastSaid = -SAY_EVERY;
+function sayFind(words) {
+  lastSaid = performance.now();
+  byId("find-said").textContent = words;
 }
 
 function neuronTable(neurons, caption) {
   const rows = neurons.map((one) => [
-    make("td", {}, make("button", { type: "button", onclick: () => { addNeurons(one.neuron); useNote(one.neuron); } }, one.neuron)),
+    make("td", {}, make("button", { type: "button", onclick: () => addNeurons([one.neuron]) }, one.neuron)),
     numberCell(one.value),
     numberCell(one.effect, one.effect === null ? "…" : number(one.effect)),
     make("td", {}, make("button", { type: "button", "aria-label": `Look at ${one.neuron}`, onclick: () => lookAt(one.neuron) }, "look")),
@@ -56,18 +64,15 @@ function neuronTable(neurons, caption) {
   return table([["neuron: use it", false], ["attribution", true], ["loss of log P without it", true], ["look", false]], rows, caption);
 }
 
-function useNote(name) {
-  byId("kept").textContent = `${name} is among the sets in use.`;
-}
-
 function drawFound() {
   const { neurons, title, seconds, target, agreement, figures } = found;
-  const told = agreement === null ? "" : ` Rank correlation of the two numbers: ${number(agreement, 2)}.`;
-  const first = (count) => addNeurons(neurons.slice(0, count).map((one) => one.neuron).join(" "), `first ${count} by ${found.method} for ${visible(target.trim())}`);
+  const n = neurons.length;
+  const told = agreement === null ? "" : ` Rank correlation of the two numbers: ${number(agreement, 2)}, over these ${n} neurons, which the attribution itself has put first; among all neurons it may be another.`;
+  const first = (count) => addNeurons(neurons.slice(0, count).map((one) => one.neuron), { name: `first ${count} by ${found.method} for ${visible(target.trim())}` });
   show("found",
     make("p", { class: "asked" }, found.asked),
-    make("p", {}, `The ${neurons.length} first neurons for “${visible(target.trim()) || "↵"}” by ${title}, in ${seconds.toFixed(1)} s, with what log P really loses without each.${told}`),
-    make("div", { class: "row" }, ...[5, 20, neurons.length].filter((n, i, all) => n <= neurons.length && all.indexOf(n) === i).map((count) => make("button", { type: "button", onclick: () => first(count) }, `Use the first ${count}`))),
+    make("p", {}, `The ${n} first neurons for ${quoted(target)} by ${title}, in ${seconds.toFixed(1)} s, with what log P really loses without each.${told}`),
+    make("div", { class: "row" }, ...[5, 20, n].filter((one, i, all) => one <= n && all.indexOf(one) === i).map((count) => make("button", { type: "button", onclick: () => first(count) }, `Use the first ${count}`))),
     neuronTable(neurons, "Click on a neuron to use it. Attribution and exact effect at the prompt's last position."),
-    ...figures.map((one) => figure(one, (name) => { addNeurons(name); useNote(name); })));
+    ...figures.map((one) => figure(one, (name) => addNeurons([name]))));
 }

@@ -1,6 +1,4 @@
 // Keep: links, files, code.
-const note = (text) => { byId("kept").textContent = text; };
-
 function showCode(text) {
   byId("code").textContent = text;
   byId("code").hidden = false;
@@ -17,19 +15,20 @@ async function keepAs(kind) {
     showCode(text);
     await copy(text, kind === "python" ? "The code" : "The command");
     if (kind === "command" && missing.length) note(`${byId("kept").textContent} ${missing.join(" ")}`);
-    trouble(null);
+    return trouble(null, "keeping");
   } catch (error) {
-    trouble(error);
+    return trouble(error, "keeping");
   }
 }
 
 async function keepSet(route) {
   const name = byId("set-name").value.trim();
-  if (!name) return trouble(new Refusal("Give the set a name."));
-  if (!state.chips.length) return trouble(new Refusal("There are no neurons in use to make a set of."));
+  trouble(name ? null : new Refusal("Give the set a name."), "set-name");
+  if (!name) return byId("set-name").focus();
+  if (!state.chips.length) return trouble(new Refusal("There are no neurons in use to make a set of."), "keeping");
   try {
     const made = await ask(route, { name, chips: state.chips });
-    trouble(null);
+    trouble(null, "keeping");
     if (route === "set") {
       download(`${name.replace(/[^\w .-]+/g, "_")}.json`, JSON.stringify(made.file), "application/json");
       return note(`${made.size} neurons downloaded as a neuron set.`);
@@ -37,7 +36,7 @@ async function keepSet(route) {
     knowSet(made.name, made.size);
     return note(`${made.size} neurons saved: ${made.path}`);
   } catch (error) {
-    return trouble(error);
+    return trouble(error, "keeping");
   }
 }
 
@@ -46,20 +45,10 @@ function knowSet(name, size) {
   byId("sets").append(make("option", { value: name }, `${size} neurons`));
 }
 
-async function openState(file) {
-  try {
-    change(taken(JSON.parse(await file.text())));
-    fill();
-    drawChips();
-    askSoon();
-  } catch (error) {
-    trouble(error instanceof Refusal ? error : new Refusal(`${file.name} is no state of broca play.`));
-  }
-}
-
 function answersCsv() {
   const { clean, edited, draws, target } = answered;
-  const rows = [["condition", "answer", "measured", "log_p", "rank"], ["untouched", clean.text, target, clean.log_p, clean.rank], ["edited", edited.text, target, edited.log_p, edited.rank], ...draws.map((row, i) => [`matched ${i}`, row.text, target, row.log_p, row.rank])];
+  const row = (condition, one) => [condition, one.text, target, one.log_p, one.rank];
+  const rows = [["condition", "answer", "measured", "log_p", "rank_of_first_token"], row("untouched", clean), row("edited", edited), ...draws.map((one, i) => row(`matched ${i}`, one))];
   const tokens = answered.compared.map((one) => [one.token, one.clean, one.edited, ...one.draws]);
   return csv([...rows, [], ["token", "p_untouched", "p_edited", ...draws.map((_, i) => `p_matched_${i}`)], ...tokens]);
 }

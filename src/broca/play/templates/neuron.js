@@ -12,14 +12,14 @@ async function lookAt(name) {
       if (kind === "queued") show("looked", make("p", { class: "hint" }, queueText(data.ahead)));
       if (kind === "progress") show("looked", make("p", { class: "hint" }, `${data.what}: ${data.done} of ${data.total}`));
     }, mine.signal);
-    if (result && looking === mine) {
-      trouble(null);
+    if (looking === mine) {
+      trouble(null, "looking");
       drawNeuron(result);
     }
   } catch (error) {
     if (looking === mine && error.name !== "AbortError") {
       show("looked");
-      trouble(error);
+      trouble(error, "looking");
     }
   } finally {
     if (looking === mine) byId("looked").setAttribute("aria-busy", "false");
@@ -29,7 +29,7 @@ async function lookAt(name) {
 function drawNeuron(one) {
   const parts = [
     make("h3", {}, one.neuron),
-    make("div", { class: "row" }, make("button", { type: "button", onclick: () => addNeurons(one.neuron) }, "Use it")),
+    make("div", { class: "row" }, make("button", { type: "button", onclick: () => addNeurons([one.neuron]) }, "Use it")),
   ];
   if (one.tokens) {
     const listed = (name, title) => table([[title, false], ["by", true]], one.tokens[name].map(([token, by]) => [make("td", {}, visible(token)), numberCell(by, number(by, 2))]), `Tokens that it ${title} when it is positive`);
@@ -37,7 +37,7 @@ function drawNeuron(one) {
   } else parts.push(make("p", {}, "A neuron of this site has no value vector, hence no tokens."));
   if (one.firings.length) {
     parts.push(make("h3", {}, `Where it is strongest, of ${one.n_prompts} prompts`),
-      table([["value", true], ["prompt", false], ["about", false]], one.firings.map((firing) => [numberCell(firing.value, number(firing.value, 2)), make("td", {}, fires(firing)), make("td", {}, firing.about)]), "Underlined: the token on which it is strongest. Red: positive, blue: negative."));
+      table([["value", true], ["prompt", false], ["about", false]], one.firings.map((firing) => [numberCell(firing.value, number(firing.value, 2)), make("td", {}, fires(firing), firedValues(firing)), make("td", {}, firing.about)]), "Underlined: the token on which it is strongest. Red: positive, blue: negative; the fullest colour is the largest value of that prompt, whatever its size."));
   }
   for (const [kind, rows] of Object.entries(one.means)) {
     if (rows.length) parts.push(table([[kind, false], ["mean |value|", true], ["mean", true], ["prompts", true]], rows.map((row) => [make("td", {}, row.group), numberCell(row.size), numberCell(row.mean), numberCell(row.count, String(row.count))]), `By ${kind}: its strongest value in each prompt`));
@@ -55,4 +55,8 @@ function fires(firing) {
     const colour = share > 0 ? "209, 73, 91" : "76, 155, 214";
     return make("mark", { class: at === firing.position ? "here" : "", title: number(firing.values[at]), style: { background: `rgba(${colour}, ${(0.55 * Math.abs(share)).toFixed(3)})` } }, visible(token));
   }));
+}
+
+function firedValues(firing) {
+  return inNumbers(firing.tokens.map((token, at) => `${visible(token)} ${number(firing.values[at], 2)}`));
 }

@@ -1,6 +1,6 @@
 // Fields and state, tied together.
 function fill() {
-  const own = state.form.includes("{wording}");
+  const own = ownForm();
   byId("prompt").value = state.prompt;
   byId("form").value = own ? "own" : state.form;
   byId("own").value = own ? state.form : "{wording}";
@@ -11,6 +11,7 @@ function fill() {
   byId("method").value = state.method;
   for (const radio of document.getElementsByName("positions")) radio.checked = radio.value === state.positions;
   formFields();
+  for (const id of ["tokens", "draws"]) usable(byId(id), "");
 }
 
 function formFields() {
@@ -44,7 +45,9 @@ on("form", "input", () => {
   change({ form, shots: form === "few-shot" ? state.shots : [] });
   fill();
   if (byId("group").value && byId("facts").children.length) listFacts();
-  if (form !== "few-shot" || state.shots.length) askSoon();
+  if (form !== "few-shot" || state.shots.length) return askSoon();
+  askNothing();
+  return note("Few-shot shows lines before the prompt, each with its answer. Type some, or choose a fact.");
 });
 for (const radio of document.getElementsByName("positions")) {
   radio.addEventListener("input", () => { change({ positions: radio.value }); askSoon(); });
@@ -52,16 +55,17 @@ for (const radio of document.getElementsByName("positions")) {
 
 const entered = (id, act) => on(id, "keydown", (event) => { if (event.key === "Enter") act(); });
 const useSet = () => addSet(byId("set").value.trim());
-const useTyped = () => addNeurons(byId("typed").value);
 const lookTyped = () => lookAt(byId("which").value.trim());
+for (const id of ["set", "typed", "set-name"]) on(id, "input", () => trouble(null, id)); // it was about what stood there
 on("add-set", "click", useSet);
 entered("set", useSet);
-on("add-typed", "click", useTyped);
-entered("typed", useTyped);
+on("add-typed", "click", addTyped);
+entered("typed", addTyped);
 on("set-file", "change", (event) => { if (event.target.files[0]) addFile(event.target.files[0]); event.target.value = ""; });
 on("group", "input", listFacts);
 on("letters", "input", listFacts);
 document.querySelector(".chooser").addEventListener("toggle", (event) => { if (event.target.open && !byId("facts").children.length) listFacts(); });
+on("close-told", "click", closeTold);
 on("go-find", "click", findNeurons);
 on("stop-find", "click", () => searching && searching.abort());
 on("look", "click", lookTyped);

@@ -29,27 +29,6 @@ function kept() {
   return { ...state, made_with: { model: boot.model.id, weights: boot.model.fingerprint, sets } };
 }
 
-// Only known fields of known kinds are taken over; the server checks them again.
-function taken(value) {
-  const found = structuredClone(boot.state);
-  if (typeof value?.prompt !== "string") throw new Refusal("This is no state of broca play.");
-  for (const key of Object.keys(found)) {
-    if (key in value && typeof value[key] === typeof found[key]) found[key] = value[key];
-  }
-  const listed = Array.isArray(found.chips) && Array.isArray(found.shots);
-  if (!listed || !found.chips.every(isChip)) throw new Refusal("This is no state of broca play.");
-  madeWith = value.made_with ?? null;
-  byId("others").replaceChildren();
-  const { model, weights } = madeWith ?? {};
-  if (madeWith && weights !== boot.model.fingerprint) notice(`This was made with ${model} (weights ${weights}); here ${boot.model.id} (weights ${boot.model.fingerprint}) is asked.`);
-  return found;
-}
-
-function isChip(one) {
-  return typeof one === "object" && one !== null && typeof one.name === "string" && Array.isArray(one.neurons)
-    && (one.set === null || typeof one.set === "string");
-}
-
 // What an answer says of the sets it was asked with; other sets under the names of an opened state are told.
 function know(found) {
   let news = false;
@@ -59,7 +38,7 @@ function know(found) {
     const then = madeWith?.sets?.[name];
     if (then && then !== mark) notice(`The set ${name} here is another one than that of this name with which this was made.`);
   }
-  if (news) change({}); // the address keeps them
+  if (news) keepInAddress();
 }
 
 function notice(text) {
@@ -68,21 +47,14 @@ function notice(text) {
   place.append(make("p", { class: "notice" }, text));
 }
 
-let writing = 0;
 function change(changes) {
   state = { ...state, ...changes };
-  clearTimeout(writing);
-  writing = setTimeout(() => history.replaceState(null, "", link()), 200);
+  note(""); // it was about what was done before
+  keepInAddress();
 }
 
-function fromLink() {
-  const found = /^#s=([\w-]+)$/.exec(location.hash);
-  if (!found) return false;
-  try {
-    state = taken(unpacked(found[1]));
-  } catch {
-    trouble(new Refusal("The state in this address cannot be read."));
-    return false;
-  }
-  return true;
+let writing = 0;
+function keepInAddress() {
+  clearTimeout(writing);
+  writing = setTimeout(() => history.replaceState(null, "", link()), 200);
 }

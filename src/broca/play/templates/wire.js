@@ -4,39 +4,45 @@ const byId = (id) => document.getElementById(id);
 
 class Refusal extends Error {}
 
+const SILENT = "The server does not answer. Is it still running? Start it again and reload.";
+const BROKEN_OFF = "The server stopped before it had answered. Start it again and reload.";
+
 function headers() {
   const found = { "content-type": "application/json" };
   if (boot.token) found[boot.token_header] = boot.token;
   return found;
 }
 
-async function send(route, content, signal) {
-  let response;
+// What a promise of the browser's network gives; that it fails is told in a sentence.
+async function reached(promise, told) {
   try {
-    response = await fetch(`/api/${route}`, {
-      method: "POST", headers: headers(), body: JSON.stringify(content), signal, cache: "no-store",
-    });
+    return await promise;
   } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw new Refusal("The server does not answer. Is it still running? Start it again and reload.");
+    throw error.name === "AbortError" ? error : new Refusal(told);
   }
+}
+
+async function send(route, content, signal) {
+  const response = await reached(fetch(`/api/${route}`, {
+    method: "POST", headers: headers(), body: JSON.stringify(content), signal, cache: "no-store",
+  }), SILENT);
   if (response.ok) return response;
   const told = await response.json().catch(() => ({}));
   throw new Refusal(told.error || `The server refused (${response.status}).`);
 }
 
 async function ask(route, content) {
-  return (await send(route, content)).json();
+  return reached((await send(route, content)).json(), BROKEN_OFF);
 }
 
-// Calls hear(kind, data) for every event and returns the result; null when it was stopped.
+// Calls hear(kind, data) for every event and returns the result.
 async function stream(route, content, hear, signal) {
   const response = await send(route, content, signal);
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
   for (;;) {
-    const { value, done } = await reader.read();
-    if (done) throw new Refusal("The server broke off. Is it still running?");
+    const { value, done } = await reached(reader.read(), BROKEN_OFF);
+    if (done) throw new Refusal(BROKEN_OFF);
     text += value;
     for (let end = text.indexOf("\n\n"); end >= 0; end = text.indexOf("\n\n")) {
       const lines = text.slice(0, end).split("\n");
@@ -46,27 +52,11 @@ async function stream(route, content, hear, signal) {
       const data = JSON.parse(lines.find((line) => line.startsWith("data: ")).slice(6));
       const name = kind.slice(7);
       if (name === "result") return data.value;
-      if (name === "stopped") return null;
+      if (name === "stopped") throw new Refusal(BROKEN_OFF); // whoever stops it hears nothing more
       if (name === "error") throw new Refusal(data.text);
       hear(name, data);
     }
   }
-}
-
-function trouble(error) {
-  const place = byId("trouble");
-  if (error && error.name === "AbortError") return;
-  place.hidden = !error;
-  place.textContent = error ? error.message : "";
-  if (error && !(error instanceof Refusal)) throw error;
-}
-
-// What cannot be used is told: what is shown is still that of the value before.
-function usable(field) {
-  if (field.checkValidity() && (field.type !== "number" || field.value !== "")) return true;
-  const name = field.getAttribute("aria-label") ?? field.labels[0].firstChild.textContent.trim();
-  trouble(new Refusal(`${name}: ${field.validationMessage || "a number is needed."}`));
-  return false;
 }
 
 const queueText = (ahead) => (ahead ? `${ahead} before you in the queue` : "");

@@ -8,6 +8,8 @@ from broca.report.parts.charts import Rows, plain_rows
 from broca.report.parts.figure import Figure
 from broca.report.parts.theme import MUTED
 
+_LINEAR = 1e-3  # up to about there axes are linear, beyond it logarithmic
+
 
 def points_with_axes(
     rows: Rows,
@@ -24,7 +26,7 @@ def points_with_axes(
     Args:
         rows: `x`, `y`, `layer`, and `panel`; `label` is told of a point that is pointed at.
         title: The figure's title.
-        caption: How to read it.
+        caption: How to read it; what the axes are is said behind it.
         x_title: What x is.
         y_title: What y is.
         name: File name of the figure.
@@ -32,13 +34,15 @@ def points_with_axes(
     """
     data = plain_rows(rows, "label", "panel", "layer")
     panels = list(dict.fromkeys(row["panel"] for row in data))
-    scale = alt.Scale(type="symlog", constant=1e-3, nice=False)
+    scale = alt.Scale(type="symlog", constant=_LINEAR, nice=False)
     plots = []
     for panel in panels:
         values = [row for row in data if row["panel"] == panel]
         plots.append(
             alt.Chart(alt.InlineData(values=values))
-            .mark_point(filled=True, size=size, opacity=0.75, stroke=MUTED, strokeWidth=0.6)
+            .mark_point(
+                filled=True, size=size, fillOpacity=0.75, opacity=1, stroke=MUTED, strokeWidth=1.1
+            )
             .encode(
                 x=alt.X("x:Q", title=x_title, scale=scale, axis=alt.Axis(tickCount=4)),
                 y=alt.Y("y:Q", title=y_title, scale=scale, axis=alt.Axis(tickCount=4)),
@@ -49,4 +53,5 @@ def points_with_axes(
             )
             .properties(width=250, height=220, title=panel)
         )
-    return Figure(title, caption, alt.concat(*plots, columns=2), name)
+    told = f"Both axes are linear up to about ±{_LINEAR:g} and logarithmic beyond."
+    return Figure(title, f"{caption} {told}", alt.concat(*plots, columns=2), name)

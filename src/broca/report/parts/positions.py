@@ -16,7 +16,13 @@ _HIGHEST = 420  # of the whole map
 
 
 def layer_position_map(
-    values: Matrix, tokens: Sequence[str], *, title: str, caption: str, name: str = ""
+    values: Matrix,
+    tokens: Sequence[str],
+    *,
+    title: str,
+    caption: str,
+    value_title: str,
+    name: str = "",
 ) -> Figure:
     """A value per layer and token of one prompt, red above 0 and blue below.
 
@@ -25,6 +31,7 @@ def layer_position_map(
         tokens: The prompt's tokens as text.
         title: The figure's title.
         caption: How to read it.
+        value_title: What the colours say, above their scale.
         name: File name of the figure.
     """
     shown = [clean(token).replace("\n", "↵").replace(" ", "·") or "∅" for token in tokens]
@@ -33,7 +40,8 @@ def layer_position_map(
             "layer": layer,
             "token": place,
             "value": finite(value),
-            "tip": f"{TIP}layer {layer} · {shown[place]}: {number_text(finite(value))}",
+            "tip": f"{TIP}layer {layer} · token {place + 1} {shown[place]}: "
+            + number_text(finite(value)),
         }
         for layer, line in enumerate(values)
         for place, value in enumerate(line)
@@ -48,13 +56,15 @@ def layer_position_map(
     )
     step = max(1, n_layers // 12)
     axis = alt.Axis(values=list(range(0, n_layers, step)))
+    ends = [-largest, 0, largest]
+    legend = alt.Legend(title=value_title, format=".2~g", gradientLength=140, values=ends)
     chart = (
         alt.Chart(alt.InlineData(values=data))
         .mark_rect(stroke="#ffffff", strokeOpacity=0.35)
         .encode(
             x=x,
             y=alt.Y("layer:O", title="layer", sort="descending", axis=axis),
-            color=alt.Color("value:Q", scale=scale_of(-largest, largest, DIVERGING), legend=None),
+            color=alt.Color("value:Q", scale=scale_of(-largest, largest, DIVERGING), legend=legend),
             description="tip:N",
         )
         .properties(width=max(width, 120), height=min(_HIGHEST, max(90, 18 * n_layers)))
