@@ -168,3 +168,17 @@ def test_how_a_model_is_driven_is_measured_without_the_changes():
     assert drive.pads
     assert drive.resumes
     assert drive.caches
+
+
+@pytest.mark.parametrize("positions", ["all", "answer", "last"])
+def test_masks_change_what_single_neurons_do_bit_by_bit(model, monkeypatch, positions):
+    """Few values are passed through a mask, many are found one by one."""
+    batch = model.pad(model.encode(TEXTS))
+    off = [None, *(Deactivate(draw(model, seed), positions) for seed in range(len(TEXTS) - 1))]
+    with intervene(model, rows=off):
+        masked = model.logits(batch)
+    monkeypatch.setattr("broca.interventions.MASKED", 0)
+    with intervene(model, rows=off):
+        found = model.logits(batch)
+    assert torch.equal(masked, found)
+    assert not torch.equal(masked[1:], model.logits(batch)[1:])

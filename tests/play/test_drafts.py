@@ -156,3 +156,11 @@ def test_a_pass_is_as_wide_as_half_of_its_rows_can_use():
     assert width([3]) == 3
     assert filled([1, 2, 3], 2) == [1, 2]
     assert filled([1, 2], 4) == [1, 2, 2, 2]
+
+
+def test_a_row_that_nobody_asks_about_changes_no_answer(model, changes, loop: list[Row], passes):
+    """Seven rows are read as eight."""
+    seven = [*changes, changes[1]]
+    found = answer_rows(model, TEXT, (), seven, n_tokens=ROOM)
+    assert {n_rows for n_rows, _ in passes[:2]} == {8}
+    same(found, [*loop, loop[1]])

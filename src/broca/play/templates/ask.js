@@ -4,13 +4,14 @@ let running = null; // what stops the request under way
 let wanted = false; // the state has changed since it was sent
 let lasting = 0; // milliseconds the last answer took
 
-// One request at a time, always with the newest state; a slow model waits for typing to pause.
+// One request at a time, always with the newest state. A slow model that is at work already waits
+// for typing to pause; one that has nothing to do begins at the first key.
 const SLOW = 150; // milliseconds
 let pausing = 0;
 function askSoon() {
   clearTimeout(pausing);
   askBusy(true);
-  pausing = setTimeout(askNow, lasting > SLOW ? SLOW : 0);
+  pausing = setTimeout(askNow, running && lasting > SLOW ? SLOW : 0);
 }
 
 async function askNow() {
