@@ -5,9 +5,12 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import resource
 import shutil
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,12 +18,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+import broca
 from broca.cli import run_cli
 from broca.errors import RunError
+from broca.processes import this_process
 from broca.prompts import Prompt
 from broca.responses import record_responses
 from broca.store import RunFolder, find_damage, list_runs
 from broca.store.blocks import claim_block, damaged_blocks
+from broca.store.damage import KEPT
 from tiny import TEXTS, tiny_model
 
 CONFIG = {"studies": ["relations.intra"], "k": 3}
@@ -31,8 +37,8 @@ def rows(key: str) -> list[dict[str, Any]]:
     return [{"condition": key, "prompt": f"p{i}", "log_p": -1.0} for i in range(300)]
 
 
-def finish(path: Path) -> Path:
-    """A small finished run."""
+def finish(path: Path, killed: Sequence[str] = ()) -> Path:
+    """A small finished run, in which recordings into some folders were killed."""
     with RunFolder.begin(path, CONFIG) as run:
         run.write_environment({"model": "m", "fingerprint": "f", "versions": VERSIONS})
         for key in ("a", "b"):
@@ -41,6 +47,9 @@ def finish(path: Path) -> Path:
         run.write_json("findings.json", {"words": []})
         run.write_json("attributions/x.json", [1])
         run.write_text("report.html", "<p>")
+        for name in killed:
+            (path / "responses" / name).mkdir(parents=True)
+            (path / "responses" / name / "up.0.npy").write_bytes(b"half")
         run.finish()
     return path
 
@@ -171,6 +180,123 @@ def test_rows_of_other_versions_are_not_mixed_in_silently(tmp_path: Path) -> Non
         run.write_environment(newer, accept_versions=True)
         assert run.environment["versions"]["torch"] == "3"
         assert run.environment["earlier"]
+
+
+def test_another_device_is_named_and_not_refused(tmp_path: Path) -> None:
+    path, about = tmp_path / "run", {"fingerprint": "f", "device": "cuda:0", "versions": VERSIONS}
+    one, other = ({**about, "device_name": name} for name in ("H100", "H200"))
+    with RunFolder.begin(path, CONFIG) as run:
+        run.write_environment(one)
+        run.rows.append(rows("a"))
+    with RunFolder.begin(path, CONFIG) as run:
+        run.write_environment(other)
+        assert run.environment == {**other, "earlier": [one]}
+
+
+# --- what killed processes leave ----------------------------------------------------------------
+
+PARTS = (
+    ".parts/KEY/shards/SHARD/finished.json",
+    ".parts/KEY/whole/up.0.npy",
+    ".parts/scores-KEY-0.npz",
+    "editable/KEY.json",
+)
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_parts_of_results_count_as_computed(tmp_path: Path, name: str) -> None:
+    path, about = tmp_path / "run", {"fingerprint": "f", "versions": VERSIONS}
+    with RunFolder.begin(path, CONFIG) as run:
+        run.write_environment(about)
+        (path / name).parent.mkdir(parents=True)
+        (path / name).write_text("{}")
+    with RunFolder.begin(path, CONFIG) as run:
+        with pytest.raises(RunError, match=r"torch 2, now 3.*--accept"):
+            run.write_environment({**about, "versions": {**VERSIONS, "torch": "3"}})
+        assert (path / name).exists()
+    with pytest.raises(RunError, match="other settings: k was 3, now 5"):
+        RunFolder.begin(path, {**CONFIG, "k": 5})
+
+
+def test_parts_that_were_never_whole_are_deleted_when_others_begin(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    RunFolder.begin(path, CONFIG).close()
+    half = path / ".parts" / "KEY" / "shards" / ".SHARD.writing-1" / "up.0.npy"
+    half.parent.mkdir(parents=True)
+    half.write_bytes(b"half")
+    with RunFolder.begin(path, {**CONFIG, "k": 5}):
+        assert not (path / ".parts").exists()
+
+
+def test_every_kind_of_value_is_known_to_be_computed() -> None:
+    source = Path(broca.__file__).parent
+    files = [file for name in ("run", "studies") for file in (source / name).rglob("*.py")]
+    code = "".join(file.read_text(encoding="utf-8") for file in files)
+    kinds = set(re.findall(r'\bkeep\(\s*"(\w+)"', code)) | {"letters", "words"}
+    assert len(kinds) > 8
+    assert kinds == set(KEPT)
+
+
+def claim(path: Path, pid: int) -> Path:
+    """What a process that computes a unit of a run leaves when it is killed."""
+    file = path / ".claims" / "unit"
+    file.parent.mkdir()
+    file.write_text(json.dumps({**this_process(), "pid": pid}))
+    return file
+
+
+@pytest.mark.parametrize("living", [True, False])
+def test_only_living_claims_stop_the_sweeping(tmp_path: Path, living: bool) -> None:
+    """What is damaged is computed again in both cases."""
+    path = tmp_path / "run"
+    with RunFolder.begin(path, CONFIG) as run:
+        part = run.rows.append(rows("a"))
+        run.rows.append(rows("b"))
+    flip(part)
+    (path / "prompts.json").write_text("{")
+    half = [path / "rows" / ".x.parquet.writing-1", path / "responses" / ".KEY.writing-1" / "up.0"]
+    for file in half:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"half")
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    held = claim(path, os.getpid() if living else gone.pid)
+    (path / ".claims" / f".clock-here-{gone.pid}").touch()
+    with RunFolder.begin(path, CONFIG) as again:
+        assert {one.name.partition("/")[0] for one in again.mended} == {"rows", "prompts.json"}
+        assert again.rows.finished() == {"b"}
+        assert [held.exists(), *(file.exists() for file in half)] == [living] * 3
+        again.rows.append(rows("a"))
+        held.unlink(missing_ok=True)
+        again.finish()
+    assert not list(path.rglob("*writing-*"))
+    assert not (path / ".claims").exists()
+
+
+def test_a_folder_in_which_a_living_process_computes_belongs_to_it(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    RunFolder.begin(path, CONFIG).close()
+    held = claim(path, os.getpid())
+    with pytest.raises(RunError, match="other settings"):
+        RunFolder.begin(path, {**CONFIG, "k": 5})
+    held.unlink()
+    RunFolder.begin(path, {**CONFIG, "k": 5}).close()
+
+
+def test_a_killed_recording_leaves_nothing_in_a_finished_run(tmp_path: Path) -> None:
+    """Neither one of an earlier sitting nor one of a process that joined."""
+    whole = RunFolder.open(finish(tmp_path / "whole"))
+    broken = RunFolder.open(finish(tmp_path / "broken", killed=(".KEY.writing-1", "OLD")))
+
+    def files(run: RunFolder) -> set[str]:
+        found = (file for file in run.path.rglob("*") if file.is_file())
+        return {file.relative_to(run.path).as_posix() for file in found}
+
+    def listed(run: RunFolder) -> dict[str, Any]:
+        return run.read_json("manifest.json")["files"]
+
+    assert files(broken) == files(whole)
+    assert listed(broken) == listed(whole)
 
 
 # --- space on the disk -------------------------------------------------------------------------

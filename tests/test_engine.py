@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from broca import claims as claims_module
+from broca.claims import Claims
 from broca.engines import Engine, EngineSettings, LocalEngine, SharedEngine
-from broca.engines.claims import Claims
 from broca.engines.memory import BatchLimit
 from broca.errors import BrocaError, EngineError
 from broca.run import execute, read_job
@@ -41,7 +42,7 @@ def test_of_two_processes_one_holds_a_claim(tmp_path: Path):
     one, other = Claims(tmp_path / "claims"), Claims(tmp_path / "claims")
     with one.hold("unit") as held:
         assert held
-        assert other.living() == 1
+        assert len(other.living()) == 1
         with other.hold("unit") as again:
             assert not again
     with other.hold("unit") as held:
@@ -72,7 +73,80 @@ def test_a_held_claim_is_touched(tmp_path: Path):
     claims = Claims(tmp_path, expiry=0.4)
     with claims.hold("unit"):
         time.sleep(1)
-        assert claims.living() == 1
+        assert len(claims.living()) == 1
+
+
+def test_a_claim_that_another_has_taken_is_left_to_it(tmp_path: Path):
+    """The one that was silent neither touches nor deletes it."""
+    claims, unit = Claims(tmp_path, expiry=0.4), tmp_path / "unit"
+    with claims.hold("unit"):
+        unit.unlink()
+        unit.write_text('{"host": "another", "pid": 1, "token": "x"}', encoding="utf-8")
+        then = time.time() - 10
+        os.utime(unit, (then, then))
+        time.sleep(0.5)
+        assert unit.stat().st_mtime == pytest.approx(then)
+    assert unit.exists()
+
+
+def test_a_claim_that_was_renewed_meanwhile_is_put_back(tmp_path: Path):
+    """Of two that see a dead claim, the slower one finds it touched, or taken by the quicker."""
+    unit = tmp_path / "unit"
+    unit.write_text('{"host": "another", "pid": 1}', encoding="utf-8")
+    os.utime(unit, (0, 0))
+    judged = claims_module._read(unit)
+    assert judged is not None
+    assert judged.is_dead(time.time(), 60)
+    os.utime(unit)
+    assert not claims_module._bury(unit, judged)
+    judged = claims_module._read(unit)
+    assert judged is not None
+    assert not judged.is_dead(time.time(), 60)
+    unit.unlink()
+    with Claims(tmp_path).hold("unit") as held:
+        assert held
+        assert not claims_module._bury(unit, judged)
+        found = claims_module._read(unit)
+        assert found is not None
+        assert "token" in found.who
+        assert [path.name for path in tmp_path.iterdir()] == ["unit"]
+        assert claims_module._bury(unit, found)
+        assert not list(tmp_path.iterdir())
+
+
+def test_a_claim_that_was_never_written_out_expires(tmp_path: Path):
+    (tmp_path / "unit").write_text('{"host"', encoding="utf-8")
+    claims = Claims(tmp_path, expiry=30)
+    with claims.hold("unit") as held:
+        assert not held
+    os.utime(tmp_path / "unit", (0, 0))
+    with claims.hold("unit") as held:
+        assert held
+
+
+def test_dead_claims_are_cleared_and_the_folder_with_them(tmp_path: Path):
+    claims = Claims(tmp_path / "claims", expiry=30)
+    claims.clear()
+    with claims.hold("unit"):
+        for name in ("dead", ".clock-there-1"):
+            (claims.folder / name).touch()
+            os.utime(claims.folder / name, (0, 0))
+        claims.clear()
+        assert {path.name for path in claims.folder.iterdir()} >= {"unit"}
+        assert not (claims.folder / "dead").exists()
+    claims.clear()
+    assert not claims.folder.exists()
+    with claims.hold("unit") as held:
+        assert held
+
+
+def test_nothing_is_claimed_in_a_folder_that_cannot_be_made(tmp_path: Path):
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(EngineError, match="cannot claim work"),
+        Claims(tmp_path / "file" / "claims").hold("unit"),
+    ):
+        pass
 
 
 def test_what_others_have_stored_is_left_out(tmp_path: Path):

@@ -223,6 +223,7 @@ def test_a_run_on_the_gpu_gives_the_answers_of_the_processor(tmp_path: Path):
         sets[place] = {n: set(NeuronSet.load(run.set_path(n))) for n in recipe["relations"]}
         environment = json.loads((tmp_path / place / "environment.json").read_text("utf-8"))
         assert environment["device"].startswith(place)
+        assert (environment["device_name"] == torch.cuda.get_device_name()) == (place != "cpu")
     assert untouched["cpu"].keys() == untouched["cuda"].keys()
     for prompt, (text, log_p) in untouched["cpu"].items():
         assert untouched["cuda"][prompt][0] == text

@@ -20,7 +20,8 @@ def model(request: pytest.FixtureRequest) -> LanguageModel:
 def test_an_outline_plans_as_the_model_does(model: LanguageModel) -> None:
     found = pickle.loads(pickle.dumps(outline_of(model)))
     assert isinstance(found, Outline)
-    for name in ("identity", "drive", "coverage", "sites", "n_layers", "dtype", "device"):
+    same = ("identity", "drive", "coverage", "sites", "n_layers", "dtype", "device", "device_name")
+    for name in same:
         assert getattr(found, name) == getattr(model, name)
     assert (found.name, found.max_tokens, found.end_tokens) == (
         model.name,

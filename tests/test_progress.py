@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import socket
 import subprocess
 import sys
 import threading
@@ -14,6 +16,7 @@ import pytest
 from rich.console import Console
 
 from broca import progress
+from broca.claims import Claims
 from broca.processes import this_process
 from broca.store import RunFolder, list_runs
 
@@ -149,3 +152,9 @@ def test_runs_going_on_elsewhere_are_told(tmp_path: Path):
         assert reached({**this_process(), "pid": gone.pid}) == "stopped, Judging: 20 of 60"
         assert reached(this_process(), 70) == f"{whole} (1 minute ago)"
         assert reached(this_process(), 170) == f"{whole} (3 minutes ago)"
+        with Claims(folder.claims_path).hold("unit"):
+            me = f"process {os.getpid()} of {socket.gethostname()}"
+            assert reached({**this_process(), "pid": gone.pid}) == (
+                f"Judging: 20 of 60 when whoever began it ended; still computing: {me}"
+            )
+        assert reached({**this_process(), "pid": gone.pid}) == "stopped, Judging: 20 of 60"

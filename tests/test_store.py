@@ -296,6 +296,14 @@ def test_runs_are_listed(tmp_path: Path) -> None:
     assert not is_run(tmp_path)
 
 
+def test_runs_are_listed_while_files_come_and_go(run: RunFolder) -> None:
+    """A link to nothing stands for a file that has gone between the look and the question."""
+    (run.path / ".progress.json.writing-1").symlink_to(run.path / "gone")
+    (run.path.parent / "gone").symlink_to(run.path.parent / "nowhere")
+    (entry,) = list_runs(run.path.parent)
+    assert entry.changed > 0
+
+
 def test_the_store_loads_no_torch() -> None:
     code = "import sys, broca.store, broca.recipes; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

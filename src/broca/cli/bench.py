@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from broca.cli.output import say
-from broca.cli.run import Out, Settings, finish, resumable, show_dry_run
+from broca.cli.run import Accept, Out, Settings, finish, resumable, show_dry_run
 
 QUICK = {
     "n_prompts": 5,
@@ -36,6 +36,7 @@ def locators(
     quick: Annotated[bool, typer.Option("--quick", help="A few prompts and facts only.")] = False,
     settings: Settings = None,
     out: Out = None,
+    accept: Accept = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only count the work and estimate the time.")
     ] = False,
@@ -59,4 +60,5 @@ def locators(
     again = ["broca", "bench", "locators", "--model", model, "--facts", facts]
     again += ["--quick"] if quick else []
     again += [part for one in settings or [] for part in ("--set", one)]
-    finish(resumable(lambda: execute(job, out), [*again, "--out", str(out)]))
+    again += ["--out", str(out), *(["--accept"] if accept else [])]
+    finish(resumable(lambda: execute(job, out, accept_versions=accept), again))

@@ -47,7 +47,7 @@ def demo(
         with helped(recipe, out, ["--accept"] if accept else []):
             folder = resumable(
                 lambda: execute(job, out, accept_versions=accept),
-                ["broca", "demo", "--out", str(out)],
+                ["broca", "demo", "--out", str(out), *(["--accept"] if accept else [])],
             )
     finish(folder)
 

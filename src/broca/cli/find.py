@@ -11,6 +11,7 @@ import typer
 from broca.cli.find_queries import queries
 from broca.cli.output import say, show
 from broca.cli.run import (
+    Accept,
     Address,
     EngineKind,
     FormOption,
@@ -54,6 +55,7 @@ def relations(
         list[str] | None, typer.Option("--set", help="Further settings, key=value; repeatable.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the set files.")] = Path("neurons"),
+    accept: Accept = False,
     engine: EngineKind = None,
     workers: Workers = None,
     gpus_per_worker: GpusPerWorker = None,
@@ -70,7 +72,7 @@ def relations(
     values = {"studies": ["relations.intra"], "model": model, "facts": facts}
     job = read_job(apply_overrides(values, overrides), where="command line")
     assert isinstance(job.model, ModelSettings)
-    written = find_relations(job, out, relation, tell=say, method=method)
+    written = find_relations(job, out, relation, tell=say, method=method, accept_versions=accept)
     score = "average precision" if method == "expertise" else method
     for path, neurons in written.items():
         show(

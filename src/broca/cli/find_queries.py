@@ -93,6 +93,7 @@ def queries(
     again += [part for one in method or [] for part in ("--method", one)]
     again += [part for one in settings or [] for part in ("--set", one)]
     again += engine_options(*where)
+    again += ["--accept"] if accept else []
     say(f"Run folder: {out}")
     folder = resumable(
         lambda: execute(job, out, accept_versions=accept), [*again, "--out", str(out)]

@@ -120,6 +120,8 @@ def run(
         *engine_options(engine, workers, gpus_per_worker, address, max_memory),
         "--out",
         str(out),
+        *(["--join"] if join else []),
+        *(["--accept"] if accept else []),
     ]
     work = partial(execute, job, out, tell=say, accept_versions=accept, join=join)
     folder = resumable(work, again)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from broca.engines.claims import EXPIRY_SECONDS, Claims
+from broca.claims import EXPIRY_SECONDS, Claims
 from broca.engines.engine import Stored, Work
 from broca.engines.local import LocalEngine
 from broca.engines.worker_log import WorkerLog
@@ -79,5 +79,5 @@ class SharedEngine(LocalEngine):
                 advance(weight, self._note())
 
     def _note(self) -> str:
-        others = self._claims.living()
+        others = len(self._claims.living())
         return f"{others} other process{'es' if others > 1 else ''}" if others else ""

@@ -27,6 +27,7 @@ from broca.model.blocks import (
     value_norms,
     value_weight,
 )
+from broca.model.device import names_of
 from broca.model.embedded import has_embedded_vocabulary
 from broca.model.experts import SlotFunction
 from broca.model.loading import check_finite, fingerprint, load_module, unmark
@@ -191,6 +192,11 @@ class LanguageModel(PassRunner):
             self.widths,
             experts if any(parts) else (),
         )
+
+    @property
+    def device_name(self) -> str:
+        """What its weights lie on: names of GPUs, or of the processor."""
+        return names_of({parameter.device for parameter in self.module.parameters()})
 
     @cached_property
     def drive(self):

@@ -24,14 +24,21 @@ class Outline(LanguageModel):
 
     Attributes:
         loaded_on: Device of the model that it is an outline of.
+        loaded_on_name: What its maker calls the devices that hold its weights.
     """
 
     loaded_on: torch.device
+    loaded_on_name: str
 
     @property
     def device(self) -> torch.device:
         """Device of the model that it is an outline of."""
         return self.loaded_on
+
+    @property
+    def device_name(self) -> str:
+        """Names of the devices that hold the weights of that model."""
+        return self.loaded_on_name
 
     def run(self, *_: Any, **__: Any) -> NoReturn:
         """Refused.
@@ -70,7 +77,7 @@ def outline_of(model: LanguageModel) -> Outline:
         raise ModelError("The model has no outline", model.name, str(error)) from error
     outline = Outline.__new__(Outline)
     outline.__dict__.update(found.__dict__)
-    outline.loaded_on = model.device
+    outline.loaded_on, outline.loaded_on_name = model.device, model.device_name
     return outline
 
 

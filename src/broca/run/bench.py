@@ -180,7 +180,7 @@ class RunBench:
             names=list(named),
             stored=lambda name: named[name].keys <= self.folder.rows.finished(),
         ):
-            self.folder.rows.append(writing(unit, answers), unit.keys)
+            self.folder.append_rows(writing(unit, answers), unit.keys)
 
     def _asking(self) -> Callable[[Any], list[Any]]:
         """Computes a unit."""

@@ -159,7 +159,8 @@ class ChoiceBench(RunBench):
             names=[PurePath(self._portion_name(part)).stem for part in missing],
             stored=lambda name: (self.folder.path / ATTRIBUTIONS / f"{name}.json").exists(),
         ):
-            self.folder.write_json(self._portion_name(part), found)
+            if not self.folder.finished:  # by another process, which has it
+                self.folder.write_json(self._portion_name(part), found)
         return [self.folder.read_json(name) for name in names]
 
     def keep_query_sets(self, sets: QuerySets, name: str) -> None:

@@ -26,6 +26,7 @@ def environment_of(model: LanguageModel) -> dict[str, Any]:
         "parameters": sum(p.numel() for p in model.module.parameters()),
         "dtype": str(model.dtype).removeprefix("torch."),
         "device": str(model.device),
+        "device_name": model.device_name,
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",

@@ -18,6 +18,7 @@ from broca.model import LanguageModel
 from broca.neurons import NeuronSet
 from broca.prompts import Prompt
 from broca.run.bench import RunBench
+from broca.run.environment import environment_of
 from broca.run.job import Job
 from broca.run.placing import placed
 from broca.store import RunFolder, file_name
@@ -64,6 +65,7 @@ def find_relations(
     wanted: Sequence[str] | None = None,
     tell: Callable[[str], None] | None = None,
     method: str = EXPERTISE,
+    accept_versions: bool = False,
 ) -> dict[Path, NeuronSet]:
     """Write a set file per relation; interrupted, the same call goes on.
 
@@ -75,9 +77,12 @@ def find_relations(
             out and why.
         method: How neurons are ranked: by average precision over the sites, or by a locator, see
             `broca.locate`; it ranks hidden neurons, as many as average precision takes.
+        accept_versions: Go on with what an interrupted call computed with other versions of broca,
+            torch or transformers.
 
     Raises:
-        RunError: A file would be overwritten.
+        RunError: A file would be overwritten; an interrupted call computed with other weights, or
+            with other versions and this is not accepted.
         FactsError: A wanted relation is not there, or the model does not know it.
         EffectError: There is no such method.
     """
@@ -94,6 +99,7 @@ def find_relations(
         RunFolder.begin(out / WORK, job.as_config()) as folder,
         placed(job, folder) as (model, engine),
     ):
+        folder.write_environment(environment_of(model), accept_versions=accept_versions)
         bench = RunBench(model, folder, engine, config.batch_size, config.match)
         material = prepare(config, bench)
         chosen = list(material.names) if wanted is None else [_known(n, material) for n in wanted]

@@ -73,5 +73,6 @@ def keep(
         names=list(left),
         stored=stored,
     ):
-        folder.write_json(files[name], values)
+        if not folder.finished:  # by another process, which has them
+            folder.write_json(files[name], values)
     return [folder.read_json(f"{kind}/{key}.json") for key in keys]

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from broca.engines import Engine, RayEngine, SharedEngine, has_gpus, limit_memory
-from broca.errors import ModelError, RunError
+from broca.errors import ModelError
 from broca.model import LanguageModel, outline_of
 from broca.processes import this_process
 from broca.progress import Reached, watched
@@ -91,12 +91,11 @@ def progress_stored(folder: RunFolder, clock: Clock) -> Iterator[None]:
     """Keep in the folder how far the run is, for `broca ls --watch`, and the time it took."""
 
     def store(reached: Reached) -> None:
+        if folder.joined:  # the process that began the run tells
+            return
         folder.write_json(PROGRESS, {**asdict(reached), "at": time.time(), "by": this_process()})
         clock.store()
 
-    if folder.joined:
-        yield
-        return
     with watched(store):
         yield
 
@@ -104,11 +103,7 @@ def progress_stored(folder: RunFolder, clock: Clock) -> Iterator[None]:
 def wait_until_finished(folder: RunFolder) -> bool:
     """Wait for the process that writes a run; False if it is gone and the run is not finished."""
     while not folder.finished:
-        try:
-            free = RunFolder.resume(folder.path, folder.config)
-        except RunError:  # still being written, or just finished
-            time.sleep(POLL_SECONDS)
-        else:
-            free.close()
+        if folder.is_abandoned():
             return False
+        time.sleep(POLL_SECONDS)
     return True

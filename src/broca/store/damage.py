@@ -12,19 +12,22 @@ import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
+from broca.claims import Claims
 from broca.errors import RunError
 from broca.store.blocks import DONE, damaged_blocks, forget_unfinished
-from broca.store.files import TEMPORARY_MARK, read_json, sha256_of
-from broca.store.rows import RowFolder, is_whole
+from broca.store.files import files_in, read_json, sha256_of, sweep
+from broca.store.joining import CLAIMS, PARTS
+from broca.store.rows import is_whole, n_rows
 
 FORMAT = "broca-run/1"
 CONFIG, MANIFEST, REPORT = "config.toml", "manifest.json", "report.html"
 
 KEPT = (
     "borders",
+    "editable",
     "injected",
     "known",
     "letters",
@@ -36,6 +39,8 @@ KEPT = (
     "words",
 )
 """Folders of plain values found with the model (`broca.run.keeping`)."""
+
+_COMPUTED = ("attributions", "rows", "sets", PARTS, *KEPT)
 
 What = Literal["is missing", "has changed", "cannot be read"]
 
@@ -85,13 +90,13 @@ def make_manifest(path: Path, files: Iterable[Path]) -> dict[str, Any]:
         entry: dict[str, Any] = {"bytes": file.stat().st_size}
         if not name.startswith("responses/"):
             entry["sha256"] = sha256_of(file)
-        if name.startswith("rows/"):
-            entry["rows"] = RowFolder(file.parent).count()
+        if name.startswith("rows/") and file.suffix == ".parquet":
+            entry["rows"] = n_rows(file)
         listed[name] = entry
     return {
         "format": FORMAT,
         "files": listed,
-        "rows": RowFolder(path / "rows").count(),
+        "rows": sum(entry.get("rows", 0) for entry in listed.values()),
         "config": (path / CONFIG).read_text("utf-8"),
     }
 
@@ -150,11 +155,9 @@ def _compare(path: Path, name: str, entry: Mapping[str, Any], quick: bool) -> Da
 
 def _unreadable(path: Path) -> Iterator[Damage]:
     """Files that show themselves damaged."""
-    for file in sorted(path.rglob("*")):
+    for file in sorted(files_in(path)):
         name = file.relative_to(path).as_posix()
-        if not file.is_file() or TEMPORARY_MARK in file.name or name == MANIFEST:
-            continue
-        if not _is_readable(file, name):
+        if name != MANIFEST and not _is_readable(file, name) and file.exists():
             yield Damage(name, "cannot be read")
 
 
@@ -175,18 +178,29 @@ def _is_json(file: Path) -> bool:
 
 
 def is_untouched(path: Path) -> bool:
-    """Whether nothing was computed in a run's folder: no rows, sets, responses, values."""
-    kept = ("rows/*.parquet", "sets/**/*.*", f"responses/*/{DONE}", "attributions/*")
-    kept += tuple(f"{kind}/*.json" for kind in KEPT)
-    found = (file for pattern in kept for file in path.glob(pattern))
-    return all(TEMPORARY_MARK in file.name for file in found) and not (path / MANIFEST).exists()
+    """Whether nothing was computed in a run's folder, and nobody computes anything there."""
+    if (path / MANIFEST).exists() or Claims(path / CLAIMS).living():
+        return False
+    return not any(_is_computed(file.relative_to(path)) for file in files_in(path))
+
+
+def _is_computed(name: PurePath) -> bool:
+    kind, *below = name.parts
+    if kind == "responses":
+        return name.name == DONE
+    return bool(below) and kind in _COMPUTED
 
 
 def mend(path: Path) -> list[Damage]:
     """Delete what is damaged, and what killed sittings left unfinished; what was damaged.
 
-    The configuration stays: whoever resumes compares it with the settings given.
+    The configuration stays: whoever resumes compares it with the settings given. What is
+    unfinished stays while other processes compute, which may be writing it.
     """
+    claims = Claims(path / CLAIMS)
+    if not claims.living():
+        tidy(path)
+    claims.clear()
     damaged = find_damage(path)
     for each in damaged:
         if each.name != CONFIG:
@@ -194,5 +208,10 @@ def mend(path: Path) -> list[Damage]:
         if each.name.startswith("responses/"):
             shutil.rmtree((path / each.name).parent, ignore_errors=True)
     (path / MANIFEST).unlink(missing_ok=True)
-    forget_unfinished((path / "responses").glob("*"))
     return damaged
+
+
+def tidy(path: Path) -> None:
+    """Delete what killed writes and recordings left in a run's folder."""
+    sweep(path)
+    forget_unfinished((path / "responses").glob("*"))

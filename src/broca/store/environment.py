@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from broca.errors import RunError
+from broca.progress import step
+from broca.store.lock import FolderBusyError, FolderLock
+
+ENVIRONMENT = "environment.json"
+TOLD_SECONDS = 1800.0  # that is waited for it: a large model loads
+LOOK_SECONDS = 0.2  # between two looks
 
 DETERMINING = ("broca", "torch", "transformers")
 """Packages whose version may change rows."""
@@ -53,3 +60,41 @@ def with_earlier(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> di
     if known and known != now and known not in earlier:
         earlier = [*earlier, known]
     return {**now, "earlier": earlier} if earlier else dict(now)
+
+
+def await_environment(path: Path) -> FolderLock | None:
+    """Wait until the process that began a run has written what it computes with.
+
+    Returns:
+        None; or the folder's lock, if that process is gone and has written nothing.
+
+    Raises:
+        RunError: It is there, and writes nothing for half an hour.
+    """
+    if (path / ENVIRONMENT).exists():
+        return None
+    with step("Waiting for the process that began the run"):
+        end = time.monotonic() + TOLD_SECONDS
+        while time.monotonic() < end:
+            lock = _free(path)
+            if (path / ENVIRONMENT).exists():
+                if lock is not None:
+                    lock.release()
+                return None
+            if lock is not None:
+                return lock
+            time.sleep(LOOK_SECONDS)
+    raise RunError(
+        f"the process that began this run has not told in {TOLD_SECONDS / 60:.0f} minutes which "
+        "weights and versions it computes with",
+        where=str(path),
+        mend="See whether it still loads its model, then repeat this command",
+    )
+
+
+def _free(path: Path) -> FolderLock | None:
+    """The lock of a folder, None if another process has it."""
+    try:
+        return FolderLock.acquire(path)
+    except FolderBusyError:
+        return None

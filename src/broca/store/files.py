@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -82,12 +83,29 @@ def read_json(path: Path) -> Any:
         raise RunError(f"a file of the run cannot be read: {error}", where=str(path)) from error
 
 
-def sweep(folder: Path) -> int:
-    """Delete what killed writes left in `folder` and below; the number of files deleted."""
-    leftovers = [path for path in folder.rglob(f".*{TEMPORARY_MARK}*") if path.is_file()]
-    for path in leftovers:
-        path.unlink(missing_ok=True)
-    return len(leftovers)
+def files_in(folder: Path) -> Iterator[Path]:
+    """Files in `folder` and below, without those whose writing never ended.
+
+    Other processes may take files and folders away meanwhile: those are left out.
+    """
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if TEMPORARY_MARK not in name]
+        files = (Path(place, name) for name in names if TEMPORARY_MARK not in name)
+        yield from (file for file in files if file.is_file())
+
+
+def sweep(folder: Path) -> None:
+    """Delete the files and folders that killed writes left in `folder` and below."""
+    for place, folders, names in os.walk(folder):
+        for name in filter(_is_leftover, folders):
+            shutil.rmtree(Path(place, name), ignore_errors=True)
+        for name in filter(_is_leftover, names):
+            Path(place, name).unlink(missing_ok=True)
+        folders[:] = [name for name in folders if not _is_leftover(name)]
+
+
+def _is_leftover(name: str) -> bool:
+    return name.startswith(".") and TEMPORARY_MARK in name
 
 
 def sha256_of(path: Path) -> str:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 import time
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 from broca.errors import RunError
+from broca.store import finishing
 from broca.store.config import begun_with, is_run, read_config, refuse_differing, refuse_other
 from broca.store.damage import (
     CONFIG,
@@ -21,30 +20,25 @@ from broca.store.damage import (
     Damage,
     find_damage,
     is_untouched,
-    make_manifest,
     mend,
-    read_manifest,
+    tidy,
 )
-from broca.store.environment import refuse_versions, refuse_weights, with_earlier
-from broca.store.files import TEMPORARY_MARK, read_json, replacing, sweep, write_json, write_text
-from broca.store.joining import (
-    CLAIMS,
-    JOINED,
-    LOGS,
-    PARTS,
-    PASSING,
-    PROGRESS,
-    forget_joined,
-    merge_joined,
-    note_joined,
+from broca.store.environment import (
+    ENVIRONMENT,
+    await_environment,
+    refuse_versions,
+    refuse_weights,
+    with_earlier,
 )
+from broca.store.files import TEMPORARY_MARK, read_json, replacing, write_json, write_text
+from broca.store.joining import CLAIMS, LOGS, PARTS, forget_joined, note_joined
 from broca.store.lock import FolderBusyError, FolderLock
 from broca.store.names import file_name, name_of
 from broca.store.rows import RowFolder
 from broca.store.summary import flat_summary
 from broca.store.toml import write_toml
 
-ENVIRONMENT, PROMPTS = "environment.json", "prompts.json"
+PROMPTS = "prompts.json"
 SETS = "sets"
 SUMMARY = "summary.json"
 JOIN_SECONDS = 30.0  # that a joining process waits for the settings of the run
@@ -107,7 +101,8 @@ class RunFolder:
         if not is_run(path):
             refuse_other(path)
         lock = FolderLock.acquire(path)
-        sweep(path)
+        tidy(path)
+        shutil.rmtree(path / PARTS, ignore_errors=True)
         (path / ENVIRONMENT).unlink(missing_ok=True)  # of a run that computed nothing
         write_text(path / CONFIG, write_toml({"format": FORMAT, **config}))
         return cls(path, read_config(path), lock)
@@ -125,15 +120,19 @@ class RunFolder:
         path = Path(path)
         given = tomllib.loads(write_toml(config))
         stored = begun_with(path)
-        if not find_damage(path):
-            cls._refuse_finished(path)
+        ended = (path / MANIFEST).exists()
+        if ended:
+            cls._refuse_whole(path)
         refuse_differing(path, stored, given)
         lock = FolderLock.acquire(path)
-        if any((path / CLAIMS).glob("*")):  # processes that joined may be writing
-            return cls(path, stored, lock)
-        sweep(path)
-        mended = mend(path)
-        write_text(path / CONFIG, write_toml({"format": FORMAT, **stored}))
+        try:
+            if not ended:  # when it was looked at: whoever held the lock may have finished it
+                cls._refuse_whole(path)
+            mended = mend(path)
+            write_text(path / CONFIG, write_toml({"format": FORMAT, **stored}))
+        except BaseException:
+            lock.release()
+            raise
         return cls(path, stored, lock, mended)
 
     @classmethod
@@ -174,6 +173,11 @@ class RunFolder:
         """
         return cls(Path(path), read_config(Path(path)), None)
 
+    @classmethod
+    def _refuse_whole(cls, path: Path) -> None:
+        if (path / MANIFEST).exists() and not find_damage(path):
+            cls._refuse_finished(path)
+
     @staticmethod
     def _refuse_finished(path: Path) -> None:
         if (path / MANIFEST).exists():
@@ -191,6 +195,8 @@ class RunFolder:
         """Store what the run depends on beside its settings: versions, weights, device, seeds.
 
         When a resumed run finds another environment, the earlier ones stay under "earlier".
+        A process that joined waits until the one that began the run has stored its own, and takes
+        its place if it is gone.
 
         Args:
             environment: Plain values; `versions` are those of packages.
@@ -199,9 +205,13 @@ class RunFolder:
 
         Raises:
             RunError: The weights ("fingerprint") are not those the run was begun with, or rows
-                were computed by other versions and this is not accepted.
+                were computed by other versions and this is not accepted; or nothing is
+                stored.
         """
         now = dict(environment)
+        if self.joined:
+            self._lock = await_environment(self.path)
+            self.joined = self._lock is None
         known = self.environment if (self.path / ENVIRONMENT).exists() else None
         mixing = accept_versions or (not self.joined and is_untouched(self.path))
         if known is not None:
@@ -247,6 +257,20 @@ class RunFolder:
         """Store the figures of the run; `flat_summary` says what they may be."""
         self.write_json(SUMMARY, flat_summary(summary))
 
+    def append_rows(self, rows: Iterable[Mapping[str, Any]], finished: Iterable[str]) -> None:
+        """Store rows of finished conditions, unless the run is finished and has them.
+
+        A process that joined and was silent may come when another has computed its work and
+        finished the run.
+
+        Args:
+            rows: All rows of these conditions.
+            finished: Their keys.
+        """
+        if self.finished:
+            return
+        finishing.withdraw(self.path, self.rows.append(rows, finished))
+
     def write_json(self, name: str, value: Any) -> None:
         """Store plain values as JSON under a name inside the folder."""
         write_json(self.path / name, value)
@@ -261,17 +285,7 @@ class RunFolder:
         The manifest lists every file with its size and hash; responses, which may be tens of
         gigabytes and can be recorded again, with their size only.
         """
-        self.rows.compact()
-        if (self.path / JOINED).exists():
-            others = merge_joined(self.path, self.environment)
-            if others:
-                self.write_json(ENVIRONMENT, {**self.environment, "joined": others})
-        sweep(self.path)
-        write_json(self.path / MANIFEST, make_manifest(self.path, self._files()))
-        (self.path / PROGRESS).unlink(missing_ok=True)
-        shutil.rmtree(self.parts_path, ignore_errors=True)
-        with suppress(OSError):  # others may still hold claims there
-            (self.path / CLAIMS).rmdir()
+        finishing.finish(self.path, self.rows)
         self.close()
 
     # -- reading ----------------------------------------------------------------------------
@@ -280,6 +294,14 @@ class RunFolder:
     def finished(self) -> bool:
         """Whether the run is complete."""
         return (self.path / MANIFEST).exists()
+
+    def is_abandoned(self) -> bool:
+        """Whether the run is not finished and no process writes it."""
+        try:
+            FolderLock.acquire(self.path).release()
+        except FolderBusyError:
+            return False
+        return not self.finished
 
     @property
     def environment(self) -> dict[str, Any]:
@@ -341,25 +363,7 @@ class RunFolder:
         Raises:
             RunError: With what is damaged and what mends it.
         """
-        command = shlex.join(["broca", "run", str(self.path / CONFIG), "--out", str(self.path)])
-        if not self.finished:
-            raise RunError("the run is not finished", str(self.path), f"Resume it: {command}")
-        damaged = find_damage(self.path)
-        if damaged:
-            told = ", ".join(map(str, damaged[:3])) + (", …" if len(damaged) > 3 else "")
-            look = shlex.join(["broca", "check", str(self.path)])
-            raise RunError(
-                f"the run is damaged: {told}",
-                str(self.path),
-                f"See {look}; {command} computes it again",
-            )
-
-    def _files(self) -> Iterable[Path]:
-        for file in self.path.rglob("*"):
-            parts = file.relative_to(self.path).parts
-            passing = parts[0] in PASSING or parts[-1].startswith(".")
-            if file.is_file() and not passing and file.name != MANIFEST:
-                yield file
+        finishing.require_whole(self.path)
 
     def remove(self) -> None:
         """Delete a finished run: the files its manifest names, and nothing else.
@@ -367,17 +371,7 @@ class RunFolder:
         Raises:
             RunError: It is not finished, or the folder holds something else.
         """
-        listed = (read_manifest(self.path) or {"files": {}})["files"]
-        others = [
-            file for file in self._files() if file.relative_to(self.path).as_posix() not in listed
-        ]
-        if others:
-            raise RunError(
-                f"this folder holds something that the run did not write ({others[0].name})",
-                where=str(self.path),
-                mend="Move it elsewhere, or choose another folder with --out",
-            )
-        shutil.rmtree(self.path)
+        finishing.remove(self.path)
 
     # -- ending -----------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from broca.store.files import condition_key, read_json, write_json
 
 CLAIMS, LOGS, PARTS = ".claims", "logs", ".parts"
 PROGRESS, JOINED = "progress.json", "joined"
-PASSING = (CLAIMS, LOGS, PARTS, PROGRESS)
+PASSING = (CLAIMS, JOINED, LOGS, PARTS, PROGRESS)
 """Names within a run's folder that are no part of the run."""
 
 

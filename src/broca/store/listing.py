@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from broca.claims import holders
 from broca.errors import RunError
 from broca.processes import is_gone
 from broca.progress import Reached, in_words
 from broca.reading import load_toml
 from broca.store.config import is_run
 from broca.store.damage import CONFIG, MANIFEST, find_damage, read_manifest
+from broca.store.environment import ENVIRONMENT
 from broca.store.files import read_json
-from broca.store.folder import ENVIRONMENT, SUMMARY
-from broca.store.joining import PROGRESS
+from broca.store.folder import SUMMARY
+from broca.store.joining import CLAIMS, PROGRESS
 
 SILENT_SECONDS = 60.0  # after which it is said how old a word about progress is
 
@@ -56,7 +59,7 @@ def _run_folders(folder: Path, depth: int) -> Iterator[Path]:
     if is_run(folder):
         yield folder
     elif depth > 0 and folder.is_dir():
-        for child in sorted(folder.iterdir()):
+        for child in _children(folder):
             if child.is_dir() and not child.is_symlink() and not child.name.startswith("."):
                 yield from _run_folders(child, depth - 1)
 
@@ -77,8 +80,25 @@ def _entry(path: Path) -> RunEntry:
         rows=None if manifest is None else manifest["rows"],
         seconds=seconds if isinstance(seconds, int | float) else None,
         reached="" if finished else _reached(path),
-        changed=max((file.stat().st_mtime for file in path.iterdir()), default=0.0),
+        changed=_changed(path),
     )
+
+
+def _children(folder: Path) -> list[Path]:
+    """What lies in a folder; nothing if it has gone meanwhile, or may not be read."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
+
+
+def _changed(path: Path) -> float:
+    """When a run was last written; files may come and go meanwhile."""
+    changed = 0.0
+    for file in _children(path):
+        with suppress(OSError):
+            changed = max(changed, file.stat().st_mtime)
+    return changed
 
 
 def _reached(path: Path) -> str:
@@ -89,13 +109,22 @@ def _reached(path: Path) -> str:
         by = told.pop("by", {})
         reached = Reached(**told)
         if is_gone(by):
-            return f"stopped, {in_words(replace(reached, seconds=0.0, note=''))}"
+            return _without(path, in_words(replace(reached, seconds=0.0, note="")))
         words = in_words(reached)
     except (TypeError, KeyError, AttributeError):
         return ""
     minutes = round(age / 60)
     ago = f"{minutes} minute{'s' if minutes > 1 else ''} ago"
     return words if age < SILENT_SECONDS else f"{words} ({ago})"
+
+
+def _without(path: Path, words: str) -> str:
+    """How far a run was when the process that began it ended, and who goes on with it."""
+    claims = holders(path / CLAIMS, time.time())
+    others = sorted({f"process {who.get('pid')} of {who.get('host')}" for who in claims})
+    if not others:
+        return f"stopped, {words}"
+    return f"{words} when whoever began it ended; still computing: {', '.join(others)}"
 
 
 def _config(path: Path) -> dict[str, Any]:

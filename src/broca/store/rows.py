@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,6 +21,8 @@ from broca.errors import RunError
 from broca.store.files import TEMPORARY_MARK, replacing
 
 _CONDITIONS = b"broca.conditions"
+
+Found = TypeVar("Found")
 
 
 def _text(name: str) -> pa.Field:
@@ -139,7 +141,9 @@ class RowFolder:
 
     def finished(self) -> frozenset[str]:
         """Keys of all conditions whose rows are on disk."""
-        return frozenset(key for part in self._parts() for key in self._keys(part))
+        return self._steadily(
+            lambda parts: frozenset(key for part in parts for key in self._keys(part))
+        )
 
     def read(
         self,
@@ -158,17 +162,7 @@ class RowFolder:
             study: Only rows first computed for this study.
             columns: Only these columns.
         """
-        taken: set[str] = set()
-        tables = []
-        for part in self._parts():
-            keys = set(self._keys(part)) - taken
-            if conditions is not None:
-                keys &= set(conditions)
-            if not keys:
-                continue
-            taken |= keys
-            table = _read(part)
-            tables.append(table.filter(pc.field("condition").isin(sorted(keys))))
+        tables = self._steadily(lambda parts: self._tables(parts, conditions))
         table = pa.concat_tables(tables) if tables else ROW_SCHEMA.empty_table()
         if study is not None:
             table = table.filter(pc.field("study") == study)
@@ -177,24 +171,50 @@ class RowFolder:
 
     def count(self) -> int:
         """Number of rows in the parts, conditions present twice counted twice."""
-        return sum(_metadata(part).num_rows for part in self._parts())
+        return sum(map(n_rows, self.parts()))
 
     def compact(self) -> None:
         """Put all parts into one, so that other programs read each row once and in order.
 
         A kill in the middle leaves conditions in two parts, which readers of this class merge.
         """
-        old = self._parts()
+        old = self.parts()
         if len(old) < 2:
             return
         whole = self.append(self.read(), self.finished())
         for part in old:
             if part != whole:
-                part.unlink()
+                part.unlink(missing_ok=True)
 
-    def _parts(self) -> list[Path]:
+    def parts(self) -> list[Path]:
+        """The files that hold rows, sorted."""
         found = self.path.glob("*.parquet")
         return sorted(part for part in found if TEMPORARY_MARK not in part.name)
+
+    def _steadily(self, look: Callable[[list[Path]], Found]) -> Found:
+        """What a look at all parts gives; look again if another process has compacted them."""
+        while True:
+            parts = self.parts()
+            try:
+                return look(parts)
+            except RunError:
+                if all(part.exists() for part in parts):
+                    raise
+
+    def _tables(self, parts: list[Path], conditions: Collection[str] | None) -> list[pa.Table]:
+        """Rows of parts, each condition once."""
+        taken: set[str] = set()
+        tables = []
+        for part in parts:
+            keys = set(self._keys(part)) - taken
+            if conditions is not None:
+                keys &= set(conditions)
+            if not keys:
+                continue
+            taken |= keys
+            table = _read(part)
+            tables.append(table.filter(pc.field("condition").isin(sorted(keys))))
+        return tables
 
     def _keys(self, part: Path) -> tuple[str, ...]:
         if part.name not in self._keys_of_part:
@@ -208,6 +228,15 @@ class RowFolder:
 def _ordered(table: pa.Table) -> pa.Table:
     keys = ("study", "condition", "prompt")
     return table.sort_by([(key, "ascending") for key in keys]).combine_chunks()
+
+
+def n_rows(part: Path) -> int:
+    """Number of rows in a part.
+
+    Raises:
+        RunError: It cannot be read.
+    """
+    return _metadata(part).num_rows
 
 
 def _metadata(part: Path) -> pq.FileMetaData:
