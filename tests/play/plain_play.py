@@ -71,3 +71,15 @@ def wait_for(true: Callable[[], bool], seconds: float = 60) -> None:
     while not true():
         assert time.monotonic() < end
         time.sleep(0.01)
+
+
+def refused(response: httpx.Response, words: str, status: int = 400) -> None:
+    """A sentence, not a traceback."""
+    assert response.status_code == status, response.text
+    assert words in response.json()["error"]
+    assert "Traceback" not in response.text
+
+
+def lives_on(client: httpx.Client) -> None:
+    """It answers as ever."""
+    assert result(client, "answer", {**ASKED, "tokens": 1})["clean"]["text"]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import httpx
 import pytest
 import torch
 
 import broca
+from broca.errors import PlayError
 from broca.interventions import Scale
 from broca.neurons import Neuron, NeuronIndex, NeuronSet, matched_together, uniform_random
 from broca.play import Material
@@ -209,16 +211,47 @@ def test_nothing_changes_where_nothing_is_changed(client: httpx.Client):
     assert alone["edited"] is None
 
 
-def test_means_are_those_of_other_prompts(material: Material, model):
-    neurons = NeuronSet.of([Neuron("hidden", 1, 5), Neuron("gate", 3, 9)], model.identity)
-    expected = []
+def plain_means(model, neurons: NeuronSet, prompts: Sequence[broca.Prompt]) -> list[float]:
+    """Means at the last token, one prompt and one neuron at a time."""
+    found = []
     for neuron in neurons:
         seen: list[torch.Tensor] = []
-        for prompt in material.reference:
+        for prompt in prompts:
             with model.watch(neuron.site, neuron.layer, seen.append):
                 model.logits(model.pad(model.encode([prompt.text])))
-        expected.append(sum(float(v[0, -1, neuron.index]) for v in seen) / len(seen))
-    assert material.means(neurons) == pytest.approx(expected, abs=1e-4)
+        found.append(sum(float(v[0, -1, neuron.index]) for v in seen) / len(seen))
+    return found
+
+
+def test_means_are_those_of_other_prompts(material: Material, model):
+    """Of all but the asked one, where that is among them; the page is told of how many."""
+    neurons = NeuronSet.of([Neuron("hidden", 1, 5), Neuron("gate", 3, 9)], model.identity)
+    every = material.reference
+    assert material.means(neurons) == pytest.approx(plain_means(model, neurons, every), abs=1e-4)
+    asked = every[4].text
+    others = [prompt for prompt in every if prompt.text != asked]
+    assert len(others) == len(every) - 1
+    expected = plain_means(model, neurons, others)
+    assert material.means(neurons, asked) == pytest.approx(expected, abs=1e-4)
+    assert material.means(neurons, asked) != material.means(neurons)
+    chips = (Chip(name="a", neurons=tuple(map(str, neurons)), change="mean"),)
+    made = changes_of(material, State(prompt=asked, chips=chips))
+    assert made.mean_of == len(others)
+    assert made.edited[0].value == material.means(neurons, asked)
+    typed = State(prompt=f"{asked} x", chips=chips)
+    assert changes_of(material, typed).mean_of == len(every)
+    again = State(prompt=f"{asked} xy", chips=chips)
+    assert changes_of(material, again) is changes_of(material, typed)  # while it is typed
+
+
+def test_a_prompt_is_not_its_own_mean(material: Material, model):
+    """In a run with this one prompt its mean was its own value: nothing changed, untold."""
+    asked = material.prompts[0]
+    alone = Material(model, prompts=[asked, asked])
+    chips = (Chip(name="a", neurons=("hidden:1:5",), change="mean"),)
+    with pytest.raises(PlayError, match="over other prompts and this prompt is the only one"):
+        changes_of(alone, State(prompt=asked.text, chips=chips))
+    assert changes_of(alone, State(prompt=f"{asked.text} x", chips=chips)).mean_of == 2
 
 
 # ---- matched draws of several sets

@@ -41,7 +41,9 @@ def play(
     threads: Annotated[
         int,
         typer.Option(
-            help="Threads to compute with; 0: one for a small model, else every core.", min=0
+            help="Threads to compute with; 0: one for a small model; for a large one as many as "
+            "torch takes, if that is faster.",
+            min=0,
         ),
     ] = 0,
 ) -> None:

@@ -2,7 +2,7 @@
 
 The files, in the order in which a request passes them: `server` (address, guard) -> `routes` ->
 `state` (what a page may ask for, with its limits) -> `jobs` (one model, one lock, a queue that is
-told about and can be left) -> `answering`, `finding`, `reading` (what is computed) -> `keeping`
+told about and can be left) -> `editing`, `finding`, `looking` (what is computed) -> `keeping`
 (links, files, code). `material` is what the server was started with. The page itself is
 `templates`.
 """

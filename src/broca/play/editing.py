@@ -45,16 +45,27 @@ def chip_set(material: Material, chip: Chip) -> NeuronSet:
     neurons = [Neuron.parse(name) for name in chip.neurons]
     for neuron in neurons:
         check_neuron(material.model, neuron)
-    return NeuronSet.of(neurons, material.model.identity, name=chip.name, method="by hand")
+    method = (chip.origin and chip.origin.method) or "by hand"
+    return NeuronSet.of(neurons, material.model.identity, name=chip.name, method=method)
 
 
-def change_of(material: Material, chip: Chip, neurons: NeuronSet, positions: str) -> Intervention:
-    """What a chip does, done with some neurons: its own, or matched random ones."""
+def change_of(
+    material: Material, chip: Chip, neurons: NeuronSet, positions: str, asked: str
+) -> Intervention:
+    """What a chip does, done with some neurons: its own, or matched random ones.
+
+    Args:
+        material: What the server has.
+        chip: The chip.
+        neurons: The neurons.
+        positions: Where they are changed.
+        asked: The prompt as the model reads it: means are those of other prompts.
+    """
     if chip.change == "off":
         return Deactivate(neurons, positions)
     if chip.change == "scale":
         return Scale(neurons, chip.factor, positions)
-    return Fix(neurons, material.means(neurons), positions)
+    return Fix(neurons, material.means(neurons, asked), positions)
 
 
 @dataclass(frozen=True)
@@ -65,12 +76,14 @@ class Changed:
         edited: The chips' changes.
         draws: The same with matched random neurons, one entry per draw.
         n_neurons: Neurons changed, each counted once.
+        mean_of: Prompts over which means are taken; None where no chip is at its mean.
         marks: What tells a set in use from another of its name: a hash of its neurons.
     """
 
     edited: list[Intervention]
     draws: list[list[Intervention]]
     n_neurons: int
+    mean_of: int | None
     marks: Mapping[str, str]
 
 
@@ -80,26 +93,42 @@ def changes_of(material: Material, state: State) -> Changed:
     The newest ones are kept: a prompt is typed letter by letter, and the draws stay.
 
     Raises:
+        PlayError: There is no other prompt to take a mean over.
         NeuronError: A layer has too few neurons left for a matched draw.
     """
-    return material.kept(
-        ("changes", state.active, state.positions, state.draws), lambda: _changes(material, state)
-    )
+    asked = _left_out(material, state)
+    key = ("changes", state.active, state.positions, state.draws, asked)
+    return material.kept(key, lambda: _changes(material, state, asked))
 
 
-def _changes(material: Material, state: State) -> Changed:
+def _left_out(material: Material, state: State) -> str:
+    """The prompt as the model reads it, where means are taken and it is among their prompts."""
+    if not any(chip.change == "mean" for chip in state.active):
+        return ""
+    asked = asked_text(material, state)
+    return asked if any(prompt.text == asked for prompt in material.reference) else ""
+
+
+def _changes(material: Material, state: State, asked: str) -> Changed:
     chips = [(chip, chip_set(material, chip)) for chip in state.active]
     chips = [(chip, neurons) for chip, neurons in chips if len(neurons)]
     if not chips:
-        return Changed([], [], 0, {})
-    edited = [change_of(material, chip, own, state.positions) for chip, own in chips]
+        return Changed([], [], 0, None, {})
+
+    def made(chip: Chip, neurons: NeuronSet) -> Intervention:
+        return change_of(material, chip, neurons, state.positions, asked)
+
+    edited = [made(chip, own) for chip, own in chips]
     draws = []
     for seed in range(state.draws):
         drawn = matched_together([own for _, own in chips], seed)
-        pairs = zip(chips, drawn, strict=True)
-        draws.append([change_of(material, c, other, state.positions) for (c, _), other in pairs])
+        draws.append([made(chip, one) for (chip, _), one in zip(chips, drawn, strict=True)])
     marks = {chip.set: digest_of([str(one) for one in own]) for chip, own in chips if chip.set}
-    return Changed(edited, draws, len({neuron for _, own in chips for neuron in own}), marks)
+    n_neurons = len({neuron for _, own in chips for neuron in own})
+    at_mean = any(chip.change == "mean" for chip, _ in chips)
+    return Changed(
+        edited, draws, n_neurons, len(material.mean_prompts(asked)) if at_mean else None, marks
+    )
 
 
 def answer(material: Material, state: State, job: Job) -> dict[str, Any]:
@@ -117,10 +146,16 @@ def answer(material: Material, state: State, job: Job) -> dict[str, Any]:
     target = material.kept(key, lambda: chosen_answer(model, text, state.answer))
     job.check()
     made = changes_of(material, state)
+    about = _about(material, state, text, made)
     rows: list[Sequence[Intervention]] = [[], *([made.edited] if made.edited else []), *made.draws]
 
     def shown(found: Sequence[Row]) -> dict[str, Any]:
-        return _shown(material, text, target, found, made.n_neurons)
+        return {
+            **_shown(material, text, target, found),
+            "neurons": made.n_neurons,
+            "mean_of": made.mean_of,
+            "about": about,
+        }
 
     found = answer_rows(
         model,
@@ -136,7 +171,7 @@ def answer(material: Material, state: State, job: Job) -> dict[str, Any]:
 
 
 def _shown(
-    material: Material, text: str, target: tuple[int, ...], rows: Sequence[Row], n_neurons: int
+    material: Material, text: str, target: tuple[int, ...], rows: Sequence[Row]
 ) -> dict[str, Any]:
     """Rows of a batch as the page takes them."""
     model, (clean, *others) = material.model, rows
@@ -149,8 +184,29 @@ def _shown(
         "edited": _plain(others[0]) if others else None,
         "draws": [_plain(row) for row in others[1:]],
         "compared": _compared(material, rows) if others else [],
-        "neurons": n_neurons,
     }
+
+
+_WORDS = {"off": "switched off", "scale": "times", "mean": "at its mean"}
+
+
+def _about(material: Material, state: State, text: str, made: Changed) -> dict[str, str]:
+    """What an answer is of, by name: what a table of it has to say to be read elsewhere."""
+    model = material.model
+    changes = (
+        f"{chip.name}: {_WORDS[chip.change]}" + (f" {chip.factor!r}" * (chip.change == "scale"))
+        for chip in state.active
+    )
+    found = {
+        "model": model.name,
+        "weights": model.identity.fingerprint,
+        "dtype": material.dtype,
+        "prompt": text,
+        "changes": "; ".join(changes),
+        "positions": state.positions if made.edited else "",
+        "mean over prompts": "" if made.mean_of is None else str(made.mean_of),
+    }
+    return {name: value for name, value in found.items() if value}
 
 
 def _plain(row: Row) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,18 +14,20 @@ from broca.prompts import FORMS, Prompt, render_fact_prompts
 from broca.prompts.forms import Chat
 
 LISTED = 50
-_RUN = "run: "
+_STORED = ("run: ", "questions: ")
 
 
 def groups(material: Material) -> Iterator[tuple[str, int]]:
     """Names of what can be chosen from, with how many there are."""
-    counts: dict[str, int] = {}
-    for prompt in material.prompts:
-        name = _RUN + group_of(prompt)
-        counts[name] = counts.get(name, 0) + 1
-    yield from counts.items()
+    for start, prompts in _stored_prompts(material).items():
+        yield from Counter(start + group_of(prompt) for prompt in prompts).items()
     for name, relation in material.relations.items():
         yield name, len(relation)
+
+
+def _stored_prompts(material: Material) -> dict[str, list[Prompt]]:
+    """Prompts that are asked as they stand, by how the names of their groups begin."""
+    return dict(zip(_STORED, (material.prompts, material.questions), strict=True))
 
 
 def group_of(prompt: Prompt) -> str:
@@ -41,9 +44,10 @@ def list_facts(material: Material, asked: FactsAsked) -> list[dict[str, Any]]:
         PlayError: There is no such group.
     """
     letters = asked.letters.casefold()
-    if asked.group.startswith(_RUN):
-        wanted = asked.group.removeprefix(_RUN)
-        found = [_stored(prompt) for prompt in material.prompts if group_of(prompt) == wanted]
+    start = next((one for one in _STORED if asked.group.startswith(one)), None)
+    if start is not None:
+        wanted, prompts = asked.group.removeprefix(start), _stored_prompts(material)[start]
+        found = [_stored(prompt) for prompt in prompts if group_of(prompt) == wanted]
     elif asked.group in material.relations:
         relation = material.relations[asked.group]
         facts = [fact for fact in relation.facts if _holds(fact, letters)][:LISTED]

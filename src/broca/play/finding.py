@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -48,7 +48,7 @@ _BLOCKS = ("ig", "ig-16", "exact")  # methods that take `internal_batch_size`
 
 def methods(material: Material) -> list[tuple[str, str]]:
     """Names and titles of the methods that can be used here."""
-    several = bool(material.reference)
+    several = bool(material.prompts or material.questions or material.relations)
     return [(one.name, one.title) for one in LOCATORS.values() if several or not one.contrast]
 
 
@@ -85,7 +85,7 @@ def find(material: Material, state: State, job: Job) -> dict[str, Any]:
         "seconds": time.monotonic() - start,
         "agreement": _agreement(rows),
         "figures": [_map(grid, tokens), _scatter(rows, title)],
-        "csv": as_csv(_table(rows)),
+        "csv": as_csv(_table(rows, _origin(material, state, text, target))),
         "graph": graph_of(model, text, target, log_p, rows),
         "tokens": tokens,
     }
@@ -111,7 +111,12 @@ def _locate(material: Material, state: State, asked: Prompt, aim: TargetLike) ->
     locator = find_locator(state.method)
     batches = state.method in _BLOCKS
     settings: dict[str, Any] = {"internal_batch_size": _ROWS} if batches else {}
-    others = [p for p in material.reference if p.text != asked.text] if locator.contrast else []
+    others = material.others(asked.text) if locator.contrast else []
+    if locator.contrast and not others:
+        raise PlayError(
+            f"{locator.title} compares the prompt with others and there are none",
+            mend="Choose another method, or start the server with --facts or --questions",
+        )
     return locate(material.model, [asked], state.method, target=aim, others=others, **settings)
 
 
@@ -247,6 +252,19 @@ def drawn(figure: Any, prefix: str) -> dict[str, Any]:
     }
 
 
-def _table(rows: Sequence[dict[str, Any]]) -> Table:
-    columns = (Column("neuron"), Column("layer"), Column("attribution"), Column("loss of log P"))
-    return Table(columns, [(r["neuron"], r["layer"], r["value"], r["effect"]) for r in rows])
+def _origin(material: Material, state: State, text: str, target: Sequence[int]) -> dict[str, str]:
+    """What the numbers are of, by column: it stands in every row."""
+    model = material.model
+    return {
+        "method": state.method,
+        "prompt": text,
+        "answer": "".join(token_text(model, token) for token in target),
+        "model": model.name,
+        "weights": model.identity.fingerprint,
+    }
+
+
+def _table(rows: Sequence[dict[str, Any]], origin: Mapping[str, str]) -> Table:
+    names = ("neuron", "layer", "attribution", "loss of log P", *origin)
+    cells = ((r["neuron"], r["layer"], r["value"], r["effect"], *origin.values()) for r in rows)
+    return Table(tuple(map(Column, names)), list(cells))

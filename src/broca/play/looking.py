@@ -82,9 +82,11 @@ def _means(firings: Sequence[Firing], kind: str) -> list[dict[str, Any]]:
 
 
 def served(material: Material, wanted: Neuron) -> list[Served]:
-    """Sets and queries of the run that hold it, by its relative rank."""
+    """Sets of the run that hold it, of queries those by the first method, by its relative rank."""
     found = [
-        one for name, neurons in material.sets.items() for one in holding(wanted, name, neurons)
+        one
+        for name, neurons in list(material.sets.items())
+        for one in holding(wanted, name, neurons)
     ]
     for file, sets in material.queries.items():
         for query, size in sets.counts(sets.methods[0]).items():

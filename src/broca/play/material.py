@@ -1,7 +1,13 @@
-"""What a page may use: the model, the sets, facts and prompts that the server was started with."""
+"""What a page may use: the model, the sets, facts and prompts that the server was started with.
+
+The model's thread, the one that draws the page and those that answer at once read the same sets.
+Only :meth:`Material.keep` adds to them meanwhile, one set at a time; whoever goes through them goes
+through a list of its own.
+"""
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,7 +17,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from broca.errors import PlayError
+from broca.errors import PlayError, RunError
 from broca.facts import Relations, load_relations
 from broca.facts.seeding import stable_random
 from broca.facts.shipped import facts_for
@@ -20,7 +26,7 @@ from broca.neurons import NeuronSet, WeightsDifferWarning
 from broca.play.before import Before
 from broca.prompts import Prompt, render_fact_prompts, render_question_prompts
 from broca.questions import load_questions
-from broca.responses import record_responses
+from broca.responses import Responses, record_responses
 from broca.run.served import check_model, query_sets, query_tables, run_prompts
 from broca.scores import QuerySets
 from broca.store import file_name, reads_as_run, set_files
@@ -43,11 +49,13 @@ class Material:
         sets: Neuron sets by name.
         queries: Query sets of the run, by the file they stand in.
         relations: Facts to ask for.
-        prompts: Prompts of the run and of questions.
+        prompts: Prompts of the run.
+        questions: Prompts of the questions the server was started with.
         run: The run folder, or folder of sets.
         out: Where sets made on the page are kept; None where there is no such place.
         files: Where each set was read from.
         notices: What a reader must know, a sentence each.
+        dtype: Of the weights as they were loaded: a search may cast them for a while.
     """
 
     model: LanguageModel
@@ -55,10 +63,17 @@ class Material:
     queries: dict[str, QuerySets] = field(default_factory=dict)
     relations: Relations = field(default_factory=lambda: Relations([]))
     prompts: list[Prompt] = field(default_factory=list)
+    questions: list[Prompt] = field(default_factory=list)
     run: Path | None = None
     out: Path | None = None
     files: dict[str, Path] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
+    dtype: str = field(init=False)
+    _keeping: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.dtype = str(self.model.dtype).removeprefix("torch.")
+        _ = self.model.identity  # a hash of all weights: not while a page waits, or they are cast
 
     @classmethod
     def load(
@@ -90,7 +105,7 @@ class Material:
         with warnings.catch_warnings(record=True) as differing:
             warnings.simplefilter("always", WeightsDifferWarning)
             for name, path in _files(run, sets, kept).items():
-                found.add(name, path)
+                found._add(name, path)
             if run is not None and is_run:
                 found._read_run(run)
         told = [w for w in differing if issubclass(w.category, WeightsDifferWarning)]
@@ -102,12 +117,12 @@ class Material:
             source = facts_for(facts, embedded=model.is_embedded)
             found.relations = load_relations(source)
         if questions is not None:
-            found.prompts += render_question_prompts(
+            found.questions += render_question_prompts(
                 load_questions(questions), n_prompts=1, chat=model.chat
             )
         return found
 
-    def add(self, name: str, path: Path) -> None:
+    def _add(self, name: str, path: Path) -> None:
         """Read one more set.
 
         Raises:
@@ -127,13 +142,19 @@ class Material:
                 self.queries[path.stem] = replace(sets, identity=self.model.identity)
 
     def names(self) -> Iterator[tuple[str, int, str]]:
-        """Every set's name, number of neurons and method."""
-        for name, neurons in self.sets.items():
+        """Every set's name, number of neurons and method.
+
+        A query's set by the first method of its file is called `file/query`, those by the others
+        `file/query/method`.
+        """
+        for name, neurons in list(self.sets.items()):
             yield name, len(neurons), neurons.method
         for file, sets in self.queries.items():
-            for query, size in sets.counts(sets.methods[0]).items():
-                if size:
-                    yield f"{file}/{query}", size, sets.methods[0]
+            for method in sets.methods:
+                behind = "" if method == sets.methods[0] else f"/{method}"
+                for query, size in sets.counts(method).items():
+                    if size:
+                        yield f"{file}/{query}{behind}", size, method
 
     def find_set(self, name: str) -> NeuronSet:
         """The set of this name.
@@ -143,10 +164,13 @@ class Material:
         """
         if name in self.sets:
             return self.sets[name]
-        file, _, query = name.partition("/")
-        sets = self.queries.get(file)
-        if sets is not None and query in sets.queries:
-            return replace(sets.neurons(query, sets.methods[0]), name=name)
+        file, _, rest = name.partition("/")
+        if file in self.queries:
+            sets = self.queries[file]
+            query, _, method = rest.rpartition("/")
+            for one, by in ((rest, sets.methods[0]), (query, method)):
+                if one in sets.rankings.get(by, {}):
+                    return replace(sets.neurons(one, by), name=name)
         raise PlayError("there is no such set here", name, "Choose one of the list")
 
     def keep(self, neurons: NeuronSet) -> str:
@@ -156,57 +180,103 @@ class Material:
             PlayError: There is no folder for it, or a set of this name is there already.
             RunError: It cannot be written.
         """
+        with self._keeping:
+            path = self._claimed(neurons.name)
+            try:
+                neurons.save(path)
+            except BaseException:
+                path.unlink(missing_ok=True)
+                raise
+            name = f"{MADE}/{neurons.name}"
+            self._add(name, path)
+        return name
+
+    def _claimed(self, name: str) -> Path:
+        """A new, empty file for a set: whoever else wants this name, here or in another server,
+        finds it taken.
+        """
         if self.out is None:
             raise PlayError(
                 "the server was started without a run, so there is no place to keep sets",
                 mend="Start it with --run or --out, or download the set",
             )
-        path = self.out / file_name(neurons.name, ".json")
-        if path.exists():
-            raise PlayError("there is a set of this name already", neurons.name, "Choose another")
-        neurons.save(path)
-        name = f"{MADE}/{neurons.name}"
-        self.add(name, path)
-        return name
+        path = self.out / file_name(name, ".json")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unwritten(path, error) from error
+        try:
+            path.open("x").close()
+        except FileExistsError:
+            raise PlayError("there is a set of this name already", name, "Choose another") from None
+        except OSError as error:
+            raise _unwritten(path, error) from error
+        return path
 
     @cached_property
     def reference(self) -> list[Prompt]:
         """Prompts that means are taken over and neurons are looked at in: a sample by seed."""
-        found = list(self.prompts)
-        if not found and len(self.relations):
-            found = render_fact_prompts(self.relations)
-        return stable_random(0, "play").sample(found, min(_REFERENCE, len(found)))
+        stored, random = [*self.prompts, *self.questions], stable_random(0, "play")
+        if stored:
+            return random.sample(stored, min(_REFERENCE, len(stored)))
+        facts = [(one, fact) for one in self.relations.values() for fact in one.facts]
+        drawn = random.sample(facts, min(_REFERENCE, len(facts)))
+        alone = (replace(relation, facts=(fact,)) for relation, fact in drawn)
+        return [prompt for one in alone for prompt in render_fact_prompts(one)]
 
-    def means(self, neurons: NeuronSet) -> tuple[float, ...]:
+    def others(self, asked: str) -> list[Prompt]:
+        """Reference prompts of another text than the one that is asked."""
+        return [prompt for prompt in self.reference if prompt.text != asked]
+
+    def mean_prompts(self, asked: str) -> list[Prompt]:
+        """Prompts that means are taken over: others than the one that is asked.
+
+        Raises:
+            PlayError: There are none.
+        """
+        others = self.others(asked)
+        if not others:
+            only = "this prompt is the only one" if self.reference else "there are none"
+            raise PlayError(
+                f"a mean is taken over other prompts and {only}",
+                mend="Start the server with --facts, --questions or a --run with more prompts",
+            )
+        return others
+
+    def means(self, neurons: NeuronSet, asked: str = "") -> tuple[float, ...]:
         """Each neuron's mean at the last token of the reference prompts, in the set's order.
+
+        Args:
+            neurons: The neurons.
+            asked: The prompt as the model reads it: it is left out.
 
         Raises:
             PlayError: There are no prompts to take them from.
         """
-        if not self.reference:
-            raise PlayError(
-                "a mean is taken over other prompts and there are none",
-                mend="Start the server with --facts, --questions or a --run",
-            )
+        left = asked if len(self.mean_prompts(asked)) < len(self.reference) else ""
         found = np.zeros(len(neurons))
         for site, layer in neurons.counts():
             ranks = neurons.where(site, layer)
-            found[ranks] = self._site_means(site)[layer][neurons.indices[ranks]]
+            means = self.kept(("means", site, left), lambda s=site: self._site_means(s, left))
+            found[ranks] = means[layer][neurons.indices[ranks]]
         return tuple(found.tolist())
 
-    def _site_means(self, site: str) -> Mapping[int, np.ndarray]:
-        if site not in self._means:
-            responses = record_responses(self.model, self.reference, (site,), pooling="last")
-            there = [at for _, at, _ in responses.index.blocks()]
-            self._means[site] = {at: _mean(responses.block(site, at)) for at in there}
-        return self._means[site]
+    def _site_means(self, site: str, left: str) -> Mapping[int, np.ndarray]:
+        """Layer -> means of a site's neurons, one text left out, [neuron]."""
+        if site not in self._responses:
+            whole = record_responses(self.model, self.reference, (site,), pooling="last")
+            self._responses[site] = whole
+        texts = [prompt.text for prompt in self.reference]
+        some = self._responses[site].subset([n for n, text in enumerate(texts) if text != left])
+        return {layer: some.block_means(site, layer) for _, layer, _ in some.index.blocks()}
 
     def kept(self, key: Hashable, make: Callable[[], T]) -> T:
         """What was made under a key, made if it is not among the newest ones."""
         if key not in self._newest:
+            made = make()
             if len(self._newest) >= _NEWEST:
                 self._newest.pop(next(iter(self._newest)))
-            self._newest[key] = make()
+            self._newest[key] = made
         return self._newest[key]
 
     @cached_property
@@ -219,8 +289,12 @@ class Material:
         return {}
 
     @cached_property
-    def _means(self) -> dict[str, Mapping[int, np.ndarray]]:
+    def _responses(self) -> dict[str, Responses]:
         return {}
+
+
+def _unwritten(path: Path, error: OSError) -> RunError:
+    return RunError("Cannot write a neuron set", str(path), str(error))
 
 
 def _files(run: Path | None, sets: Sequence[Path], made: Path | None) -> dict[str, Path]:
@@ -241,9 +315,3 @@ def _files(run: Path | None, sets: Sequence[Path], made: Path | None) -> dict[st
                 raise PlayError("two sets have one name", f"{found[name]}, {file}", "Rename one")
             found[name] = file
     return found
-
-
-def _mean(values: np.ndarray) -> np.ndarray:
-    """Mean over the prompts that reach each neuron, [neuron]; 0 where none does."""
-    there = ~np.isnan(values)
-    return np.where(there, values, 0.0).sum(0) / np.maximum(there.sum(0), 1)

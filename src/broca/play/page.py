@@ -52,7 +52,6 @@ def page_html(material: Material, *, nonce: str, token: str = "") -> str:
         limits={"draws": (LEAST_DRAWS, MOST_DRAWS), "tokens": MOST_TOKENS},
         boot=_boot(material, token),
         can_keep=material.out is not None,
-        has_means=bool(material.reference),
     )
 
 

@@ -10,6 +10,7 @@ import asyncio
 import json
 import math
 import secrets
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
@@ -32,6 +33,7 @@ from broca.play.looking import look
 from broca.play.material import Material
 from broca.play.page import page_html
 from broca.play.state import FactsAsked, NeuronAsked, SetAsked, State, read_asked, refusal
+from broca.progress import tell
 from broca.reading import parse_json
 
 Asked = TypeVar("Asked", bound=BaseModel)
@@ -67,20 +69,16 @@ def routes(material: Material, jobs: Jobs, token: str = "") -> list[Route]:
         "set": (SetAsked, _set_content),
         "save": (SetAsked, _save),
     }
+    asked = {
+        name: _streamed(kind, partial(do, material), jobs, brief)
+        for name, (kind, do, brief) in work.items()
+    } | {name: _answered(kind, partial(do, material)) for name, (kind, do) in at_once.items()}
     return [
-        Route("/", page, methods=["GET"]),
-        Route("/api/queue", queue, methods=["GET"]),
+        Route("/", _careful(page), methods=["GET"]),
+        Route("/api/queue", _careful(queue), methods=["GET"]),
         *(
-            Route(
-                f"/api/{name}",
-                _streamed(kind, partial(do, material), jobs, brief),
-                methods=["POST"],
-            )
-            for name, (kind, do, brief) in work.items()
-        ),
-        *(
-            Route(f"/api/{name}", _answered(kind, partial(do, material)), methods=["POST"])
-            for name, (kind, do) in at_once.items()
+            Route(f"/api/{name}", _careful(handle), methods=["POST"])
+            for name, handle in asked.items()
         ),
     ]
 
@@ -114,15 +112,27 @@ async def _read(request: Request, kind: type[Asked]) -> Asked:
 Handler = Callable[[Request], Awaitable[Response]]
 
 
+def _careful(handle: Handler) -> Handler:
+    """The route, with a sentence for whatever goes wrong in it."""
+
+    async def careful(request: Request) -> Response:
+        try:
+            return await handle(request)
+        except BrocaError as error:
+            return _json({"error": refusal(error)}, 400)
+        except Exception as error:  # the server lives on, and says what happened
+            tell("".join(traceback.format_exception(error)))
+            return _json({"error": refusal(error, "The server failed")}, 500)
+
+    return careful
+
+
 def _answered(kind: type[Asked], do: Callable[[Asked], Any]) -> Handler:
     """A route that answers at once."""
 
     async def handle(request: Request) -> Response:
-        try:
-            asked = await _read(request, kind)
-            return _json(await run_in_threadpool(do, asked))
-        except BrocaError as error:
-            return _json({"error": refusal(error)}, 400)
+        asked = await _read(request, kind)
+        return _json(await run_in_threadpool(do, asked))
 
     return handle
 
@@ -139,11 +149,8 @@ def _streamed(
         def hear(event: Event) -> None:
             loop.call_soon_threadsafe(heard.put_nowait, event)
 
-        try:
-            asked = await _read(request, kind)
-            job = jobs.submit(partial(do, asked), hear, brief=brief)
-        except BrocaError as error:
-            return _json({"error": refusal(error)}, 400)
+        asked = await _read(request, kind)
+        job = jobs.submit(partial(do, asked), hear, brief=brief)
         return StreamingResponse(_events(jobs, job, heard), media_type="text/event-stream")
 
     return handle

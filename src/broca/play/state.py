@@ -10,8 +10,10 @@ from broca.errors import BrocaError, NeuronError, PlayError
 from broca.neurons import Neuron
 
 LONGEST_TEXT = 8_000  # letters of a prompt; the model's context limits its tokens
+LONGEST_ANSWER = 1_000
+LONGEST_ASKED = 400_000  # a prompt with all lines that may be shown before it
 LONGEST_NAME = 200
-MOST_NEURONS = 20_000  # typed into all chips together
+MOST_NEURONS = 20_000  # typed into one chip; those of all chips have to fit into a request
 MOST_CHIPS = 32
 MOST_SHOTS = 32
 MOST_TOKENS = 64  # of an answer
@@ -36,6 +38,22 @@ class _Plain(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+class Origin(_Plain):
+    """Where neurons that are named one by one come from; it is written into sets made of them.
+
+    Attributes:
+        method: How they were found.
+        prompt: The prompt they were found for, as the model read it.
+        answer: The answer they were found for.
+        file: The name of the file they were read from.
+    """
+
+    method: Annotated[str, Field(max_length=LONGEST_NAME)] = ""
+    prompt: Annotated[str, Field(max_length=LONGEST_ASKED)] = ""
+    answer: Annotated[str, Field(max_length=LONGEST_ANSWER)] = ""
+    file: Annotated[str, Field(max_length=LONGEST_NAME)] = ""
+
+
 class Chip(_Plain):
     """A neuron set in use, and what is done with its neurons.
 
@@ -43,6 +61,7 @@ class Chip(_Plain):
         name: What it is called.
         set: The name of a set that the server has; None where `neurons` are named.
         neurons: Neurons such as `hidden:3:17`.
+        origin: Where `neurons` come from; None where they were typed.
         change: `off`, `scale` (times `factor`), `mean` (its mean over other prompts), or `none`.
         factor: See `change`.
     """
@@ -52,6 +71,7 @@ class Chip(_Plain):
     neurons: tuple[Annotated[str, Field(max_length=40), AfterValidator(_neuron)], ...] = Field(
         default=(), strict=False, max_length=MOST_NEURONS
     )
+    origin: Origin | None = None
     change: Literal["off", "scale", "mean", "none"] = "off"
     factor: Annotated[
         float, Field(ge=-LARGEST_FACTOR, le=LARGEST_FACTOR, allow_inf_nan=False, strict=False)
@@ -84,7 +104,7 @@ class State(_Plain):
     prompt: Text = ""
     form: Text = "cloze"
     shots: tuple[Text, ...] = Field(default=(), strict=False, max_length=MOST_SHOTS)
-    answer: Annotated[str, Field(max_length=1_000)] = ""
+    answer: Annotated[str, Field(max_length=LONGEST_ANSWER)] = ""
     chips: tuple[Chip, ...] = Field(default=(), strict=False, max_length=MOST_CHIPS)
     positions: Literal["all", "last"] = "all"
     draws: Annotated[int, Field(ge=LEAST_DRAWS, le=MOST_DRAWS)] = LEAST_DRAWS
@@ -120,6 +140,7 @@ class SetAsked(_Plain):
 
 
 Asked = TypeVar("Asked", bound=BaseModel)
+_NO_MEMORY = ("out of memory", "can't allocate memory")  # as torch says it, on a GPU and elsewhere
 
 
 def read_asked(kind: type[Asked], content: Any) -> Asked:
@@ -137,8 +158,15 @@ def read_asked(kind: type[Asked], content: Any) -> Asked:
         raise PlayError(f"{place}: {told[:1].lower()}{told[1:300]}") from None
 
 
-def refusal(error: BaseException) -> str:
-    """A mistake as the page tells it."""
+def refusal(error: BaseException, what: str = "The model stopped") -> str:
+    """A mistake as the page tells it.
+
+    Args:
+        error: The mistake.
+        what: What came of it, if it is none of broca's own.
+    """
     if isinstance(error, BrocaError):
         return str(error)
-    return f"The model stopped: {type(error).__name__}: {str(error).strip()[:300]}"
+    if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
+        return f"{what}: there is not enough memory. Shorten the prompt, or lower draws or tokens."
+    return f"{what}: {type(error).__name__}: {str(error).strip()[:300]}"
