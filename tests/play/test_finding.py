@@ -12,6 +12,7 @@ import pytest
 
 import broca
 from broca.effects import ablate_one
+from broca.errors import PlayError
 from broca.locators import LOCATORS
 from broca.neurons import Neuron, NeuronIndex, uniform_random
 from broca.play.answering import chosen_answer
@@ -106,7 +107,7 @@ def search_and_ask(material: Material, method: str) -> tuple[list[tuple[str, str
         if event["kind"] in ("result", "error", "stopped"):
             results[name] = dict(event)
             ended[name].set()
-        elif name == "search" and heard.count(("search", "progress")) == 1:
+        elif (name, event["kind"]) == ("search", "progress") and heard.count(heard[-1]) == 1:
             jobs.submit(partial(answer, material, CHIPS), partial(hear, "answer"), brief=True)
 
     search = State(prompt=TEXT, answer="Cancer", method=method)
@@ -125,11 +126,18 @@ def alone(material: Material) -> dict:
 CHIPS = State(prompt=TEXT, answer="Cancer", chips=(Chip(name=RELATION, set=RELATION),))
 
 
-@pytest.mark.parametrize("method", ["exact", "ig", "slimming", "hard-concrete", "direct"])
+LONG = ("exact", "ig", "ig-16", "slimming", "hard-concrete", "direct")
+
+
+@pytest.mark.parametrize("method", LOCATORS)
 def test_a_search_gives_way_to_an_answer(material: Material, model, method: str):
-    """The answer comes first, and neither changes the other."""
+    """The answer comes first, and neither changes the other.
+
+    Methods of a single pass give way between the layers of the exact effects.
+    """
     heard, found, answered = search_and_ask(material, method)
-    assert heard.index(("answer", "result")) < heard.index(("search", "part"))
+    end = "part" if method in LONG else "result"
+    assert heard.index(("answer", "result")) < heard.index(("search", end))
     assert answered == alone(material)
     plain = find(material, State(prompt=TEXT, answer="Cancer", method=method), deaf())
     assert found["neurons"] == plain["neurons"]
@@ -242,6 +250,17 @@ def test_the_graph_has_the_viewers_fields(found, model):
 
 def test_pairs_are_distinct():
     assert len({pair(a, b) for a in range(40) for b in range(40)}) == 1600
+
+
+def test_methods_that_compare_need_another_prompt(model, material: Material):
+    """They contrasted a prompt with itself, or broke off with words of the library."""
+    asked = material.prompts[0]
+    alone = Material(model, prompts=[asked])
+    state = State(prompt=asked.text, answer="Cancer", method="expertise")
+    with pytest.raises(PlayError, match="average precision compares the prompt with others"):
+        find(alone, state, deaf())
+    other = State(prompt=TEXT + " ", answer="Cancer", method="mean-difference")
+    assert len(find(alone, other, deaf())["neurons"]) == LISTED
 
 
 def test_what_cannot_be_found(client_of_module: httpx.Client):
