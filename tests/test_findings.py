@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-DOCS = Path(__file__).parent.parent / "docs"
+from broca.recipes import load_recipe
+from broca.run import read_job
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
 PAGE = (DOCS / "findings.md").read_text(encoding="utf-8")
+LOCATORS = (DOCS / "locators.md").read_text(encoding="utf-8")
 
 
 def kept(name: str) -> dict[str, Any]:
@@ -31,6 +37,66 @@ def percent(value: float, digits: int = 1) -> str:
 def with_ends(figures: dict[str, Any], name: str) -> str:
     low, high = (percent(figures[f"{name}.{end}"]) for end in ("low", "high"))
     return f"{percent(figures[name])} % [{low}, {high}]"
+
+
+FILES = sorted(path.stem for path in (DOCS / "findings").glob("*.json"))
+UNCHANGED = {
+    "k_doubling": 0,  # k was chosen by the gain alone
+    "n_orders": 1,  # of a study these runs lack, as are the next two
+    "n_active": 5,
+    "n_truth": 12,
+    "positions": "answer",
+    "replacement": "zero",
+    "merge_adapter": True,  # there is none
+    "smallest_points": 0.05,
+}
+"""Settings that came after some runs, at the value that gives what these computed."""
+QUICK = {"n_active": 0, "n_matched_whole": 20, "n_null": 20}
+"""Of the earliest run: every matched set was asked every one of its 12 facts, and no other was."""
+GONE = {"match": "auto"}  # of query studies, which compare whole answers in words
+
+
+def commanded(command: str) -> dict[str, Any]:
+    """Settings of the run that a command starts, as its config.toml holds them; files by name."""
+    broca, run, recipe, *options = shlex.split(command)
+    assert (broca, run) == ("broca", "run")
+    given = zip(options[::2], options[1::2], strict=True)
+    overrides = [value if name == "--set" else f"{name[2:]}={value}" for name, value in given]
+    config = read_job(load_recipe(ROOT / recipe, overrides)).as_config()
+    return {
+        key: Path(value).name if key in ("model", "questions") else value
+        for key, value in json.loads(json.dumps(config)).items()
+    }
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_command_gives_the_settings(name: str) -> None:
+    """What a recipe or a default has become since cannot pass for what was run."""
+    file = kept(name)
+    now = commanded(file["command"])
+    assert now.pop("model") == file["environment"]["model"]
+    settings = {k: v for k, v in file["settings"].items() if k not in GONE or k in now}
+    assert {k: v for k, v in file["settings"].items() if k not in settings}.items() <= GONE.items()
+    assert not settings.keys() & file["later"].keys()
+    assert settings | file["later"] == now
+    unchanged = UNCHANGED | (QUICK if name == "smollm2-relations-quick" else {})
+    if settings.get("k") != "auto":  # then nothing is chosen
+        unchanged = {**unchanged, "k_doubling": now.get("k_doubling")}
+    assert file["later"].items() <= unchanged.items()
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_setting_of_a_command_stands_on_the_page(name: str) -> None:
+    """The page names each setting that a command lays over its recipe."""
+    for page in (PAGE, LOCATORS):
+        if f"(findings/{name}.json)" in page:
+            command = shlex.split(kept(name)["command"])
+            given = [command[at + 1] for at, word in enumerate(command) if word == "--set"]
+            missing = [one for one in given if one.partition("=")[0] not in page]
+            assert not missing
+            break
+    else:
+        raise AssertionError(f"no page links {name}.json")
 
 
 @pytest.mark.parametrize("name", ["smollm2-words", "gemma3-words"])
@@ -134,6 +200,40 @@ def test_answers_that_may_be_copied() -> None:
     assert f"the other {neither[0]['n']} and {neither[1]['n']} answers lose {losses}" in PAGE
 
 
+def test_why_others_lose_more_than_a_tenth() -> None:
+    models = [
+        {one["shared"]: one for one in kept(name)["tables"]["sharing"]}
+        for name in ("smollm2-words", "gemma3-words")
+    ]
+    for shared in ("some", "none"):
+        losses = " and ".join(
+            f"{-100 * one[shared]['value']:.0f} % "
+            f"[{-100 * one[shared]['high']:.0f}, {-100 * one[shared]['low']:.0f}]"
+            for one in models
+        )
+        assert losses in PAGE
+    times = " and ".join(
+        f"{tenths(one['none']['pcr'])} [{tenths(one['none']['pcr_low'])}, "
+        f"{tenths(one['none']['pcr_high'])}]"
+        for one in models
+    )
+    assert f"own / others is {times}" in PAGE
+    pairs = " and ".join(
+        f"{one['some']['n']} of {sum(x['n'] for x in one.values())}" for one in models
+    )
+    assert pairs in PAGE
+
+
+def test_languages_that_were_left_out() -> None:
+    names = {"en": "English", "de": "German", "es": "Spanish", "fr": "French", "zh": "Chinese"}
+    names["ja"] = "Japanese"
+    table = kept("gemma3-relations")["tables"]["asked_in"]
+    listed = [f"{one['right']} in {names[one['language']]}" for one in table]
+    listed[0] = listed[0].replace(" in", " rightly in")
+    assert f"{', '.join(listed[:-1])} and {listed[-1]}" in PAGE
+    assert {one["n"] for one in table} == {60}
+
+
 def test_what_chat_answers_begin_with() -> None:
     firsts = {one["form"]: one for one in kept("smollm2-relations")["tables"]["first_words"]}
     chat = firsts["chat"]
@@ -144,9 +244,6 @@ def test_letters_of_gemma() -> None:
     asked = kept("gemma3-letters")["tables"]["asked"]
     right, n = (sum(one[key] for one in asked) for key in ("right", "n"))
     assert f"in {right} of the same {n}, {100 * right / n:.0f} %" in PAGE
-
-
-LOCATORS = (DOCS / "locators.md").read_text(encoding="utf-8")
 
 
 def figure(value: float) -> str:

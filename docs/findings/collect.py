@@ -2,23 +2,28 @@
 
     python docs/findings/collect.py NAME RUN "COMMAND"
 
-writes docs/findings/NAME.json: the command that repeats the run, its settings, what it was computed
-with, its figures to four digits (those of pairs of fields left out), its sentences, and the tables
-that the page reads from.
+writes docs/findings/NAME.json: the command that repeats the run, its settings, those that broca has
+had since ("later", with what the command gives them), what it was computed with, its figures to
+four digits (those of pairs of fields left out), its sentences, and the tables that the page reads
+from.
 """
 
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from broca.estimates import bootstrap_mean
+from broca.estimates import bootstrap_mean, ratio
+from broca.recipes import load_recipe
+from broca.run import read_job
 from broca.store import RunFolder
 
 HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
 KEPT = ("model", "architecture", "parameters", "fingerprint", "dtype", "device", "versions")
 TABLES = {
     "relations.forms": {"forms": ("form", "relation", "n", "right", "right_shown", "reason")},
@@ -89,6 +94,8 @@ def condense(run: RunFolder, command: str) -> dict[str, Any]:
     }
     if tables.get("ceilings") and run.config.get("answer") == "words":
         tables["copied"] = copied(run, findings["queries.effect"]["tables"]["queries"])
+        tables["layers"] = layers(findings["queries.effect"]["tables"]["layers"])
+        tables["sharing"] = sharing(run, findings["queries.effect"]["tables"]["queries"])
     if "accuracy" not in tables and run.config.get("answer") == "letters":
         tables["asked"] = asked(run)
     if "forms" in tables:
@@ -96,11 +103,24 @@ def condense(run: RunFolder, command: str) -> dict[str, Any]:
     return {
         "command": command,
         "settings": settings,
+        "later": {k: v for k, v in commanded(command).items() if k not in (*settings, "model")},
         "environment": environment,
         "figures": figures,
         "words": words,
         "tables": tables,
     }
+
+
+def commanded(command: str) -> dict[str, Any]:
+    """Every setting that a `broca run` gives today, as its `config.toml` would hold it."""
+    words = iter(shlex.split(command.removeprefix("broca run ")))
+    recipe, overrides = next(words), []
+    for option in words:
+        value = next(words)
+        overrides.append({"--set": value}.get(option, f"{option.removeprefix('--')}={value}"))
+    config = read_job(load_recipe(ROOT / recipe, overrides), where=recipe).as_config()
+    plain = json.loads(json.dumps(config, default=list))
+    return {key: _named(value) for key, value in plain.items()}
 
 
 def asked(run: RunFolder) -> list[dict[str, Any]]:
@@ -145,6 +165,40 @@ def copied(run: RunFolder, queries: list[dict[str, Any]]) -> list[dict[str, Any]
         ends = {end: rounded(getattr(mean, end)) for end in ("value", "low", "high")}
         ends = {end: None if value != value else value for end, value in ends.items()}
         found.append({"answer": where, "n": len(listed), **ends})
+    return found
+
+
+def layers(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """How many of the NA-ICA neurons of all queries lie in each layer, from 0 on."""
+    return [{"method": "na-ica", "n": [one["n"] for one in records if one["method"] == "na-ica"]}]
+
+
+def sharing(run: RunFolder, queries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What suppressed neurons cost answers of other fields, by whether these share any of them.
+
+    Every pair of a query and one of another field that its NA-ICA neurons were tried on; intervals
+    over the queries whose neurons they are. "pcr": their own loss over that of these pairs.
+    """
+    named = {query["query"]: query for query in queries}
+    sets = {name: set(filter(None, query["neurons"].split(", "))) for name, query in named.items()}
+    columns = ["set", "control", "factor", "query", "p_after", "p_before"]
+    losses: dict[str, dict[tuple[str, str], float]] = {"none": {}, "some": {}}
+    for row in run.rows.read(columns=columns).to_pylist():
+        owner, _, method = row["set"].rpartition("/")
+        if method != "na-ica" or row["control"] or row["factor"] != run.config["suppress"]:
+            continue
+        if named[owner]["field"] != named[row["query"]]["field"]:
+            shared = "some" if sets[owner] & sets[row["query"]] else "none"
+            losses[shared][owner, row["query"]] = row["p_after"] / row["p_before"] - 1
+    found = []
+    for shared, pairs in losses.items():
+        owners, values = [owner for owner, _ in pairs], list(pairs.values())
+        mean = bootstrap_mean(values, groups=owners, seed=0)
+        times = ratio([named[owner]["suppress"] for owner in owners], values, groups=owners)
+        ends = {end: rounded(getattr(mean, end)) for end in ("value", "low", "high")}
+        pcr = {"pcr": times.value, "pcr_low": times.low, "pcr_high": times.high}
+        pcr = {name: rounded(value) for name, value in pcr.items()}
+        found.append({"shared": shared, "n": len(pairs), **ends, **pcr})
     return found
 
 
