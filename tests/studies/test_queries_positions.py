@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
 from broca.choices import find_letters
-from broca.errors import RecipeError
+from broca.errors import QuestionsError, RecipeError
 from broca.interventions import Scale, intervene
-from broca.studies.queries import QueriesConfig
+from broca.studies.queries import Material, QueriesConfig
 from planted_run import PlantedRun
 
 
@@ -71,3 +74,12 @@ def test_elsewhere_is_what_all_positions_add_beyond_matched_sets(planted_run: Pl
 def test_words_have_no_lines_of_options() -> None:
     with pytest.raises(RecipeError, match="no lines of options"):
         QueriesConfig(answer="words", positions="options")
+
+
+def test_words_chosen_by_measuring_have_none_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused where it is known, before queries are asked in words and attributed."""
+    bench: Any = SimpleNamespace()  # whatever is asked of it fails
+    material = Material(QueriesConfig(answer="auto", positions="options"))
+    monkeypatch.setattr(Material, "_choose", lambda self, by, bench: "words")
+    with pytest.raises(QuestionsError, match="no lines of options"):
+        material.part("field", bench)

@@ -10,6 +10,7 @@ from broca.attributions.attribute import (
     attribute_answer_tokens,
     attribute_each,
     attribute_neurons,
+    check_attributable,
 )
 from broca.attributions.attribution import Attribution, Attributions
 from broca.attributions.branching import Path
@@ -27,6 +28,7 @@ __all__ = [
     "attribute_each",
     "attribute_neurons",
     "attribute_whole_answers",
+    "check_attributable",
     "check_form",
     "fixed_rule",
     "nested_rules",

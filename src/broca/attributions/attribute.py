@@ -238,6 +238,28 @@ def _listed(prompts: Sequence[PromptLike]) -> list[PromptLike]:
     return [prompts] if isinstance(prompts, (str, Prompt)) else list(prompts)
 
 
+def check_attributable(
+    model: LanguageModel,
+    *,
+    site: str = "hidden",
+    path: str = "frozen-norm",
+    routing: str = "frozen",
+    form: str = "auto",
+    dtype: torch.dtype | str | None = None,
+) -> None:
+    """Refuse a model that cannot be attributed, before anything is: measured once, and recalled.
+
+    Arguments are those of :func:`attribute_neurons`.
+
+    Raises:
+        AttributionError: A setting is unknown, or the model supports no form.
+    """
+    wanted = Path(site, path, "probability", routing)
+    settings = _check(wanted, None, "auto", form, None, dtype)
+    with computed_in(model.module, settings.dtype):
+        choose_form(model, settings.path, settings.form)
+
+
 def _dtype(dtype: torch.dtype | str | None) -> torch.dtype:
     found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype or torch.float32
     if found not in (torch.float32, torch.float64, torch.bfloat16, torch.float16):

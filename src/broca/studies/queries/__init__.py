@@ -10,8 +10,10 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
+from broca.attributions import check_attributable
 from broca.errors import RecipeError
 from broca.facts.shipped import facts_for
+from broca.model import Outline
 from broca.studies.queries.config import QueriesConfig
 from broca.studies.queries.material import Material, Part, QueryBench
 from broca.studies.queries.needs import check_needs
@@ -40,6 +42,8 @@ class Queries:
 
         Raises:
             RecipeError: A query is to have more neurons than the model has.
+            AttributionError: The model cannot be attributed, as far as this process has its
+                weights; workers say it when they attribute.
         """
         n_neurons = bench.model.identity.total(config.site)
         if config.v > n_neurons:
@@ -48,6 +52,14 @@ class Queries:
                 f"at site {config.site}",
                 "v",
                 "Ask for fewer: the paper takes 20",
+            )
+        if not isinstance(bench.model, Outline):
+            check_attributable(
+                bench.model,
+                site=config.site,
+                path=config.path,
+                form=config.branches,
+                dtype=config.attribution_dtype,
             )
         questions = facts_for(config.questions, embedded=bench.model.is_embedded)
         return Material(replace(config, questions=questions))

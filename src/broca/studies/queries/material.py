@@ -239,6 +239,12 @@ Queries = tuple[dict[str, Question], dict[str, list[Asked]], Sequence[Tried]]
 
 
 def _make_part(config: QueriesConfig, by: str, bench: QueryBench, answer: str) -> Part:
+    if answer == "words" and config.positions == "options":
+        raise QuestionsError(
+            "answers in words have no lines of options",
+            'positions = "options"',
+            'Use answer = "letters", or positions "answer" or "all"',
+        )
     ask = _ask_letters if answer == "letters" else _ask_words
     questions, asked, tried = ask(config, by, bench)
     screened = screen(questions, asked)
@@ -260,12 +266,6 @@ def _make_part(config: QueriesConfig, by: str, bench: QueryBench, answer: str) -
     bench.keep_query_sets(sets, name)
     kept_questions = {query: questions[query] for query in kept}
     part = Part(name, answer, kept_questions, asked, attributed, sets, screened, left_out, tried)
-    if answer == "words" and config.positions == "options":
-        raise QuestionsError(
-            "answers in words have no lines of options",
-            'positions = "options"',
-            'Use answer = "letters", or positions "answer" or "all"',
-        )
     return placed(part, config.positions, config, bench)
 
 
