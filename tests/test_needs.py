@@ -66,6 +66,14 @@ def write_facts(folder: Path, relations: tuple[str, ...], n: int) -> Path:
         ("queries.find", ["questions=q.jsonl", "method=riemann-linspace", "n_steps=1"], "n_steps"),
         ("queries.find", ["method=simpson"], "'method' cannot be"),
         ("queries.find", ["attribution_dtype=int8"], "'attribution_dtype' cannot be"),
+        ("queries.find", ["answer=words", "chat_template=true"], "chat_template is for letters"),
+        ("queries.find", ["questions=q.jsonl", "facts=lre"], "facts is for answers in words"),
+        ("queries.find", ["questions=q.jsonl", "n_asked=9"], "n_asked is for answers in words"),
+        ("queries.find", ["fields_are=domain"], "fields_are is for answers in words"),
+        ("queries.find", ["questions=q.jsonl", "shots=2"], "shots is for the few-shot forms"),
+        ("queries.find", ["answer=words", "form=cloze", "shots=2"], "the form is cloze"),
+        ("relations.intra", ["facts=lre", "form=chat", "shots=2"], "the form is chat"),
+        ("locators.agreement", ["form=question", "shots=2"], "the form is question"),
         ("relations.intra", ["facts=nowhere"], "no such file"),
         ("relations.intra", ["relations=capitol"], "unknown relation"),
         ("relations.intra", ["facts=few.jsonl"], "n_evaluation"),
@@ -114,3 +122,27 @@ def test_committed_recipes_pass(tmp_path: Path) -> None:
     read_job({"studies": ["relations.intra", "relations.general"], "facts": "atlas"}).check()
     for answer in ("letters", "words", "auto"):
         read_job({"studies": ["queries.effect", "queries.find"], "answer": answer}).check()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"answer": "auto", "facts": "atlas", "n_asked": 9, "fields_are": "domain"},
+        {"answer": "auto", "chat_template": True},
+        {"answer": "auto", "form": "auto", "shots": 2},
+        {"chat_template": True},
+        {"form": "few-shot-other", "shots": 2},
+        {"answer": "words", "form": "few-shot", "shots": 2, "n_asked": 9, "facts": "atlas"},
+    ],
+)
+def test_settings_that_are_used_pass(settings: dict[str, Any]) -> None:
+    family = load_family("queries")
+    studies = [family.studies["queries.find"]]
+    family.check(QueriesConfig(**settings), studies, embedded=True)
+
+
+def test_letters_of_one_study_keep_settings_of_letters() -> None:
+    """`queries.controls` asks in letters, whatever the settings say."""
+    family = load_family("queries")
+    studies = [family.studies["queries.controls"], family.studies["queries.find"]]
+    family.check(QueriesConfig(answer="words", chat_template=True), studies, embedded=True)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from broca.errors import RecipeError
+from broca.errors import RecipeError, StudyError
 from broca.facts import Fact, Relation, Relations
 from broca.prompts import Prompt
 from broca.run import execute, read_job
 from broca.store import RunFolder
 from broca.studies.relations.config import RelationsConfig, number_of_neurons
+from broca.studies.relations.forms import Tried, unknown_relations
 from broca.studies.relations.preparation import halves
 from broca.studies.relations.said import AnswerKinds
 from planted_files import QUICK, write_planted_facts
@@ -103,3 +105,50 @@ def test_k_is_chosen_on_detection_prompts_only(model, tmp_path: Path):
     assert run.summary["effect.k"] == 6  # 0.01 of 640: as many as were planted
     rows = run.rows.read(study="relations.selection")
     assert set(rows["role"].to_pylist()) == {"detection"}
+
+
+def with_few(path: Path, relation: str, n: int) -> Path:
+    """Facts of which one relation keeps the first n subjects only."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    own = [line for line in lines if json.loads(line)["relation"] == relation]
+    subjects = list(dict.fromkeys(json.loads(line)["subject"] for line in own))[n:]
+    kept = [
+        line for line in lines if line not in own or json.loads(line)["subject"] not in subjects
+    ]
+    path.write_text("\n".join(kept) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("n", "least", "reason"),
+    [(4, 4, "2 detection facts, at least 4 are needed"), (4, 2, "too few to show 4")],
+)
+def test_a_small_relation_is_left_out_with_a_reason(
+    model, tmp_path: Path, n: int, least: int, reason: str
+):
+    """Few-shot cannot ask it, which once ended the whole run after forms had been measured."""
+    facts = with_few(
+        write_planted_facts(tmp_path / "facts", ("father", "ceo", "river")), "river", n
+    )
+    changes = {"form": "few-shot", "detection_filter": "none", "min_detection": least}
+    job = read_job({**QUICK, **changes, "facts": str(facts), "studies": ["relations.intra"]})
+    run = execute(job, tmp_path / "run", model=model, report=False)
+    (left_out,) = run.read_json("findings.json")["relations.intra"]["tables"]["skipped"]
+    assert left_out["relation"] == "river"
+    assert reason in left_out["reason"]
+    asked = {prompt["relation"] for prompt in run.prompts().values()}
+    assert asked == {"father", "ceo"}
+
+
+def test_relations_with_too_few_facts_alone_are_told(model, tmp_path: Path):
+    facts = write_planted_facts(tmp_path / "facts", ("father", "ceo", "river"))
+    changes = {"n_detection": 3, "min_detection": 4}
+    job = read_job({**QUICK, **changes, "facts": str(facts), "studies": ["relations.intra"]})
+    with pytest.raises(StudyError, match=r"enough detection facts.*3 detection facts, at least 4"):
+        execute(job, tmp_path / "run", model=model, report=False)
+
+
+def test_forms_that_could_not_be_asked_say_why():
+    tried = [Tried("chat", reason="the form chat needs the model's chat template")]
+    error = unknown_relations("m", 0, {"ceo": "0 of 9"}, tried)
+    assert "chat (not asked: the form chat needs the model's chat template)" in str(error)

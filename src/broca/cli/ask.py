@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from broca.cli.output import say, show
+from broca.cli.run import MODEL_HELP
 
 if TYPE_CHECKING:
     from broca.interventions import Intervention
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 def ask(
     prompt: Annotated[str, typer.Argument(help="The text the model goes on with.")],
-    model: Annotated[str, typer.Option(help="Hub name, folder, .gguf file, or 'atlas'.")] = "atlas",
+    model: Annotated[str, typer.Option(help=MODEL_HELP)] = "atlas",
     off: Annotated[
         list[str] | None,
         typer.Option(help="Neuron set to switch off, or hidden:3:17,up:4:2; repeatable."),

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from broca.cli.output import say
-from broca.cli.run import Accept, Out, Settings, finish, resumable, show_dry_run
+from broca.cli.run import MODEL_HELP, Accept, Out, Settings, finish, resumable, show_dry_run
 
 QUICK = {
     "n_prompts": 5,
@@ -29,7 +29,7 @@ def _group() -> None:
 
 @app.command("locators")
 def locators(
-    model: Annotated[str, typer.Option(help="Hub name, folder, file, or 'atlas'.")] = "atlas",
+    model: Annotated[str, typer.Option(help=MODEL_HELP)] = "atlas",
     facts: Annotated[
         str, typer.Option(help="Folder or file of facts, 'lre', 'atlas' or 'auto'.")
     ] = "auto",

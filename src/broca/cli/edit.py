@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from broca.cli.output import say, show
-from broca.cli.run import FormOption, Shots, asking_overrides
+from broca.cli.run import MODEL_HELP, FormOption, Shots, asking_overrides
 from broca.errors import EditError
 
 if TYPE_CHECKING:
@@ -18,15 +19,17 @@ if TYPE_CHECKING:
 
 def edit(
     save: Annotated[Path, typer.Option(help="New folder of the edited copy.")],
-    model: Annotated[str, typer.Option(help="Hub name, folder, .gguf file, or 'atlas'.")] = "atlas",
+    model: Annotated[str, typer.Option(help=MODEL_HELP)] = "atlas",
     fact: Annotated[
         list[str] | None,
         typer.Option(help='"subject | relation | new object"; repeatable.'),
     ] = None,
     facts: Annotated[
-        str,
-        typer.Option(help="Facts and wordings of --fact: folder, file, 'lre', 'atlas' or 'auto'."),
-    ] = "auto",
+        str | None,
+        typer.Option(
+            help="Facts and wordings of --fact: folder, file, 'lre', 'atlas' or 'auto' (default)."
+        ),
+    ] = None,
     form: FormOption = None,
     shots: Shots = None,
     off: Annotated[
@@ -35,7 +38,9 @@ def edit(
     scale: Annotated[
         list[Path] | None, typer.Option(help="Neuron set to scale; repeatable.")
     ] = None,
-    factor: Annotated[float, typer.Option(help="What --scale multiplies by.")] = 2.0,
+    factor: Annotated[
+        float | None, typer.Option(help="What --scale multiplies by; 2 by default.")
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="Settings of --fact, such as n_neurons=64; repeatable."),
@@ -49,27 +54,36 @@ def edit(
     from broca.edits.saving import check_folder
     from broca.interventions import Deactivate, Scale
     from broca.neurons import NeuronSet
+    from broca.prompts.forms import check_shots
 
     if not (fact or off or scale):
         raise EditError(
             "there is nothing to edit", mend="Give --fact, --off SET.json or --scale SET.json"
         )
+    if not fact:
+        named = {"--facts": facts, "--form": form, "--shots": shots, "--set": settings}
+        _refuse_unused(named, "--fact")
+    if not scale:
+        _refuse_unused({"--factor": factor}, "--scale")
     measured = form == "auto"
     config = _config([*asking_overrides(None if measured else form, shots), *(settings or [])])
+    check_shots([form or config.form or "question"], config.shots)
     check_folder(save)
     edits: list = [Deactivate(NeuronSet.load(path)) for path in off or []]
-    edits += [Scale(NeuronSet.load(path), factor) for path in scale or []]
+    edits += [
+        Scale(NeuronSet.load(path), 2.0 if factor is None else factor) for path in scale or []
+    ]
     from broca.model import LanguageModel
 
     loaded = LanguageModel.from_pretrained(model, dtype=dtype)
     if fact and measured:
-        config = _with_best_form(loaded, facts, config)
+        config = _with_best_form(loaded, facts or "auto", config)
     found = []
     with ExitStack() as stack:  # each fact is replaced in the model as edited so far
         if edits and fact:
             stack.enter_context(edited(loaded, *edits))
         for text in fact or []:
-            done = _replace(loaded, text, facts, config)
+            done = _replace(loaded, text, facts or "auto", config)
             stack.enter_context(edited(loaded, done.vectors))
             found.append(done)
     edits += [done.vectors for done in found]
@@ -79,6 +93,14 @@ def edit(
     n_neurons = sum(len(each.neurons) for each in edits)
     say(f"{n_neurons} value vectors of {loaded.name} changed; the original is untouched.")
     show(f"Edited copy: {save}")
+
+
+def _refuse_unused(options: Mapping[str, object], needs: str) -> None:
+    for name, value in options.items():
+        if value is not None and value != []:
+            raise EditError(
+                f"{name} is for {needs}, which is not given", mend=f"Give {needs}, or leave it out"
+            )
 
 
 def _config(settings: list[str]) -> FactEditConfig:

@@ -11,6 +11,7 @@ import typer
 from broca.cli.find_queries import queries
 from broca.cli.output import say, show
 from broca.cli.run import (
+    MODEL_HELP,
     Accept,
     Address,
     EngineKind,
@@ -36,7 +37,7 @@ app.command("queries")(queries)
 
 @app.command("relations")
 def relations(
-    model: Annotated[str, typer.Option(help="Hub name, folder, .gguf file, or 'atlas'.")] = "atlas",
+    model: Annotated[str, typer.Option(help=MODEL_HELP)] = "atlas",
     facts: Annotated[
         str, typer.Option(help="Folder or file of facts, 'lre', 'atlas' or 'auto'.")
     ] = "auto",

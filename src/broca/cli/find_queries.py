@@ -9,6 +9,7 @@ import typer
 
 from broca.cli.output import say, show
 from broca.cli.run import (
+    MODEL_HELP,
     Accept,
     Address,
     EngineKind,
@@ -26,7 +27,7 @@ from broca.cli.run import (
 
 
 def queries(
-    model: Annotated[str, typer.Option(help="Hub name, folder, .gguf file, or 'atlas'.")] = "atlas",
+    model: Annotated[str, typer.Option(help=MODEL_HELP)] = "atlas",
     questions: Annotated[
         str, typer.Option(help="File of questions (.json, .jsonl, .csv, .tsv), or 'atlas'.")
     ] = "atlas",

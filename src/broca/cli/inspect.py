@@ -7,10 +7,11 @@ from typing import Annotated
 import typer
 
 from broca.cli.output import show
+from broca.cli.run import MODEL_HELP
 
 
 def inspect(
-    model: Annotated[str, typer.Option(help="Hub name, folder, .gguf file, or 'atlas'.")] = "atlas",
+    model: Annotated[str, typer.Option(help=MODEL_HELP)] = "atlas",
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
     dtype: Annotated[str, typer.Option(help="As in transformers.")] = "auto",
     device_map: Annotated[str | None, typer.Option(help="As in transformers.")] = None,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from broca.cli.output import say, show
-from broca.cli.run import FormOption, Shots
+from broca.cli.run import MODEL_HELP, FormOption, Shots
 
 if TYPE_CHECKING:
     from broca.model import LanguageModel
@@ -24,7 +24,7 @@ _NODES = 16  # of the attribution beside it: a sharp path of a real model asks f
 
 def neuron(
     name: Annotated[str, typer.Argument(metavar="NEURON", help="Such as hidden:17:403.")],
-    model: Annotated[str, typer.Option(help="Hub name, folder, .gguf file, or 'atlas'.")] = "atlas",
+    model: Annotated[str, typer.Option(help=MODEL_HELP)] = "atlas",
     run: Annotated[
         Path | None,
         typer.Option(help="Run folder, or what `find relations` wrote: its prompts and sets."),
@@ -33,6 +33,10 @@ def neuron(
     questions: Annotated[str | None, typer.Option(help="Questions to read, likewise.")] = None,
     form: FormOption = None,
     shots: Shots = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Draws wordings, demonstrations and prompts; 0 by default.", min=0),
+    ] = None,
     prompts: Annotated[int, typer.Option(help="Prompts to read, at most.", min=1)] = 600,
     top: Annotated[int, typer.Option(help="Tokens and prompts to show.", min=1)] = 8,
     dtype: Annotated[str, typer.Option(help="As in transformers.")] = "auto",
@@ -41,12 +45,29 @@ def neuron(
     from broca.model import LanguageModel
     from broca.model.loading import usual_place
     from broca.neurons import Neuron
+    from broca.prompts.forms import SHOTS, check_form, check_shots
     from broca.readout import check_neuron, find_firings
 
     wanted = Neuron.parse(name)
+    asks = {"--form": form, "--shots": shots, "--seed": seed}
+    named = [option for option, value in asks.items() if value is not None]
+    if form not in (None, "auto"):
+        check_form(form)
+    if run is not None and facts is None and questions is None:
+        _refuse_unread(named, "the prompts of --run are read as they were asked")
+    if facts or questions:
+        check_shots([form or "question"], shots)
     loaded = LanguageModel.from_pretrained(model, dtype=dtype, device_map=usual_place(model))
     check_neuron(loaded, wanted)
-    asking = {"form": form or "question", "shots": shots or 4, "chat": loaded.chat}
+    if not (facts or questions or run or loaded.is_embedded):
+        _refuse_unread(named, "nothing is asked without --facts or --questions")
+    check_shots([form or "question"], shots)
+    asking = {
+        "form": form or "question",
+        "shots": shots or SHOTS,
+        "chat": loaded.chat,
+        "seed": seed or 0,
+    }
     material = _material(loaded, run, facts, questions, prompts, asking)
     _draw_tokens(loaded, wanted, top)
     if material:
@@ -61,6 +82,16 @@ def neuron(
 
 
 # ---- what it reads
+
+
+def _refuse_unread(options: Sequence[str], why: str) -> None:
+    from broca.errors import PromptError
+
+    if options:
+        raise PromptError(
+            f"{options[0]} would be without effect: {why}",
+            mend="Give --facts or --questions to ask, or leave it out",
+        )
 
 
 def _material(
@@ -87,14 +118,16 @@ def _material(
     if facts is not None:
         relations = load_relations(facts_for(facts, embedded=model.is_embedded))
         if asking["form"] == "auto":
-            form = find_best_form(model, relations, shots=asking["shots"], tell=say)
+            form = find_best_form(
+                model, relations, shots=asking["shots"], seed=asking["seed"], tell=say
+            )
             asking = {**asking, "form": form}
         found += render_fact_prompts(relations, **asking)
     if questions is not None:
         found += render_question_prompts(load_questions(questions), n_prompts=1, **asking)
     if not found and run is not None and reads_as_run(run):
         found = run_prompts(run)
-    return stable_random(0, "neuron").sample(found, min(limit, len(found)))
+    return stable_random(asking["seed"], "neuron").sample(found, min(limit, len(found)))
 
 
 # ---- tables

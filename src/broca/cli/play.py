@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 def play(
     model: Annotated[
         str | None,
-        typer.Option(help="Hub name, folder, .gguf file, or 'atlas'; the run's by default."),
+        typer.Option(
+            help="Hub name, folder, .gguf file, adapter folder, or 'atlas'; the run's by default."
+        ),
     ] = None,
     run: Annotated[
         Path | None,

@@ -16,9 +16,8 @@ from broca.cli.output import say, show
 
 Result = TypeVar("Result")
 
-Model = Annotated[
-    str | None, typer.Option("--model", help="Hub name, folder of save_pretrained, or 'atlas'.")
-]
+MODEL_HELP = "Hub name, folder, .gguf file, adapter folder, or 'atlas'."
+Model = Annotated[str | None, typer.Option("--model", help=MODEL_HELP)]
 Facts = Annotated[
     str | None, typer.Option("--facts", help="Folder or file of facts, 'lre', 'atlas' or 'auto'.")
 ]

@@ -36,6 +36,8 @@ from dataclasses import dataclass
 from broca.errors import PromptError
 
 FEW_SHOT = ("few-shot", "few-shot-other")
+SHOTS = 4
+"""Demonstrations by default."""
 FORMS = ("question", "cloze", *FEW_SHOT, "chat")
 SLOT = "{wording}"
 ENDING = " Answer:"
@@ -76,7 +78,7 @@ class Form:
     """
 
     name: str = "question"
-    shots: int = 4
+    shots: int = SHOTS
     chat: Chat | None = None
 
     def __post_init__(self) -> None:
@@ -157,6 +159,26 @@ class Form:
         before, after = self.name.split(SLOT)
         text = (before + asked + after).rstrip()
         return Placed(text, len(before), len(before) + len(asked))
+
+
+def check_shots(forms: Sequence[str], shots: int | None) -> None:
+    """Refuse a number of demonstrations, other than by default, where no form shows any.
+
+    Args:
+        forms: Forms that are asked in; "auto" tries those with demonstrations.
+        shots: Demonstrations; None where none were named.
+
+    Raises:
+        PromptError: None of the forms has demonstrations.
+    """
+    if shots in (None, SHOTS) or any(form in ("auto", *FEW_SHOT) for form in forms):
+        return
+    asked = " and ".join(dict.fromkeys(forms))
+    raise PromptError(
+        f"shots is for the few-shot forms, and the form is {asked}",
+        f"shots = {shots}",
+        'Leave shots out, or use the form "few-shot"',
+    )
 
 
 def check_form(name: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from broca.facts import load_relations
 from broca.facts.shipped import facts_for
+from broca.prompts.forms import check_shots
 from broca.studies.locators.config import LocatorsConfig
 from broca.studies.locators.material import KeepingBench, Material, prepare
 from broca.studies.registry import find_studies
@@ -31,11 +32,13 @@ class Locators:
         return find_studies(__name__, __path__)
 
     def check(self, config: LocatorsConfig, studies: Sequence[Any], *, embedded: bool) -> None:
-        """Refuse facts that cannot be used.
+        """Refuse facts that cannot be used, and demonstrations that nothing shows.
 
         Raises:
             FactsError: They cannot be read, or lack a relation.
+            PromptError: A number of demonstrations is given for a form without any.
         """
+        check_shots([config.form or ("question" if embedded else "few-shot")], config.shots)
         load_relations(
             facts_for(config.facts, embedded=embedded),
             language=config.language,

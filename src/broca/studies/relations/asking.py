@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -29,6 +30,13 @@ class Asking:
     seed: int
     pool: Mapping[str, Relation]
     chat: Chat | None = None
+
+    def lacks_shots(self, relation: str) -> bool:
+        """Whether some fact of a relation has too few of other subjects to be shown before it."""
+        if self.form != "few-shot":
+            return False
+        subjects = Counter(fact.subject.casefold() for fact in self.pool[relation].facts)
+        return subjects.total() - max(subjects.values(), default=0) < self.shots
 
     def render(
         self,

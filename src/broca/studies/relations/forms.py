@@ -128,7 +128,9 @@ def keep_apart(
         left.append(replace(relation, facts=tuple(f for f in relation.facts if f.id not in taken)))
     if any(len(relation) for relation in sample):
         return Relations([r for r in sample if len(r)]), Relations(left), []
-    few = [replace(r, facts=r.facts[: config.n_form]) for r in detection.values()]
+    # those with too few facts to be studied have no say
+    enough = [r for r in detection.values() if len(r) >= config.min_detection]
+    few = [replace(r, facts=r.facts[: config.n_form]) for r in enough or detection.values()]
     note = (
         "No relation has facts to spare: the form of asking was chosen on detection facts that "
         "are used again."
@@ -248,7 +250,9 @@ def unknown_relations(
 ) -> StudyError:
     """The error of a model that knows too few relations: forms tried, and what it wrote."""
     listed = ", ".join(
-        f"{one.form} {one.accuracy:.0%}" if one.outcomes is not None else f"{one.form} (not asked)"
+        f"{one.form} {one.accuracy:.0%}"
+        if one.outcomes is not None
+        else f"{one.form} (not asked: {one.reason})"
         for one in tried
     )
     best = max(tried, key=lambda one: one.n_right, default=None)

@@ -8,6 +8,7 @@ from typing import Any
 from broca.errors import FactsError
 from broca.facts import load_relations
 from broca.facts.shipped import facts_for
+from broca.prompts.forms import check_shots
 from broca.store import summary_key
 from broca.studies.relations.config import RelationsConfig
 from broca.studies.relations.texts import load_carriers, load_frequencies, load_prose
@@ -30,7 +31,9 @@ def check_needs(config: RelationsConfig, studies: Sequence[Any], *, embedded: bo
 
     Raises:
         FactsError: The facts cannot be used or are too few, or a study's file cannot be read.
+        PromptError: A number of demonstrations is given for a form without any.
     """
+    check_shots([config.form or ("question" if embedded else "auto")], config.shots)
     relations = load_relations(
         facts_for(config.facts, embedded=embedded),
         templates=config.templates,

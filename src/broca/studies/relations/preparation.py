@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from broca.answers import Alike, find_alike
-from broca.errors import FactsError
+from broca.errors import FactsError, StudyError
 from broca.facts import Relation, Relations, load_relations
 from broca.facts.seeding import stable_number
 from broca.facts.shipped import facts_for
@@ -159,12 +159,24 @@ def ask_facts(config: RelationsConfig, bench: Bench, relations: Relations | None
         pooling=pooling if config.pooling == "auto" else config.pooling,
     )
     detection = {name: _drawn(r, config.n_detection) for name, r in asking.pool.items()}
-    prompts = {name: tuple(asking.render(r, role="detection")) for name, r in detection.items()}
+    few = _too_few(detection, config, asking)
+    prompts = {
+        name: tuple(asking.render(r, role="detection"))
+        for name, r in detection.items()
+        if name not in few
+    }
+    if len(prompts) < 2:
+        raise StudyError(
+            "fewer than two relations have enough detection facts",
+            "; ".join(f"{name}: {why}" for name, why in list(few.items())[:3]),
+            "Give more facts, raise n_detection, or lower min_detection or shots",
+        )
     groups = {f"asked/detection/{name}": listed for name, listed in prompts.items()}
     plan = Plan(groups, describe=kinds.kind)
     plan.ask(groups)
     results = bench.measure(PREPARATION, plan)
     kept, skipped = _filter(config, prompts, plan, results)
+    skipped = {**few, **skipped}
     if len(kept) < 2:
         outcomes = results[list(plan.conditions)]
         every = tuple(prompt for listed in prompts.values() for prompt in listed)
@@ -206,6 +218,24 @@ def _all_kinds(config: RelationsConfig, relations: Relations) -> AnswerKinds:
 def _drawn(relation: Relation, n: int | None) -> Relation:
     """At most n facts: the first ones, since a split already puts them in a drawn order."""
     return relation if n is None else replace(relation, facts=relation.facts[:n])
+
+
+def _too_few(
+    detection: Mapping[str, Relation], config: RelationsConfig, asking: Asking
+) -> dict[str, str]:
+    """Relation -> why it is not even asked: no answer could keep it, or it cannot be asked."""
+    why = {}
+    for name, relation in detection.items():
+        if len(relation) < config.min_detection:
+            why[name] = (
+                f"{len(relation)} detection facts, at least {config.min_detection} are needed"
+            )
+        elif asking.lacks_shots(name):
+            why[name] = (
+                f"{len(asking.pool[name])} detection facts are too few to show {asking.shots} of "
+                "other subjects before each"
+            )
+    return why
 
 
 def _filter(
