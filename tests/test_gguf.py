@@ -17,6 +17,7 @@ from broca.edits import save_edited
 from broca.errors import ModelError
 from broca.interventions import Deactivate, intervene
 from broca.model import LanguageModel
+from broca.model.loading.skimming import skimmed
 from broca.neurons import NeuronIndex, uniform_random
 from gguf_files import TEMPLATE, plain_llama, write_gguf
 from tiny import TEXTS, tiny_tokenizer
@@ -65,6 +66,21 @@ def test_blocks_are_unpacked_to_the_numbers_they_stand_for(module, tmp_path):
         assert torch.equal(model.module.state_dict()[name], expected), name
     shown = {note for note in model.notes if "Q8_0 × 28" in note}
     assert len(shown) == 1
+
+
+@pytest.mark.parametrize("shape", [(48, 256), (3, 16, 512), (7, 256), (256,)])
+@pytest.mark.parametrize("kind", ["Q4_0", "Q4_1", "Q5_0", "Q8_0", "BF16", "F16", "F32"])
+def test_large_pieces_are_unpacked_like_small_ones(kind, shape):
+    """Rows joined to longer ones, of an array that is no memory map: the same bits."""
+    packed = gguf.quantize(
+        np.random.default_rng(0).standard_normal(shape, dtype=np.float32),
+        gguf.GGMLQuantizationType[kind],
+    )
+    expected = gguf.dequantize(packed, gguf.GGMLQuantizationType[kind])
+    with skimmed():
+        found = gguf.dequantize(packed, gguf.GGMLQuantizationType[kind])
+    assert found.shape == expected.shape == shape
+    assert np.array_equal(found, expected)
 
 
 def test_plain_transformers_reads_the_same(file):

@@ -38,7 +38,7 @@ from broca.studies.study import LETTER_COLUMNS, Plan, Results
 
 TRIED = 24  # prompts of each form of asking, at most
 PORTIONS = 4  # in which they are asked
-TRYING = 12.0  # seconds for all forms together
+TRYING = 9.0  # seconds for all forms together
 
 
 class _Trying:

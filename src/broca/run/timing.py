@@ -16,7 +16,7 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 
-BUDGET = 4.0  # seconds for a kind of work, after the warming up
+BUDGET = 3.0  # seconds for a kind of work, after the warming up
 SIZES = (1, 4, 16, 64)
 LEAST_OFF = 0.25  # share; no rate of a few seconds is known better
 
