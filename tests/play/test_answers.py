@@ -11,7 +11,7 @@ import torch
 
 import broca
 from broca.errors import PlayError
-from broca.interventions import Scale
+from broca.interventions import Fix, Scale
 from broca.neurons import Neuron, NeuronIndex, NeuronSet, matched_together, uniform_random
 from broca.play import Material
 from broca.play.answering import answer_rows, chosen_answer
@@ -237,7 +237,9 @@ def test_means_are_those_of_other_prompts(material: Material, model):
     chips = (Chip(name="a", neurons=tuple(map(str, neurons)), change="mean"),)
     made = changes_of(material, State(prompt=asked, chips=chips))
     assert made.mean_of == len(others)
-    assert made.edited[0].value == material.means(neurons, asked)
+    (fixed,) = made.edited
+    assert isinstance(fixed, Fix)
+    assert fixed.value == material.means(neurons, asked)
     typed = State(prompt=f"{asked} x", chips=chips)
     assert changes_of(material, typed).mean_of == len(every)
     again = State(prompt=f"{asked} xy", chips=chips)
