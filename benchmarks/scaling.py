@@ -3,15 +3,18 @@
 - `ratio_answers`: wall time of units of answers under interventions with one Ray worker / with two.
 - `ratio_attribution`: the same of prompts attributed to all hidden neurons.
 - `overhead`: wall time with one Ray worker / in this process, minus 1; the larger of the two kinds.
+- `ceiling_answers`, `ceiling_attribution`: wall time in this process / in two processes that each
+  do half of it and know of nobody: what the machine itself gains by a second core. No engine can
+  gain more.
 
-Atlas, one thread per worker, so that two workers need two idle cores. In every run the three take
-turns, with as many items as fill their share of `--minutes` in this process, by a first one that
-is timed; ratios are medians over the runs, with lowest and highest. Workers are started before the
-clock is: `start_seconds` says how long that took. Results of all three are compared, number by
-number.
+Atlas, one thread per worker, so that two workers need two idle cores. All contestants are alive
+from the beginning and take turns, there and back, each with the same items: a machine that grows
+slower or faster within minutes favours nobody. Ratios are medians over the turns, with lowest and
+highest; `total_…` are ratios of the sums over all turns. Workers are started before the clock is.
+Results of all are compared, number by number.
 
-    python benchmarks/scaling.py             five minutes of work of each kind, about 27 minutes
-    python benchmarks/scaling.py --minutes .2 --runs 1
+    python benchmarks/scaling.py             five minutes of work of each kind, about half an hour
+    python benchmarks/scaling.py --minutes .2 --turns 2
 """
 
 from __future__ import annotations
@@ -21,14 +24,17 @@ from timing import Timing, print_result, print_table, ratio
 
 # isort: on
 import argparse
-import statistics
+import multiprocessing
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import ray
 import torch
 
 from broca.attributions import attribute_answer_tokens
@@ -40,8 +46,9 @@ from broca.neurons import NeuronIndex, uniform_random
 from broca.prompts import Prompt, render_fact_prompts
 from broca.run.bench import Asking, Unit
 
-PROMPTS, EDITS, ATTRIBUTED = 32, 12, 4  # of one item
-ENGINES = {"this process": 0, "one worker": 1, "two workers": 2}  # workers of Ray
+PROMPTS, EDITS, ATTRIBUTED = 16, 12, 4  # of one item
+CONTESTANTS = ("this process", "one worker", "two workers", "two processes")
+KINDS = ("answers", "attribution")
 
 
 @dataclass(frozen=True)
@@ -69,14 +76,20 @@ def load() -> LanguageModel:
     return LanguageModel.from_pretrained("atlas")
 
 
-def units(model: LanguageModel, prompts: Sequence[Prompt]) -> Callable[[int], list[Unit]]:
+def work_of(model: LanguageModel) -> dict[str, Any]:
+    return {"answers": Answering(model), "attribution": Attributing(model)}
+
+
+def makers(model: LanguageModel) -> dict[str, Callable[[int], Sequence[Any]]]:
+    """By kind of work, so many items of it."""
+    prompts = render_fact_prompts(load_relations("atlas"), form="question", seed=0)
     index = NeuronIndex(model.identity, ("gate", "up"))
     changes = {str(n): Deactivate(uniform_random(index, 200, n)) for n in range(EDITS)}
 
-    def make(n: int) -> list[Unit]:
+    def units(n: int) -> list[Unit]:
         return [Unit(some, changes, {}, " ") for some in portions(prompts, n, PROMPTS)]
 
-    return make
+    return {"answers": units, "attribution": lambda n: portions(prompts, n, ATTRIBUTED)}
 
 
 def portions(prompts: Sequence[Prompt], n: int, size: int) -> list[tuple[Prompt, ...]]:
@@ -85,90 +98,120 @@ def portions(prompts: Sequence[Prompt], n: int, size: int) -> list[tuple[Prompt,
     return [tuple(prompts[start : start + size]) for start in starts]
 
 
-def timed(engine: Engine, work: Any, items: Sequence[Any]) -> tuple[float, list[Any]]:
-    """Seconds of wall time, and results in the order of the items."""
+class Apart:
+    """Two processes that each do every second item and know of nobody."""
+
+    def __init__(self) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        self.pools = [spawn.Pool(1, _load_here) for _ in range(2)]
+
+    def __call__(self, kind: str, items: Sequence[Any]) -> list[Any]:
+        started = [
+            pool.apply_async(_half, (kind, items[number::2]))
+            for number, pool in enumerate(self.pools)
+        ]
+        halves = [one.get() for one in started]
+        return [halves[number % 2][number // 2] for number in range(len(items))]
+
+    def close(self) -> None:
+        for pool in self.pools:
+            pool.terminate()
+
+
+_here: dict[str, Any] = {}
+
+
+def _load_here() -> None:
+    torch.set_num_threads(1)
+    _here.update(work_of(load()))
+
+
+def _half(kind: str, items: Sequence[Any]) -> list[Any]:
+    return [result for _, result in LocalEngine().map(_here[kind], list(enumerate(items)))]
+
+
+def by_engine(engine: Engine, work: Any) -> Callable[[str, Sequence[Any]], list[Any]]:
+    """What does items of a kind, and returns their results in the order of the items."""
+
+    def do(kind: str, items: Sequence[Any]) -> list[Any]:
+        numbered = list(enumerate(items))
+        found = {number: result for (number, _), result in engine.map(work[kind], numbered)}
+        return [found[number] for number in range(len(items))]
+
+    return do
+
+
+def timed(do: Callable[..., list[Any]], kind: str, items: Sequence[Any]) -> tuple[float, list[Any]]:
+    """Seconds of wall time, and results."""
     start = time.perf_counter()
-    numbered = list(enumerate(items))
-    found = {number: result for (number, _), result in engine.map(work, numbered)}
-    seconds = time.perf_counter() - start
-    return seconds, [found[number] for number in range(len(items))]
+    results = do(kind, items)
+    return time.perf_counter() - start, results
+
+
+def contestants(work: Any, stack: ExitStack) -> dict[str, Callable[..., list[Any]]]:
+    """All alive, in the order of their names; closed with the stack."""
+    os.environ.setdefault("RAY_worker_niceness", "0")  # as the engine does where it starts Ray
+    cores = 3  # those of one worker and those of two: they are there at once, never busy at once
+    ray.init(num_cpus=cores, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    stack.callback(ray.shutdown)
+    apart = Apart()
+    stack.callback(apart.close)
+    engines: list[Engine] = [LocalEngine()]
+    for n_workers in (1, 2):
+        engine = RayEngine(load, EngineSettings(kind="ray", workers=n_workers))
+        stack.callback(engine.close)
+        engines.append(engine)
+    return dict(zip(CONTESTANTS, (*(by_engine(one, work) for one in engines), apart), strict=True))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=5.0, help="of work, of each kind")
-    parser.add_argument("--runs", type=int, default=5, help="in which that work is done")
+    parser.add_argument("--turns", type=int, default=20, help="in which that work is done")
     options = parser.parse_args()
     torch.set_num_threads(1)
     model = load()
-    prompts = render_fact_prompts(load_relations("atlas"), form="question", seed=0)
-    kinds = {
-        "answers": (Answering(model), units(model, prompts)),
-        "attribution": (Attributing(model), lambda n: portions(prompts, n, ATTRIBUTED)),
-    }
-    items = {}
-    for kind, (work, make) in kinds.items():
-        timed(LocalEngine(), work, make(1))  # what is checked once per model
-        each = timed(LocalEngine(), work, make(4))[0] / 4
-        items[kind] = make(2 * max(2, round(options.minutes * 60 / options.runs / each / 2)))
-    seconds: dict[tuple[str, str], list[float]] = {(k, n): [] for k in kinds for n in ENGINES}
-    results: dict[tuple[str, str], list[Any]] = {}
-    starts = []
-    for run in range(1, options.runs + 1):
-        # there and back, so that a machine that grows slower or faster favours nobody
-        for name, n_workers in list(ENGINES.items())[:: 1 if run % 2 else -1]:
-            start = time.perf_counter()
-            engine = _engine(n_workers)
-            try:
-                for work, make in kinds.values():
-                    timed(engine, work, make(2 * max(1, n_workers)))
-                starts += [time.perf_counter() - start] if n_workers == 1 else []
-                for kind, (work, _) in kinds.items():
-                    took, found = timed(engine, work, items[kind])
+    make = makers(model)
+    seconds: dict[tuple[str, str], list[float]] = {(k, n): [] for k in KINDS for n in CONTESTANTS}
+    with ExitStack() as stack:
+        all_of_them = contestants(work_of(model), stack)
+        items, expected = {}, {}
+        for kind in KINDS:
+            for do in all_of_them.values():
+                timed(do, kind, make[kind](4))  # what is checked once per model, in each process
+            each = timed(all_of_them["this process"], kind, make[kind](8))[0] / 8
+            n_pairs = max(2, round(options.minutes * 60 / options.turns / each / 2))
+            items[kind] = make[kind](2 * n_pairs)
+        for turn in range(options.turns):
+            for name, do in list(all_of_them.items())[:: -1 if turn % 2 else 1]:
+                for kind in KINDS:
+                    took, found = timed(do, kind, items[kind])
                     seconds[kind, name].append(took)
-                    print(f"{kind}, {name}, run {run}: {took:.1f} s", file=sys.stderr)
-                    if results.setdefault((kind, name), found) != found:
-                        raise SystemExit(f"{kind}, {name}: other numbers than in the first run")
-            finally:
-                if isinstance(engine, RayEngine):
-                    engine.close()
-    for kind in kinds:
-        if any(results[kind, name] != results[kind, "this process"] for name in ENGINES):
-            raise SystemExit(f"{kind}: workers give other numbers than this process")
-    _print(seconds, {kind: len(some) for kind, some in items.items()}, starts, options.minutes)
+                    print(f"{kind}, {name}, turn {turn + 1}: {took:.1f} s", file=sys.stderr)
+                    if expected.setdefault(kind, found) != found:
+                        raise SystemExit(f"{kind}: {name} gives other numbers than before")
+    _print(seconds, {kind: len(some) for kind, some in items.items()}, options.minutes)
 
 
 def _print(
-    seconds: dict[tuple[str, str], list[float]],
-    n_items: dict[str, int],
-    starts: list[float],
-    minutes: float,
+    seconds: dict[tuple[str, str], list[float]], n_items: dict[str, int], minutes: float
 ) -> None:
     measured = {one: Timing(tuple(times)) for one, times in seconds.items()}
     rows, result, overheads = [], {}, []
     for kind, n in n_items.items():
-        alone, one, two = (measured[kind, name] for name in ENGINES)
-        gain, cost = ratio(one, two), ratio(one, alone)
+        here, one, two, apart = (measured[kind, name] for name in CONTESTANTS)
+        gain, ceiling, cost = ratio(one, two), ratio(here, apart), ratio(one, here)
         result[f"ratio_{kind}"] = round(gain["median"], 3)
+        result[f"total_{kind}"] = round(sum(one.seconds) / sum(two.seconds), 3)
+        result[f"ceiling_{kind}"] = round(ceiling["median"], 3)
         overheads.append(cost["median"] - 1)
-        spread = (f"{r['median']:.2f} [{r['low']:.2f}, {r['high']:.2f}]" for r in (gain, cost))
-        rows.append((kind, n, *(f"{t.median:.1f}" for t in (alone, one, two)), *spread))
-    header = ("kind", "items a run", *(f"{name}, s" for name in ENGINES), "one / two", "one / none")
-    print_table(header, rows)
-    print_result(
-        result
-        | {
-            "overhead": round(max(overheads), 4),
-            "start_seconds": round(statistics.median(starts), 1),
-            "minutes": minutes,
-        }
-    )
-
-
-def _engine(n_workers: int) -> Engine:
-    if not n_workers:
-        return LocalEngine()
-    return RayEngine(load, EngineSettings(kind="ray", workers=n_workers))
+        spread = (
+            f"{r['median']:.2f} [{r['low']:.2f}, {r['high']:.2f}]" for r in (gain, ceiling, cost)
+        )
+        rows.append((kind, n, *(f"{t.median:.1f}" for t in (here, one, two, apart)), *spread))
+    header = ("kind", "items a turn", *(f"{name}, s" for name in CONTESTANTS))
+    print_table((*header, "one / two", "here / two processes", "one / here"), rows)
+    print_result(result | {"overhead": round(max(overheads), 4), "minutes": minutes})
 
 
 if __name__ == "__main__":
