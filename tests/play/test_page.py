@@ -38,6 +38,7 @@ def test_a_set_takes_the_answer_and_the_matched_band_stays(opened: Opened):
     expect(verdict).to_contain_text("the edit lies below all of them")
     expect(verdict).to_contain_text("about 2 in 6 edits lie outside of 5 draws, below or above")
     expect(page.locator(".matching")).to_contain_text("not matched on activation")
+    expect(page.locator(".circular")).to_have_count(0)
     bar = page.locator("#edited .bar").filter(has_text="Cancer").first
     expect(bar.locator(".change")).to_contain_text("matched 9")  # what the band says, in words
     band = bar.locator(".band").evaluate("e => parseFloat(e.style.left)")
@@ -70,6 +71,7 @@ def test_find_click_save_and_reload_the_link(opened: Opened, run: Path):
     expect(page.locator("#kept")).to_contain_text("neurons saved")
     saved = NeuronSet.load(run / "made" / "found here.json")
     assert str(next(iter(saved))) == name
+    expect(page.locator(".circular")).to_contain_text("on this very prompt")
     settled(page)
     page.get_by_role("button", name="Copy link").click()
     expect(page.locator("#kept")).to_have_text("The link copied.")
@@ -80,6 +82,8 @@ def test_find_click_save_and_reload_the_link(opened: Opened, run: Path):
     expect(again.locator("#edited .sides")).to_be_visible()
     settled(again)
     assert again.locator("#edited").inner_text() == before
+    again.get_by_label("Prompt", exact=True).fill("The star Alpha Leonis belongs to")
+    expect(again.locator(".circular")).to_have_count(0)  # on another prompt it is a test
     use_set(again, "made/found here")
     expect(again.locator(".chip").last).to_contain_text(f"{len(saved)} neurons")
 
@@ -158,7 +162,9 @@ def test_what_is_taken_away(opened: Opened, tmp_path: Path):
     assert kept["prompt"] == PROMPT
     with page.expect_download() as table:
         page.get_by_role("button", name="Answers as CSV").click()
-    assert "matched 4," in Path(table.value.path()).read_text(encoding="utf-8")
+    written = Path(table.value.path()).read_text(encoding="utf-8")
+    assert "matched 4," in written
+    assert f"prompt,{PROMPT}? Answer:\n" in written
     page.get_by_label("Name of a set").fill("mine")
     with page.expect_download() as neurons:
         page.get_by_role("button", name="Download the set").click()

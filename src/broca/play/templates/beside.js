@@ -36,6 +36,13 @@ function verdict() {
   return `${moved}; ${beside}: the edit lies ${among(edited.log_p, draws.map((row) => row.log_p))}`;
 }
 
+// A set that was chosen on a prompt moves that prompt's answer because it was chosen so.
+function circular() {
+  const names = state.chips.filter((chip) => chip.change !== "none" && chip.origin?.prompt === answered.asked).map((chip) => chip.name);
+  if (!names.length) return null;
+  return make("p", { class: "hint circular" }, `${names.join(", ")}: chosen by Find on this very prompt, so the effect here is no test of anything else. Ask another prompt with the same neurons.`);
+}
+
 function noEdit() {
   if (!state.chips.length) return "Use a set, and the answer without it stands here, beside the answer without as many random neurons of the same layers and sites.";
   return answered ? "No set changes anything." : "There is no answer yet.";
@@ -46,12 +53,14 @@ function drawEdit() {
   const { clean, edited, draws, target, chosen } = answered;
   return show("edited",
     make("p", { class: "verdict" }, verdict()),
+    circular(),
     make("div", { class: "sides" },
       side("clean", "Untouched", [clean]),
       side("edited", "Edited", [edited]),
       side("matched", `Matched random, ${draws.length} draws`, draws)),
     make("p", { class: "hint matching" }, "Matched: as many neurons of the same layers and sites, whole units together, outside of all chips. They are not matched on activation: neurons that respond more strongly may do more whatever they hold."),
     make("p", { class: "hint" }, `P and log P are those of the whole of ${quoted(target)}, ${chosen ? "the answer chosen above" : "the model's own first token"}; rank is that of its first token.`),
+    answered.mean_of ? make("p", { class: "hint" }, `Means are over the last tokens of ${answered.mean_of} other prompts.`) : null,
     make("h3", {}, "What changed in the next token"),
     make("ul", { class: "key" }, make("li", {}, "untouched"), make("li", { class: "edited" }, "edited"), make("li", { class: "matched" }, "matched random: lowest to highest")),
     make("div", { class: "bars beside" }, ...answered.compared.map(compared)));

@@ -1,6 +1,6 @@
 // Edit: sets as chips, and the answer clean, edited and with matched random neurons.
 const CHANGES = [["off", "switched off"], ["scale", "× factor"], ["mean", "at its mean"], ["none", "left alone"]];
-const NEW_CHIP = { change: "off", factor: 2, set: null, neurons: [] };
+const NEW_CHIP = { change: "off", factor: 2, set: null, neurons: [], origin: null };
 
 function addChip(given) {
   const chip = { ...NEW_CHIP, ...given };
@@ -52,7 +52,7 @@ async function addFile(file) {
     const shape = (model) => JSON.stringify([model.n_layers, sorted(model.widths), model.experts ?? []]);
     if (shape(other) !== shape(known)) throw new Refusal(`${file.name} was found in ${other.id}, a model of another shape than ${known.id}.`);
     const neurons = content.site.map((site, i) => `${site}:${content.layer[i]}:${content.index[i]}`);
-    addNeurons(neuronsOf(neurons.join(" ")), { name: content.name || file.name });
+    addNeurons(neuronsOf(neurons.join(" ")), { name: content.name || file.name, origin: { method: content.method ?? "", file: file.name } });
     trouble(null, "set-file");
     if (other.fingerprint !== known.fingerprint) {
       const told = `${file.name} was found in other weights of the same shape: ${other.id} (weights ${other.fingerprint}).`;

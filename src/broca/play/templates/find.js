@@ -14,7 +14,7 @@ async function findNeurons() {
     found = await stream("find", asked, (kind, data) => {
       if (kind === "queued") tellFind(queueText(data.ahead) || "Waiting for the model", 0, 1, null);
       if (kind === "progress") tellFind(data.what, data.done, data.total, data.left);
-      if (kind === "part") show("found", neuronTable(data.value.neurons, "First neurons; their exact effects are being measured."));
+      if (kind === "part") show("found", neuronTable(data.value, "First neurons; their exact effects are being measured."));
     }, searching.signal);
     trouble(null, "finding");
     drawFound();
@@ -54,9 +54,14 @@ function sayFind(words) {
   byId("find-said").textContent = words;
 }
 
-function neuronTable(neurons, caption) {
-  const rows = neurons.map((one) => [
-    make("td", {}, make("button", { type: "button", onclick: () => addNeurons([one.neuron]) }, one.neuron)),
+// Neurons of a search keep what they were chosen for.
+function useFound(of, neurons, more = {}) {
+  addNeurons(neurons, { origin: { method: of.method, prompt: of.asked, answer: of.target }, ...more });
+}
+
+function neuronTable(of, caption) {
+  const rows = of.neurons.map((one) => [
+    make("td", {}, make("button", { type: "button", onclick: () => useFound(of, [one.neuron]) }, one.neuron)),
     numberCell(one.value),
     numberCell(one.effect, one.effect === null ? "…" : number(one.effect)),
     make("td", {}, make("button", { type: "button", "aria-label": `Look at ${one.neuron}`, onclick: () => lookAt(one.neuron) }, "look")),
@@ -68,11 +73,11 @@ function drawFound() {
   const { neurons, title, seconds, target, agreement, figures } = found;
   const n = neurons.length;
   const told = agreement === null ? "" : ` Rank correlation of the two numbers: ${number(agreement, 2)}, over these ${n} neurons, which the attribution itself has put first; among all neurons it may be another.`;
-  const first = (count) => addNeurons(neurons.slice(0, count).map((one) => one.neuron), { name: `first ${count} by ${found.method} for ${visible(target.trim())}` });
+  const first = (count) => useFound(found, neurons.slice(0, count).map((one) => one.neuron), { name: `first ${count} by ${found.method} for ${visible(target.trim())}` });
   show("found",
     make("p", { class: "asked" }, found.asked),
     make("p", {}, `The ${n} first neurons for ${quoted(target)} by ${title}, in ${seconds.toFixed(1)} s, with what log P really loses without each.${told}`),
     make("div", { class: "row" }, ...[5, 20, n].filter((one, i, all) => one <= n && all.indexOf(one) === i).map((count) => make("button", { type: "button", onclick: () => first(count) }, `Use the first ${count}`))),
-    neuronTable(neurons, "Click on a neuron to use it. Attribution and exact effect at the prompt's last position."),
-    ...figures.map((one) => figure(one, (name) => addNeurons([name]))));
+    neuronTable(found, "Click on a neuron to use it. Attribution and exact effect at the prompt's last position."),
+    ...figures.map((one) => figure(one, (name) => useFound(found, [name]))));
 }

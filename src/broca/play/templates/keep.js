@@ -46,9 +46,9 @@ function knowSet(name, size) {
 }
 
 function answersCsv() {
-  const { clean, edited, draws, target } = answered;
+  const { clean, edited, draws, target, about } = answered;
   const row = (condition, one) => [condition, one.text, target, one.log_p, one.rank];
   const rows = [["condition", "answer", "measured", "log_p", "rank_of_first_token"], row("untouched", clean), row("edited", edited), ...draws.map((one, i) => row(`matched ${i}`, one))];
   const tokens = answered.compared.map((one) => [one.token, one.clean, one.edited, ...one.draws]);
-  return csv([...rows, [], ["token", "p_untouched", "p_edited", ...draws.map((_, i) => `p_matched_${i}`)], ...tokens]);
+  return csv([...Object.entries(about), [], ...rows, [], ["token", "p_untouched", "p_edited", ...draws.map((_, i) => `p_matched_${i}`)], ...tokens]);
 }

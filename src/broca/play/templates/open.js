@@ -1,6 +1,7 @@
 // A state from an address or a file. Nothing in it is passed over: what is no field of a state, or of another kind, is refused.
 const NO_STATE = "This is no state of broca play";
-const OF_CHIP = { name: ["a text"], set: ["a text", "null"], neurons: ["a list"], change: ["a text"], factor: ["a number"] };
+const OF_CHIP = { name: ["a text"], set: ["a text", "null"], neurons: ["a list"], change: ["a text"], factor: ["a number"], origin: ["null", "an object"] };
+const OF_ORIGIN = { method: ["a text"], prompt: ["a text"], answer: ["a text"], file: ["a text"] };
 
 const kindOf = (value) => (value === null ? "null" : Array.isArray(value) ? "a list" : { string: "a text", number: "a number", object: "an object" }[typeof value] ?? `a ${typeof value}`);
 
@@ -19,6 +20,7 @@ function checkChoice(value, choices, name) {
 function checkChip(chip, place) {
   if (kindOf(chip) !== "an object") throw new Refusal(`${NO_STATE}: chips.${place} is ${kindOf(chip)}, not an object.`);
   checkFields(chip, OF_CHIP, `chips.${place}.`);
+  checkFields(chip.origin ?? {}, OF_ORIGIN, `chips.${place}.origin.`);
   const whole = { ...NEW_CHIP, name: "", ...chip };
   if (!whole.name || (whole.set === null) === !whole.neurons.length) throw new Refusal(`${NO_STATE}: chips.${place} needs a name, and a set or neurons.`);
   if (whole.neurons.some((one) => typeof one !== "string")) throw new Refusal(`${NO_STATE}: chips.${place}.neurons holds something else than texts.`);
