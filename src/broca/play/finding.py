@@ -71,16 +71,19 @@ def find(material: Material, state: State, job: Job) -> dict[str, Any]:
     with pulsed(_pulse(job, f"Attributing by {title}", model)):
         located = _locate(material, state, asked, aim)
     listed = first_neurons(located)
-    job.part({"neurons": [_entry(n, value, None) for n, value in listed]})
+    about = {
+        "method": state.method,
+        "asked": text,
+        "target": "".join(token_text(model, token) for token in target),
+    }
+    job.part({**about, "neurons": [_entry(n, value, None) for n, value in listed]})
     effects, log_p = exact_effects(model, asked, aim, [n for n, _ in listed], job)
     grid = gradient_map(model, text, target, job)
     rows = [_entry(n, v, e) for (n, v), e in zip(listed, effects, strict=True)]
     tokens = _columns(model, text, target)
     return {
-        "method": state.method,
+        **about,
         "title": title,
-        "asked": text,
-        "target": "".join(token_text(model, token) for token in target),
         "neurons": rows,
         "seconds": time.monotonic() - start,
         "agreement": _agreement(rows),
