@@ -9,12 +9,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from broca.engines import LocalEngine
 from broca.errors import RunError
+from broca.run.choice_bench import ChoiceBench
 from broca.run.keeping import keep
 from broca.run.placing import wait_until_finished
 from broca.store import (
@@ -259,22 +261,29 @@ def test_a_bench_that_was_silent_adds_nothing(
 class Overtaken(LocalEngine):
     """Another process stores everything and finishes the run while this one computes."""
 
-    def __init__(self, folder: RunFolder, file: Callable[[str], str]) -> None:
+    def __init__(self, folder: RunFolder, file_of: Callable[[Any], str]) -> None:
         super().__init__()
-        self.folder, self.file = folder, file
+        self.folder, self.file_of = folder, file_of
 
     def map(self, function: Any, items: Any, *options: Any, **more: Any) -> Any:
-        for item, result in super().map(function, items, *options, **more):
-            self.folder.write_json(self.file(item[0]), {"by": "another"})
+        for item in items:
+            self.folder.write_json(self.file_of(item), {"by": "another"})
             self.folder.write_json("manifest.json", {})
-            yield item, result
+            yield item, {"by": "us"}
 
 
 def test_values_that_come_after_the_end_are_not_stored(tmp_path: Path) -> None:
     with RunFolder.begin(tmp_path / "run", CONFIG) as run:
-        engine = Overtaken(run, lambda name: f"{name.replace('-', '/')}.json")
+        engine = Overtaken(run, lambda item: f"{item[0].replace('-', '/')}.json")
         found = keep(run, engine, MODEL, "known", lambda *_: {"by": "us"}, [({"n": 1}, None)])
     assert found == [{"by": "another"}]
+
+
+def test_attributions_that_come_after_the_end_are_not_stored(tmp_path: Path) -> None:
+    part: Any = SimpleNamespace(size=1, determinants=lambda: {"n": 1})
+    with RunFolder.begin(tmp_path / "run", CONFIG) as run:
+        bench = ChoiceBench(MODEL, run, Overtaken(run, lambda one: bench._portion_name(one)))
+        assert bench.attribute([part]) == [{"by": "another"}]
 
 
 def test_rows_are_read_while_another_process_compacts_them(
