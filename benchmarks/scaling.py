@@ -34,11 +34,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import ray
 import torch
 
 from broca.attributions import attribute_answer_tokens
 from broca.engines import Engine, EngineSettings, LocalEngine, RayEngine
+from broca.engines.cluster import ray_itself
 from broca.facts import load_relations
 from broca.interventions import Deactivate
 from broca.model import LanguageModel
@@ -151,6 +151,7 @@ def timed(do: Callable[..., list[Any]], kind: str, items: Sequence[Any]) -> tupl
 def contestants(work: Any, stack: ExitStack) -> dict[str, Callable[..., list[Any]]]:
     """All alive, in the order of their names; closed with the stack."""
     os.environ.setdefault("RAY_worker_niceness", "0")  # as the engine does where it starts Ray
+    ray = ray_itself()
     cores = 3  # those of one worker and those of two: they are there at once, never busy at once
     ray.init(num_cpus=cores, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     stack.callback(ray.shutdown)
