@@ -36,11 +36,11 @@ from broca.model import LanguageModel
 from broca.neurons import NeuronIndex, uniform_random
 from broca.prompts import Prompt
 from broca.responses import record_responses
-from broca.run.scale import Work
 from broca.scores.expertise import score_expertise_many
 
 SITES = ("gate", "up", "down")
 SETS, NEURONS, RECORDED = 20, 3000, 1000
+ANSWERS, ATTRIBUTED, NODES = 243_522, 3000, 17  # of the papers, as counted on atlas
 SIZES: dict[str, dict[str, Any]] = {
     "7b": {"vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008, "heads": 32},
     "small": {"vocab_size": 2000, "hidden_size": 128, "intermediate_size": 344, "heads": 4},
@@ -100,7 +100,7 @@ def answers(model: LanguageModel, share: float, batch_size: int) -> dict[str, fl
     n_neurons = min(NEURONS, len(index) // 20)
     changes = {f"set {i}": Deactivate(uniform_random(index, n_neurons, i)) for i in range(SETS)}
     conditions = {"untouched": None, **changes}
-    wanted = share * Work().evaluations
+    wanted = share * ANSWERS
     prompts = random_prompts(model, max(1, round(wanted / len(conditions))), 22, 0)
 
     def ask(asked: list[Prompt]) -> Iterable[object]:
@@ -115,7 +115,7 @@ def answers(model: LanguageModel, share: float, batch_size: int) -> dict[str, fl
         "answer_seconds": seconds,
         "answers_per_second": n / seconds,
         "answer_tflops": n * flops / seconds / 1e12,
-        "relation_paper_minutes": seconds / n * Work().evaluations / 60,
+        "relation_paper_minutes": seconds / n * ANSWERS / 60,
     }
 
 
@@ -142,11 +142,10 @@ def recordings(model: LanguageModel, share: float, batch_size: int) -> dict[str,
 
 
 def attributions(
-    model: LanguageModel, share: float, dtype: torch.dtype, rows: int | None
+    model: LanguageModel, share: float, dtype: str, rows: int | None
 ) -> dict[str, float]:
     """How fast prompts are attributed."""
-    work = Work()
-    prompts = random_prompts(model, max(2, round(share * work.attributed)), 100, 2)
+    prompts = random_prompts(model, max(2, round(share * ATTRIBUTED)), 100, 2)
     told: list[float | None] = []
 
     def attribute(asked: list[Prompt]) -> Iterable[object]:
@@ -155,7 +154,7 @@ def attributions(
             asked,
             target=5,
             method="gauss-legendre",
-            n_steps=work.n_nodes,
+            n_steps=NODES,
             dtype=dtype,
             internal_batch_size=rows,
             progress=False,
@@ -166,17 +165,16 @@ def attributions(
 
     timed(lambda: attribute(prompts[:2]), model.device.type)
     seconds, n = timed(lambda: attribute(prompts), model.device.type)
-    name = str(dtype).removeprefix("torch.")
     # row-layers forward and backward, without gradients of weights; the base pass is beside it
-    flops = 4 * weights_of(model) * work.n_nodes * (model.n_layers - 1) / 2
+    flops = 4 * weights_of(model) * NODES * (model.n_layers - 1) / 2
     figures = {
-        f"attributions_{name}": n,
-        f"attributions_per_second_{name}": n / seconds,
-        f"attribution_tflops_{name}": n * flops / seconds / 1e12,
-        f"query_paper_minutes_{name}": seconds / n * work.attributed / 60,
+        f"attributions_{dtype}": n,
+        f"attributions_per_second_{dtype}": n / seconds,
+        f"attribution_tflops_{dtype}": n * flops / seconds / 1e12,
+        f"query_paper_minutes_{dtype}": seconds / n * ATTRIBUTED / 60,
     }
     if told[-1] is not None:
-        figures[f"off_{name}"] = told[-1]
+        figures[f"off_{dtype}"] = told[-1]
     return figures
 
 
@@ -192,13 +190,10 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--share", type=float, default=1.0)
     parser.add_argument("--parts", default="answers,recordings,attributions")
-    parser.add_argument("--dtypes", default="float32,bfloat16", help="Of attributions.")
+    parser.add_argument("--dtypes", default="float32,tf32,bfloat16", help="Of attributions.")
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--rows", type=int, help="Rows beside each other in attributions.")
-    parser.add_argument("--tf32", action="store_true", help="Let float32 products round to TF32.")
     options = parser.parse_args()
-    if options.tf32:
-        torch.set_float32_matmul_precision("high")
     figures: dict[str, float] = {}
     start = time.perf_counter()
     model = random_llama(options.size, options.device, torch.bfloat16)
@@ -210,8 +205,7 @@ def main() -> None:
             figures |= recordings(model, options.share, options.batch_size)
         else:
             for name in options.dtypes.split(","):
-                dtype = getattr(torch, name)
-                figures |= attributions(model, options.share, dtype, options.rows)
+                figures |= attributions(model, options.share, name, options.rows)
         print({name: round(value, 4) for name, value in figures.items()}, flush=True)
     if model.device.type == "cuda":
         figures["device_gib"] = torch.cuda.max_memory_allocated() / 2**30

@@ -13,6 +13,7 @@ import torch
 from broca.engines import EngineSettings
 from broca.errors import QuestionsError
 from broca.model import LanguageModel
+from broca.processes import usable_cores
 from broca.questions import write_questions
 from broca.run import execute, read_job
 from broca.run.dry import DryRun, _n_workers, dry_run
@@ -108,7 +109,10 @@ def test_time_is_that_of_what_is_done(dry: DryRun):
 
 
 def test_with_workers_it_is_the_arithmetic_of_the_table(job: Job, dry: DryRun):
-    """Counts of a dry run and rates of this machine, put into `broca.run.scale.need`."""
+    """Counts, memory and the division by workers are those of `broca.run.scale.need`.
+
+    Rates are the dry run's own: nothing here says that they are right.
+    """
     n_workers, n_tokens, n_nodes = 3, 24, 17
     model = planted_model()
     threads = torch.get_num_threads()
@@ -142,7 +146,7 @@ def test_with_workers_it_is_the_arithmetic_of_the_table(job: Job, dry: DryRun):
 
 
 def test_without_a_number_there_are_as_many_workers_as_cores():
-    cores = os.cpu_count() or 1
+    cores = usable_cores()
     for settings, n in (
         (EngineSettings(), 1),
         (EngineSettings("ray", workers=7), 7),
@@ -151,6 +155,34 @@ def test_without_a_number_there_are_as_many_workers_as_cores():
         (EngineSettings("ray", address="auto"), 1),
     ):
         assert _n_workers(settings) == n
+
+
+def test_cores_are_those_that_this_process_may_use(monkeypatch, tmp_path: Path):
+    """In a batch job or a container fewer than the machine has."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5, 7}, raising=False)
+    monkeypatch.setattr("broca.processes._QUOTA", tmp_path / "cpu.max")
+    assert usable_cores() == _n_workers(EngineSettings("ray")) == 3
+    for written, n in (("150000 100000", 2), ("max 100000", 3), ("1000 100000", 1), ("", 3)):
+        (tmp_path / "cpu.max").write_text(written)
+        assert usable_cores() == n
+
+
+def test_memory_counts_weights_as_attribution_widens_them(tmp_path: Path, monkeypatch):
+    path = write_rows(tmp_path / "questions.jsonl", rows())
+    stored, held = [], []
+    for dtype, precision in ((torch.bfloat16, "float32"), (torch.bfloat16, "bfloat16")):
+        model = tiny_model("llama")
+        model.module.to(dtype)
+        model = LanguageModel(model.module, model.tokenizer, name="llama")
+        values = {**QUERIES, "studies": ["queries.find"], "questions": str(path)}
+        found = dry_run(read_job({**values, "attribution_dtype": precision}), model)
+        stored.append(found.weight_bytes)
+        held.append(found.held_bytes)
+    module = tiny_model("llama").module
+    n_weights = sum(p.numel() for p in module.parameters())
+    assert stored == [2 * n_weights] * 2
+    assert held[0] - held[1] == 2 * (n_weights + sum(b.numel() for b in module.buffers()))
 
 
 def test_languages_and_fields_are_attributed_apart(tmp_path: Path, monkeypatch):

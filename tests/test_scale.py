@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 import pytest
+import torch
 
 from broca.recipes import load_recipe
 from broca.run import read_job
@@ -18,7 +19,8 @@ RECIPES = Path(__file__).parent.parent / "recipes"
 
 
 def test_the_page_holds_the_table():
-    assert as_markdown() in PAGE.read_text(encoding="utf-8")
+    for paper in PAPERS:
+        assert as_markdown(paper) in PAGE.read_text(encoding="utf-8")
 
 
 def test_answers_are_two_operations_per_weight_and_token():
@@ -41,7 +43,19 @@ def test_what_does_not_fit_takes_for_ever():
     found = need(Size("m", 100e9, 100e9, 10), 1, Work(evaluations=1), Gpu(memory=80e9))
     assert (found.n_workers, found.gpus_per_worker) == (0, 3)
     assert math.isinf(found.seconds)
-    assert "nan" not in as_markdown()
+    assert all("nan" not in as_markdown(paper) for paper in PAPERS)
+
+
+def test_attributing_takes_the_memory_of_widened_weights():
+    """In bfloat16 they are stored, in float32 attributed, `broca.attributions.precision`."""
+    size, gpu = Size("m", 50e9, 50e9, 10), Gpu(memory=141e9)
+    answering = need(size, 8, Work(evaluations=1), gpu)
+    attributing = need(size, 8, Work(evaluations=1, attributed=1), gpu)
+    assert (answering.gpus_per_worker, attributing.gpus_per_worker) == (1, 2)
+    assert attributing.total_bytes == attributing.n_workers * 50e9 * torch.float32.itemsize
+    assert attributing.exact == pytest.approx(
+        attributing.attributions * gpu.attributing / gpu.exact
+    )
 
 
 @pytest.mark.slow

@@ -11,7 +11,6 @@ What is not in the estimate: loading the model, statistics and the page.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from dataclasses import dataclass, field
 import torch
 
 from broca.attributions.memory import default_rows, row_bytes
+from broca.attributions.precision import extra_bytes, width_of
 from broca.choices import (
     ChoiceTask,
     Letters,
@@ -34,6 +34,7 @@ from broca.interventions import Deactivate, Scale
 from broca.measurements import answer_prompts
 from broca.model import LanguageModel
 from broca.neurons import NeuronIndex, uniform_random
+from broca.processes import usable_cores
 from broca.prompts import Prompt
 from broca.responses import record_responses
 from broca.run.dry_bench import DryBench, DryChoiceBench, Estimate
@@ -61,7 +62,8 @@ class DryRun:
         studies: Study by study, preparations among them.
         seconds: Estimated time.
         weight_bytes: Of the weights, in each process that computes.
-        held_bytes: What scoring or attributing holds at a time beside them.
+        held_bytes: What scoring or attributing holds at a time beside them: rows, and what weights
+            in half precision take more while they are widened.
         disk_bytes: Recorded responses, attributions and rows.
         pairs: Distinct pairs of intervention and prompt.
         parts: What the time is made of: what is done -> seconds.
@@ -152,7 +154,7 @@ def _n_workers(engine: EngineSettings) -> int:
     """
     if engine.kind == "local" or (engine.workers is None and engine.address is not None):
         return 1
-    return engine.workers or max(1, (os.cpu_count() or 1) // engine.threads)
+    return engine.workers or max(1, usable_cores() // engine.threads)
 
 
 @contextmanager
@@ -186,7 +188,9 @@ def _estimate(found: DryRun, job: Job, model: LanguageModel) -> None:
         found.disk_bytes += 4 * bench.recorded_values
         found.disk_bytes += ROW_BYTES * bench.evaluations
         if name == "locators":
-            _estimate_locators(found, model, bench, material)
+            found.held_bytes = max(
+                found.held_bytes, _estimate_locators(found, model, bench, material)
+            )
         elif isinstance(bench, DryChoiceBench):
             held = _estimate_queries(found, model, bench, settings)
             found.held_bytes = max(found.held_bytes, held)
@@ -196,12 +200,13 @@ def _estimate(found: DryRun, job: Job, model: LanguageModel) -> None:
 
 def _estimate_locators(
     found: DryRun, model: LanguageModel, bench: DryBench, material: Material
-) -> None:
-    """Add the time of locator studies: that of one prompt, really judged."""
+) -> int:
+    """Add the time of locator studies, that of one prompt, really judged; the bytes they hold."""
     located = sum(study.located for study in bench.studies)
     if located:
         each = rate_of(lambda _: judge(model, material, 0), [0])
         found.spend("judging locators", located, each)
+    return extra_bytes(model.module, torch.float32)
 
 
 def _estimate_relations(found: DryRun, model: LanguageModel, bench: DryBench) -> int:
@@ -250,7 +255,8 @@ def _estimate_queries(
     found.disk_bytes += n_queries * QUERY_BYTES
     longest = max((len(one.tokens) for one in (*letters, *words)), default=1)
     rows = config.internal_batch_size or default_rows(model, longest)
-    return rows * row_bytes(model, longest)
+    wide = extra_bytes(model.module, width_of(config.attribution_dtype)) if n_queries else 0
+    return rows * row_bytes(model, longest) + wide
 
 
 def _estimate_recording(

@@ -6,13 +6,15 @@
 2. An **attribution** needs, for each node of the rule, one row per layer that passes the layers
    above it forward and backward: (L - 1) / 2 passes of one token per layer, of 6 FLOP per active
    parameter of a layer, for each of L layers.
-3. A **worker** has as many GPUs as hold its weights in bfloat16 and a fifth more. Its layers lie
-   one behind the other, so it is as fast as one GPU.
+3. A **worker** has as many GPUs as hold its weights and a fifth more: in bfloat16, and where it
+   attributes in float32, to which weights are widened meanwhile. Its layers lie one behind the
+   other, so it is as fast as one GPU.
 
 The rate is the share of the GPU's dense bfloat16 peak that is reached, rounded down from what
 `benchmarks/seven_billion.py` measured on one H200 with Llama-2-7B's shape: .36 for answers in
-batches of 1,024, .23 for attributions in float32 with products in TF32. Other sizes, mixtures of
-experts and models over several GPUs were not measured.
+batches of 1,024; for attributions in float32 .23 with products in TF32 (`attribution_dtype =
+"tf32"`) and .047 with exact ones, the default. Other sizes, mixtures of experts and models over
+several GPUs were not measured.
 """
 
 from __future__ import annotations
@@ -39,11 +41,6 @@ class Size:
     n_layers: int
     bytes_each: int = 2
 
-    @property
-    def weight_bytes(self) -> float:
-        """Of all weights."""
-        return self.bytes_each * self.parameters
-
 
 @dataclass(frozen=True)
 class Gpu:
@@ -53,13 +50,15 @@ class Gpu:
         memory: Bytes.
         peak: FLOP per second, dense bfloat16.
         answering: Share of it reached by batches of short prompts.
-        attributing: The same by rows of one token, forward and backward.
+        attributing: The same by rows of one token, forward and backward, with products in TF32.
+        exact: The same with exact products.
     """
 
     memory: float = 141e9
     peak: float = 989e12
     answering: float = 0.3
     attributing: float = 0.2
+    exact: float = 0.04
 
 
 @dataclass(frozen=True)
@@ -93,6 +92,7 @@ SIZES = (
     Size("Qwen3-30B-A3B", 30.5e9, 3.3e9, 48),
 )
 GPUS = (1, 8, 64)
+WIDE = 4  # bytes of a weight while it is attributed
 
 
 @dataclass(frozen=True)
@@ -102,9 +102,10 @@ class Need:
     Attributes:
         gpus_per_worker: GPUs that one copy takes.
         n_workers: Copies that fit; 0 where none does.
-        gpu_bytes: Weights on each GPU of a worker.
+        gpu_bytes: Weights on each GPU of a worker, widened where it attributes.
         answers: Seconds for all answers and recordings; infinite where no worker fits.
-        attributions: Seconds for all attributions.
+        attributions: Seconds for all attributions, with products in TF32.
+        exact: Seconds for them with exact products.
     """
 
     gpus_per_worker: int
@@ -112,11 +113,17 @@ class Need:
     gpu_bytes: float
     answers: float
     attributions: float
+    exact: float
 
     @property
     def seconds(self) -> float:
         """For all of it."""
         return self.answers + self.attributions
+
+    @property
+    def exact_seconds(self) -> float:
+        """For all of it, with exact products."""
+        return self.answers + self.exact
 
     @property
     def total_bytes(self) -> float:
@@ -134,31 +141,35 @@ def need(size: Size, n_gpus: int, work: Work, gpu: Gpu | None = None) -> Need:
         gpu: Each of them.
     """
     gpu = gpu or Gpu()
-    per_worker = math.ceil(1.2 * size.weight_bytes / gpu.memory)
+    held = size.parameters * max(size.bytes_each, WIDE if work.attributed else 0)
+    per_worker = math.ceil(1.2 * held / gpu.memory)
     workers = n_gpus // per_worker
     answer = 2 * size.active * work.n_tokens
     attribution = 6 * size.active * work.n_nodes * (size.n_layers - 1) / 2
     answers = (work.evaluations + work.recorded) * answer / (gpu.answering * gpu.peak)
-    attributions = work.attributed * attribution / (gpu.attributing * gpu.peak)
-    return Need(
-        per_worker,
-        workers,
-        size.weight_bytes / per_worker,
-        answers / workers if workers else math.inf,
-        attributions / workers if workers else math.inf,
-    )
+    all_attributions = work.attributed * attribution / gpu.peak
+    found = answers, all_attributions / gpu.attributing, all_attributions / gpu.exact
+    shared = (seconds / workers if workers else math.inf for seconds in found)
+    return Need(per_worker, workers, held / per_worker, *shared)
 
 
-def as_markdown() -> str:
-    """The table of docs/scale.md."""
-    names = ("model", "GPUs", "`--workers`", "`--gpus-per-worker`", "GiB of weights per GPU")
-    lines = [f"| {' | '.join((*names, *PAPERS))} |", "|---" * (len(names) + len(PAPERS)) + "|"]
+def as_markdown(paper: str) -> str:
+    """A table of docs/scale.md.
+
+    Args:
+        paper: A name out of :data:`PAPERS`.
+    """
+    work = PAPERS[paper]
+    times = ("with `tf32`", "exact float32") if work.attributed else ("time",)
+    fixed = ("model", "GPUs", "`--workers`", "`--gpus-per-worker`", "GiB of weights per GPU")
+    names = (*fixed, *times)
+    lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
     for size in SIZES:
         for n_gpus in GPUS:
-            found = [need(size, n_gpus, work) for work in PAPERS.values()]
-            one = found[0]
-            cells = [size.name, n_gpus, one.n_workers or "does not fit", one.gpus_per_worker]
-            cells += [f"{one.gpu_bytes / 2**30:.0f}", *(_duration(each.seconds) for each in found)]
+            found = need(size, n_gpus, work)
+            seconds = (found.seconds, found.exact_seconds)[: len(times)]
+            cells = [size.name, n_gpus, found.n_workers or "does not fit", found.gpus_per_worker]
+            cells += [f"{found.gpu_bytes / 2**30:.0f}", *map(_duration, seconds)]
             lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
