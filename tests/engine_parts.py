@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from broca.engines.worker import Outcome, Worker
 from broca.run import execute, read_job
 from broca.store import sha256_of
 
@@ -113,6 +116,46 @@ class Dying:
             (folder / str(os.getpid())).touch()
             os.kill(os.getpid(), 9)
         return item
+
+
+@dataclass(frozen=True)
+class DyingLater:
+    """Loads a model in the first process that comes; every later one dies."""
+
+    marks: str
+
+    def __call__(self) -> Squaring:
+        folder = Path(self.marks)
+        folder.mkdir(exist_ok=True)
+        try:
+            (folder / "first").touch(exist_ok=False)
+        except FileExistsError:
+            (folder / str(os.getpid())).touch()
+            os.kill(os.getpid(), 9)
+        return Squaring()
+
+
+@dataclass(frozen=True)
+class Awaiting:
+    """Waits until a folder holds so many files; gives how many it holds."""
+
+    marks: str
+    n_files: int
+
+    def __call__(self, item: int) -> int:
+        end = time.monotonic() + 120
+        while len(os.listdir(self.marks)) < self.n_files and time.monotonic() < end:
+            time.sleep(0.05)
+        return len(os.listdir(self.marks))
+
+
+class Elsewhere(Worker):
+    """A worker on a node where another torch is installed."""
+
+    def ready(self, packages: Sequence[str] = ()) -> Outcome:
+        about = super().ready(packages).result
+        versions = {**about["versions"], "torch": "0.4.1"}
+        return Outcome({**about, "versions": versions, "device": "another"})
 
 
 if __name__ == "__main__":

@@ -166,6 +166,7 @@ def test_a_cluster_that_loses_a_node_finishes(reference, tmp_path: Path, monkeyp
         ray.shutdown()
         cluster.shutdown()
     assert identical(whole.path, out)
+    assert _units(RunFolder.open(out)).count("lost: ") >= 1
 
 
 def _figures(run: RunFolder) -> str:

@@ -166,6 +166,10 @@ def test_products_that_round_tell_how_far_off_they_are():
     off = np.abs(rounded.values[0] - exact.values[0]).max() / np.abs(exact.values[0]).max()
     assert rounded.agreement == pytest.approx(off, rel=1e-2)
     assert 0 < off < 0.2
+    named = attribute_neurons(model, list(TEXTS[:2]), dtype="tf32", **options)
+    assert named.agreement == pytest.approx(off, rel=1e-2)
+    np.testing.assert_allclose(named.values, rounded.values, rtol=1e-4, atol=1e-8)
+    assert torch.get_float32_matmul_precision() == "highest"
 
 
 @dataclass(frozen=True)

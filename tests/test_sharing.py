@@ -233,7 +233,7 @@ def test_languages_of_different_borders_are_not_asked_together(
 ):
     borders = {"en": " ", "zh": "", "de": " "}
     monkeypatch.setattr(
-        bench_module, "measure_border", lambda model, listed: borders[listed[0].language]
+        bench_module, "measure_border", lambda model, listed, **_: borders[listed[0].language]
     )
     prompts = plain_prompts()[:3]
     german, chinese = (replace(prompts[1], language=name) for name in ("de", "zh"))

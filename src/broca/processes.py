@@ -1,11 +1,15 @@
-"""Which process does something, as others can tell whether it still runs."""
+"""Which process does something, as others can tell whether it still runs; and on how many cores."""
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 def this_process() -> dict[str, Any]:
@@ -25,3 +29,19 @@ def is_gone(who: Mapping[str, Any]) -> bool:
     except OSError:  # somebody else's
         return False
     return False
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: fewer than the machine has in containers and batch jobs."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not on every system
+    there = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return max(1, min(there, _quota(there)))
+
+
+def _quota(there: int) -> int:
+    """Cores' worth of time that a container is given, all of them where it is not bounded."""
+    try:
+        given, period = _QUOTA.read_text(encoding="ascii").split()
+        return math.ceil(int(given) / int(period))
+    except (OSError, ValueError, ZeroDivisionError):  # no container, or "max"
+        return there

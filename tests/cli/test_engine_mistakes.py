@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import signal
+import subprocess
+import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import torch
 
-from broca.store import lock, write_toml
+from broca.store import is_run, lock, write_toml
 from cli.refusals import Broca, refused
 from planted_files import QUICK
 
@@ -86,6 +92,67 @@ def test_what_was_there_stays_without_ray_and_without_locks(
         refused(broca("run", recipe, "--out", out), "knows no locks", "--out")
     assert before.items() <= _files(out).items()
     assert broca("run", recipe, "--out", out)[0] == 0
+
+
+def test_a_second_driver_is_refused_and_harms_nothing(broca: Broca, place: Path, tmp_path: Path):
+    """Until the first has finished; its files are whole afterwards."""
+    out, recipe = tmp_path / "run", place / "recipe.toml"
+    command = [sys.executable, "-m", "broca", "run", str(recipe), "--out", str(out)]
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(command, stdout=quiet, stderr=quiet) as first:
+        end = time.monotonic() + 120
+        while not is_run(out) and time.monotonic() < end:
+            time.sleep(0.01)
+        os.kill(first.pid, signal.SIGSTOP)
+        try:
+            before = _files(out)
+            refused(broca("run", recipe, "--out", out), "another process is writing this run")
+            if find_spec("ray"):
+                more = ("--engine", "ray")
+                refused(broca("run", recipe, "--out", out, *more), "another process is writing")
+            assert _files(out) == before
+        finally:
+            os.kill(first.pid, signal.SIGCONT)
+        assert first.wait(timeout=300) == 0
+    assert broca("check", out)[0] == 0
+    assert len(_files(out)) > len(before)
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("how", ["--workers 2 --gpus-per-worker 1", "--gpus-per-worker 99"])
+def test_more_gpus_than_there_are(broca: Broca, place: Path, tmp_path: Path, how: str):
+    if torch.cuda.device_count() > 1:
+        pytest.skip("there are GPUs")
+    out, recipe = tmp_path / "run", place / "recipe.toml"
+    options = ("--out", out, "--engine", "ray", *how.split())
+    refused(broca("run", recipe, *options), "GPUs in all, the cluster has")
+    assert not out.exists() or broca("run", recipe, "--out", out)[0] == 0
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_an_address_where_something_else_answers(
+    broca: Broca, place: Path, tmp_path: Path, scheme: str
+):
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    command = [sys.executable, "-m", "http.server", "0", "--bind", "127.0.0.1", "-d", str(folder)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=subprocess.DEVNULL, text=True) as server:
+        try:
+            assert server.stdout is not None
+            port = re.search(r"port (\d+)", server.stdout.readline())[1]  # type: ignore[index]
+            address = f"{scheme}127.0.0.1:{port}"
+            options = ("--out", tmp_path / "run", "--engine", "ray", "--address", address)
+            refused(broca("run", place / "recipe.toml", *options), "cannot be reached")
+        finally:
+            server.kill()
+
+
+@pytest.mark.ray
+def test_the_cluster_of_this_machine_where_there_is_none(broca: Broca, place: Path, tmp_path: Path):
+    options = ("--out", tmp_path / "run", "--engine", "ray", "--address", "auto")
+    refused(broca("run", place / "recipe.toml", *options), "cannot be reached", "ray start --head")
 
 
 def _ended_by_hand(*_: object) -> None:

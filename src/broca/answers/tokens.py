@@ -36,21 +36,24 @@ def n_blank(model: LanguageModel, tokens: Sequence[int]) -> int:
 
 
 @torch.no_grad()
-def measure_border(model: LanguageModel, prompts: Sequence[Prompt], sample: int = 64) -> str:
+def measure_border(
+    model: LanguageModel, prompts: Sequence[Prompt], sample: int = 64, *, batch_size: int = 32
+) -> str:
     """Whether this model puts a space before its answers: the border of more probability.
 
     Args:
         model: The model under study.
         prompts: Prompts with answers; at most ``sample`` of them, evenly spaced, are read.
         sample: How many.
+        batch_size: Prompts per pass.
 
     Returns:
         ``" "`` or ``""``.
     """
     chosen = list(prompts)[:: max(1, len(prompts) // sample)][:sample]
     totals = dict.fromkeys(BORDERS, 0.0)
-    for start in range(0, len(chosen), 32):
-        part = chosen[start : start + 32]
+    for start in range(0, len(chosen), batch_size):
+        part = chosen[start : start + batch_size]
         probabilities = model.probabilities([prompt.text for prompt in part])
         for prompt, row in zip(part, probabilities, strict=True):
             for border in BORDERS:

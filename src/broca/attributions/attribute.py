@@ -17,6 +17,7 @@ Source: NA-ICA (arXiv 2406.10868), section 3; integrated gradients: Sundararajan
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -26,7 +27,14 @@ from broca.attributions.branching import ROUTINGS, Branches, Path
 from broca.attributions.forms import choose_form
 from broca.attributions.integrate import Plan, integrate
 from broca.attributions.memory import RowBudget, default_rows
-from broca.attributions.precision import computed_in, exact_products, rounds_factors
+from broca.attributions.precision import (
+    TF32,
+    computed_in,
+    exact_products,
+    rounded_products,
+    rounds_factors,
+    width_of,
+)
 from broca.attributions.rules import (
     AUTO_LIMIT,
     DEFAULT_STEPS,
@@ -37,6 +45,7 @@ from broca.attributions.rules import (
 )
 from broca.attributions.tails import PATHS
 from broca.attributions.targets import Item, answer_variants, choose_targets, make_items
+from broca.engines.memory import current_limit
 from broca.errors import AttributionError
 from broca.model import LanguageModel
 from broca.model.branches import base_pass
@@ -60,6 +69,7 @@ class _Settings:
     form: str
     rows: int | None
     dtype: torch.dtype
+    rounded: bool
 
 
 def attribute_neurons(
@@ -95,11 +105,12 @@ def attribute_neurons(
         form: ``auto``, ``wavefront``, ``packed`` or ``rows``, see
             :mod:`broca.attributions.branching`.
         internal_batch_size: Branch rows at once; by default what fits about 1 GiB (two thirds of
-            a GPU's free memory). Halved whenever memory runs out.
+            what the weights leave of a GPU). Halved whenever memory runs out.
         return_convergence_delta: Whether to return (attributions, deltas [prompt, layer]).
-        dtype: Precision; float32 by default, whatever the weights are stored in. In another one,
-            and where products on a GPU may round to TF32, the result tells its agreement with
-            float32.
+        dtype: Precision; float32 by default, whatever the weights are stored in. "tf32" is
+            float32 whose products a GPU may round: several times faster, less exact, and the same
+            as float32 on a processor. In any but float32, and where torch is allowed to round,
+            the result tells its agreement with float32.
         progress: Whether to show progress.
 
     Raises:
@@ -122,7 +133,7 @@ def attribute_neurons(
         found = track(found, "Attributing", total=len(prompts))
     items = tuple(found)
     agreement = None
-    if _dtype(dtype) != torch.float32 or rounds_factors(model):
+    if dtype == TF32 or width_of(dtype) != torch.float32 or rounds_factors(model):
         with exact_products():
             exact = next(attribute_each(model, prompts[:1], target=items[0].target[0], **options))
         largest = max(float(abs(exact.values).max()), 1e-30)
@@ -260,13 +271,6 @@ def check_attributable(
         choose_form(model, settings.path, settings.form)
 
 
-def _dtype(dtype: torch.dtype | str | None) -> torch.dtype:
-    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype or torch.float32
-    if found not in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
-        raise AttributionError(f"Unknown dtype {dtype!r}", mend="Use 'float32' or 'bfloat16'.")
-    return found
-
-
 def _check(
     path: Path,
     n_steps: int | None,
@@ -300,7 +304,7 @@ def _check(
         rules = nested_rules(n_steps or AUTO_LIMIT)
     else:
         rules = [fixed_rule(method, DEFAULT_STEPS if n_steps is None else n_steps).with_zero()]
-    return _Settings(path, method, rules, form, rows, _dtype(dtype))
+    return _Settings(path, method, rules, form, rows, width_of(dtype), dtype == TF32)
 
 
 def _attribute_items(
@@ -312,17 +316,19 @@ def _attribute_items(
         rows = settings.rows or default_rows(model, longest)
         if form == "whole":  # every row is a prompt
             rows = max(1, rows // longest)
-        budget = RowBudget(rows)
+        limit = current_limit()
+        budget = RowBudget(rows, limit=limit)
         plan = Plan(form, settings.method, settings.rules, budget)
         n_branches = model.n_layers * len(settings.rules[0].nodes)
         at_once = min(_MOST_PROMPTS, budget.rows // n_branches, _MOST_TOKENS // longest)
-        prompts = RowBudget(max(1, at_once))
+        prompts = RowBudget(max(1, at_once), "prompts", limit)
         start = 0
         while start < len(items):
 
             def attribute(count: int, start: int = start) -> list[Attribution]:
                 part = _of_one_length(model, items[start : start + count])
-                return _attribute_batch(model, part, settings.path, plan)
+                with rounded_products(model) if settings.rounded else nullcontext():
+                    return _attribute_batch(model, part, settings.path, plan)
 
             found = prompts.fit(attribute)
             yield from found

@@ -3,27 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
-from broca.engines.memory import available_bytes, free_memory, is_out_of_memory
+import torch
+
+from broca.engines.memory import (
+    BatchLimit,
+    available_bytes,
+    current_limit,
+    free_memory,
+    is_out_of_memory,
+)
 from broca.errors import AttributionError
 from broca.model import LanguageModel
 
 T = TypeVar("T")
 
 _CPU_BYTES = 1 << 30
+_GPU_SHARE = 2 / 3
 
 
 @dataclass
 class RowBudget:
-    """The largest number of branch rows at once; halved whenever memory runs out.
+    """The largest number of rows at once; halved whenever memory runs out, for the whole run.
 
     Attributes:
-        rows: Rows of the residual stream that run beside each other.
+        rows: Rows of the residual stream that run beside each other, or prompts.
+        kind: What they are rows of: what was too many of one kind is remembered for it.
+        limit: What remembers it; that of the run by default.
     """
 
     rows: int
+    kind: str = "branches"
+    limit: BatchLimit = field(default_factory=current_limit)
+
+    def __post_init__(self) -> None:
+        self.rows = self.limit.allowed(self.kind, self.rows)
 
     def fit(self, compute: Callable[[int], T]) -> T:
         """Call ``compute(rows)``, with half as many rows after every shortage of memory.
@@ -43,16 +59,34 @@ class RowBudget:
                         mend="Use shorter prompts, a smaller model or a larger device.",
                     ) from error
             # Outside of the handler, where the error no longer holds the tensors of its frames.
-            self.rows = max(1, self.rows // 2)
+            self.rows = self.limit.halve(self.kind, self.rows)
             free_memory()
 
 
 def default_rows(model: LanguageModel, n_tokens: int) -> int:
-    """Rows whose saved activations take about 1 GiB (GPU: two thirds of what is free)."""
+    """Rows whose saved activations take about 1 GiB (GPU: two thirds of what weights leave)."""
     available = _CPU_BYTES
     if model.device.type == "cuda":
-        available = 2 * available_bytes(model.device) // 3
+        available = gpu_bytes(model, _GPU_SHARE)
     return max(model.n_layers, int(available / row_bytes(model, n_tokens)))
+
+
+def gpu_bytes(model: LanguageModel, share: float) -> int:
+    """A share of what the weights leave of their GPU, whatever else is on it at the moment.
+
+    So the same model makes the same batches on every GPU of a kind. Where others leave less than
+    that, it is a share of what they leave.
+    """
+    here = (p for p in model.module.parameters() if p.device == model.device)
+    weights = sum(p.numel() * p.element_size() for p in here)
+    total = torch.cuda.get_device_properties(model.device).total_memory
+    return room(total - weights, available_bytes(model.device), share)
+
+
+def room(left: int, free: int, share: float) -> int:
+    """A share of what is left beside the weights, or of what is free where that is not enough."""
+    wanted = int(share * left)
+    return wanted if wanted <= free else int(share * free)
 
 
 def row_bytes(model: LanguageModel, n_tokens: int) -> int:

@@ -16,6 +16,7 @@ import typer
 
 from broca.cli.output import say
 from broca.cli.run import Accept, finish, resumable
+from broca.processes import usable_cores
 
 LOOK_SECONDS = 0.2  # between two looks whether the run has begun
 
@@ -55,8 +56,7 @@ def demo(
 @contextmanager
 def helped(recipe: Path, out: Path, options: Sequence[str] = ()) -> Iterator[None]:
     """A second process takes part in a run from its beginning to its end, or to the block's."""
-    affinity = getattr(os, "sched_getaffinity", None)  # not on every system
-    if (len(affinity(0)) if affinity else os.cpu_count() or 1) < 2:
+    if usable_cores() < 2:
         yield
         return
     ended = threading.Event()

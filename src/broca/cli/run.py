@@ -45,7 +45,11 @@ Address = Annotated[
     str | None, typer.Option(help="Of a Ray cluster: auto, host:port or ray://host:port.")
 ]
 MaxMemory = Annotated[
-    str | None, typer.Option(help="Most memory to take, such as 8G; batches shrink to fit.")
+    str | None,
+    typer.Option(
+        help="Most memory of each process for weights and batches, such as 8G (on GPUs: of each "
+        "GPU); batches shrink to fit."
+    ),
 ]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="key=value laid over the recipe; repeatable.")

@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from broca.attributions.memory import RowBudget
+from broca.attributions.memory import RowBudget, gpu_bytes
 from broca.attributions.precision import computed_in
 from broca.effects.aims import Aim, PromptLike, TargetLike, listed, make_aims, objective_name
 from broca.effects.check import choose_form
@@ -34,7 +34,7 @@ from broca.effects.prefilter import Chosen, check_share, choose_neurons, padded,
 from broca.effects.reading import Reader, make_reader
 from broca.effects.replacement import Replacements
 from broca.effects.rows import Ablation
-from broca.engines.memory import available_bytes
+from broca.engines.memory import BatchLimit, current_limit
 from broca.errors import EffectError
 from broca.model import LanguageModel
 from broca.model.branches import base_pass
@@ -43,6 +43,7 @@ from broca.prompts import Prompt
 
 _CPU_ROWS = 512  # more neither speeds products up nor stays in the cache
 _CPU_BYTES = 256 << 20
+_GPU_SHARE = 1 / 3
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class _Settings:
 
     form: str
     rows: int | None
+    limit: BatchLimit
 
 
 def ablate_each(
@@ -86,8 +88,8 @@ def ablate_each(
             first, and a random sample of the rest; see :mod:`broca.effects.prefilter`.
         sample: Size of that sample; a tenth of the neurons ranked first by default.
         seed: Draws sample and resampled prompts.
-        internal_batch_size: Rows at once; by default what fits the cache (a third of a GPU's
-            free memory). Halved whenever memory runs out.
+        internal_batch_size: Rows at once; by default what fits the cache (a third of what
+            the weights leave of a GPU). Halved whenever memory runs out.
         dtype: Precision; float32 whatever the weights are stored in, unless asked otherwise.
         progress: Whether to show progress.
 
@@ -144,7 +146,7 @@ def ablate_one_by_one(
     with computed_in(model.module, dtype):
         aims = make_aims(model, prompts, target)
         replacements = Replacements(model, replacement, reference, seed)
-        settings = _Settings(choose_form(model, form), internal_batch_size)
+        settings = _Settings(choose_form(model, form), internal_batch_size, current_limit())
         reader = make_reader(model)
         for prompt, tokens in zip(prompts, aims, strict=True):
             values = replacements.values(prompt, tokens[0])
@@ -196,7 +198,8 @@ def _measure(ablation: Ablation, chosen: Chosen, settings: _Settings, replacemen
     values = unmeasured(model, base)
     total = sum(map(len, chosen.neurons))
     ablation = replace(ablation, nearby=near(ablation.reader.unembedding, base, total))
-    budget = RowBudget(settings.rows or _rows_at_once(model, len(aim.tokens)))
+    rows = settings.rows or _rows_at_once(model, len(aim.tokens))
+    budget = RowBudget(rows, "effects", settings.limit)
     left = {layer: some for layer, some in enumerate(chosen.neurons) if len(some)}
     together = settings.form == "wavefront"
     while left:
@@ -257,5 +260,5 @@ def _rows_at_once(model: LanguageModel, n_tokens: int) -> int:
     heads = getattr(model.config, "num_attention_heads", 1)
     row = 4 * (12 * d_model + 4 * d_ff + 3 * heads * n_tokens)
     if model.device.type == "cuda":
-        return max(1, available_bytes(model.device) // 3 // row)
+        return max(1, gpu_bytes(model, _GPU_SHARE) // row)
     return max(1, min(_CPU_ROWS, _CPU_BYTES // row))

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from broca.errors import EngineError
@@ -51,16 +52,24 @@ def available_bytes(device: torch.device) -> int:
 
 @dataclass
 class BatchLimit:
-    """The largest batch that memory has allowed so far; remembered for the run.
+    """What memory has allowed so far; remembered for the run.
 
     Attributes:
         rows: Rows per pass at most, None while memory has sufficed.
+        shares: Kind of rows whose number follows from the memory there is -> share of them that
+            is taken.
+        say: Told once, in a sentence, that memory ran out.
     """
 
     rows: int | None = None
+    shares: dict[str, float] = field(default_factory=dict)
+    say: Callable[[str], None] = tell
+    _said: bool = field(default=False, init=False)
 
     def compute(self, function: Callable[[Item], Result], item: Item) -> Result:
         """Call a function, with half of its `batch_size` after every shortage of memory.
+
+        What shrinks by itself inside of it (:func:`current_limit`) is remembered here as well.
 
         Args:
             function: A dataclass with a field `batch_size`; others are called as they are.
@@ -69,6 +78,13 @@ class BatchLimit:
         Raises:
             EngineError: If memory runs out with a single row, or with no batch to halve.
         """
+        token = _current.set(self)
+        try:
+            return self._shrinking(function, item)
+        finally:
+            _current.reset(token)
+
+    def _shrinking(self, function: Callable[[Item], Result], item: Item) -> Result:
         while True:
             limited = self._limited(function)
             try:
@@ -76,14 +92,17 @@ class BatchLimit:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                rows = getattr(limited, "batch_size", 1)
-                if rows <= 1:
+                rows = getattr(limited, "batch_size", None)
+                if rows is None or rows <= 1:
                     raise EngineError(
-                        "Memory runs out with a single prompt at a time",
+                        "Memory runs out in a piece of work that cannot be cut smaller"
+                        if rows is None
+                        else "Memory runs out with a single prompt at a time",
                         mend="Use shorter prompts, a smaller dtype or model, or more memory",
                     ) from error
             # Outside of the handler, where the error no longer holds the tensors of its frames.
-            self._halve(rows)
+            self.rows = rows // 2
+            self._say(rows)
             free_memory()
 
     def _limited(self, function: Callable[[Item], Result]) -> Callable[[Item], Result]:
@@ -93,34 +112,26 @@ class BatchLimit:
             return function
         return replace(given, batch_size=self.rows)
 
-    def _halve(self, rows: int) -> None:
-        first = self.rows is None
-        self.rows = rows // 2
-        if first:
-            tell(f"Memory ran out at {rows} rows a pass; going on with fewer for this run.")
+    def allowed(self, kind: str, rows: int) -> int:
+        """How many rows of a kind are tried, where so many would fit by reckoning."""
+        return max(1, round(rows * self.shares.get(kind, 1.0)))
+
+    def halve(self, kind: str, rows: int) -> int:
+        """Half of some rows that were too many; the same share from now on of all of their kind."""
+        half = max(1, rows // 2)
+        self.shares[kind] = self.shares.get(kind, 1.0) * half / rows
+        self._say(rows)
+        return half
+
+    def _say(self, rows: int) -> None:
+        if not self._said:
+            self._said = True
+            self.say(f"Memory ran out at {rows} rows a pass; going on with fewer for this run.")
 
 
-def limit_memory(n_bytes: int) -> None:
-    """Let this process take at most so much more memory, on GPU and CPU.
+_current: ContextVar[BatchLimit | None] = ContextVar("limit", default=None)
 
-    What goes beyond fails as a shortage of memory, which halves batches.
 
-    Raises:
-        EngineError: If the system knows no such limit.
-    """
-    import torch
-
-    if torch.cuda.is_available():
-        for device in range(torch.cuda.device_count()):
-            total = torch.cuda.get_device_properties(device).total_memory
-            torch.cuda.set_per_process_memory_fraction(min(1.0, n_bytes / total), device)
-        return
-    try:
-        import resource
-    except ImportError:
-        raise EngineError("This system does not bound the memory of a process") from None
-    with open("/proc/self/statm", encoding="ascii") as file:
-        data_pages = int(file.read().split()[5])
-    taken = data_pages * resource.getpagesize()
-    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-    resource.setrlimit(resource.RLIMIT_DATA, (taken + n_bytes, hard))
+def current_limit() -> BatchLimit:
+    """What memory has allowed the run that is computing; a new one outside of runs."""
+    return _current.get() or BatchLimit()

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import importlib
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from broca.engines.cluster import connect, last_line, ray_itself
+from broca.engines.cluster import connect, last_line, places_for, ray_itself
 from broca.engines.engine import Engine, Work
 from broca.engines.settings import EngineSettings
 from broca.engines.worker import Worker, without_model
@@ -71,25 +71,46 @@ class RayEngine(Engine):
             weights then travel once through the object store.
         settings: Workers, GPUs, address.
         logs: Folder for the workers' logs.
+        versions: Of packages, that workers are to have as well; None where any will do.
+        accept_versions: Whether workers with others compute beside those.
+
+    Attributes:
+        deaths: Workers that were lost.
+        met: What workers compute with, each once: device, threads, versions.
 
     Raises:
         EngineError: Ray is not installed, the cluster cannot be reached, or has too little.
     """
 
     def __init__(
-        self, model: Any, settings: EngineSettings | None = None, logs: Path | None = None
+        self,
+        model: Any,
+        settings: EngineSettings | None = None,
+        logs: Path | None = None,
+        *,
+        versions: Mapping[str, str] | None = None,
+        accept_versions: bool = False,
     ) -> None:
         self.settings = settings or EngineSettings(kind="ray")
         self._logs = logs
+        self._versions = dict(versions or {})
+        self._accept_versions = accept_versions
         self._own = connect(self.settings)
-        self._resources = self._wanted()
+        try:
+            self._resources = self._wanted()
+        except EngineError:
+            if self._own:
+                ray_itself().shutdown()
+            raise
         self._load = model if callable(model) else _FromStore.put(model)
         self._workers: list[_Hired] = []
         self._starting: dict[Any, _Hired] = {}
         self._hired = 0
         self._last_loss = ""
         self._failed_starts = 0  # one after the other
+        self._said_short = False  # a worker's shortage of memory
         self.deaths = 0
+        self.met: list[dict[str, Any]] = []
 
     def _compute(self, work: Work) -> Iterator[tuple[Any, Any]]:
         """Results come in any order."""
@@ -131,29 +152,29 @@ class RayEngine(Engine):
         Raises:
             EngineError: The cluster has less than one worker, or all of them, need.
         """
-        ray = ray_itself()
-
-        there = ray.cluster_resources()
-        gpus = there.get("GPU", 0.0)
-        per_worker = self.settings.gpus_per_worker
-        if per_worker is None:
-            per_worker = 1.0 if gpus else 0.0
-        cores = float(self.settings.threads) if not per_worker else 1.0
-        most = int(gpus // per_worker) if per_worker else int(there.get("CPU", 1.0) // cores)
-        self._n_workers = self.settings.workers or max(1, most)
-        if per_worker and self._n_workers * per_worker > gpus:
+        gpus = self.settings.gpus_per_worker
+        if gpus is None:
+            gpus = 1.0 if places_for(0.0, 1.0).gpus else 0.0
+        cores = 1.0 if gpus else float(self.settings.threads)
+        there = places_for(cores, gpus)
+        n = self._n_workers = self.settings.workers or max(1, there.workers)
+        if n * gpus > there.gpus:
             raise EngineError(
-                f"The workers need {self._n_workers * per_worker:g} GPUs in all, "
-                f"the cluster has {gpus:g}",
+                f"The workers need {n * gpus:g} GPUs in all, the cluster has {there.gpus:g}",
                 mend="Ask for fewer --workers or --gpus-per-worker",
             )
-        if self._n_workers > most:
+        if gpus > there.node_gpus:
             raise EngineError(
-                f"The workers need {self._n_workers * cores:g} cores in all, "
-                f"the cluster has {there.get('CPU', 0.0):g}",
+                f"A worker needs {gpus:g} GPUs of one node, none has more than {there.node_gpus:g}",
+                mend="Ask for fewer --gpus-per-worker",
+            )
+        if n > there.workers:
+            each = f"{cores:g} cores" + (f" and {gpus:g} GPUs" if gpus else "")
+            raise EngineError(
+                f"{n} workers need {each} each, the cluster has places for {there.workers}",
                 mend="Ask for fewer --workers or threads",
             )
-        return {"num_cpus": cores, "num_gpus": per_worker}
+        return {"num_cpus": cores, "num_gpus": gpus}
 
     def _hire(self, n: int) -> None:
         """Start workers until n are alive or starting."""
@@ -167,7 +188,7 @@ class RayEngine(Engine):
             )
             hired = _Hired(actor, self._hired, log)
             self._hired += 1
-            self._starting[actor.ready.remote()] = hired
+            self._starting[actor.ready.remote(tuple(self._versions))] = hired
 
     def _note(self) -> str:
         """Workers that compute, of those that are wanted."""
@@ -206,6 +227,7 @@ class RayEngine(Engine):
                     advance(0, self._note())
                     continue
                 hired.items.remove(place)
+                self._pass_on(hired, outcome.said)
                 if outcome.error is not None:
                     raise outcome.error
                 yield place, outcome.result
@@ -222,23 +244,61 @@ class RayEngine(Engine):
                     way.flying[sent] = (place, hired)
 
     def _welcome(self, reference: Any) -> None:
-        """A worker is ready, or says why it cannot be."""
+        """A worker is ready, or says why it cannot be.
+
+        Raises:
+            EngineError: It cannot load the model, or computes with other versions.
+        """
         hired = self._starting.pop(reference)
         outcome = self._outcome(reference)
         if outcome is None:
             self._lose(hired)
             self._failed_starts += 1
-            if self._failed_starts >= MAX_DEATHS and not self._workers:
-                raise EngineError(
-                    f"Workers die while they load the model: {last_line(self._last_loss)}",
-                    mend="It may not fit their memory; their logs are in the run folder",
-                )
+            if self._failed_starts >= MAX_DEATHS:
+                self._settle_for_fewer()
             self._hire(self._n_workers)
         elif outcome.error is not None:
             raise outcome.error
         else:
             self._failed_starts = 0
             self._workers.append(hired)
+            self._meet(outcome.result)
+
+    def _settle_for_fewer(self) -> None:
+        """Hire no more than there are: those that come die before they are ready.
+
+        Raises:
+            EngineError: There is none.
+        """
+        reason = last_line(self._last_loss)
+        if not self._workers:
+            raise EngineError(
+                f"Workers die while they load the model: {reason}",
+                mend="It may not fit their memory; their logs are in the run folder",
+            )
+        self._n_workers = len(self._workers) + len(self._starting)
+        self._failed_starts = 0
+        n = len(self._workers)
+        tell(
+            f"{MAX_DEATHS} workers died while they loaded the model; going on with the "
+            f"{n} there {'is' if n == 1 else 'are'}. {reason}"
+        )
+
+    def _meet(self, about: Mapping[str, Any]) -> None:
+        """Keep what a worker computes with.
+
+        Raises:
+            EngineError: Its versions are others than the driver's, and that is not accepted.
+        """
+        if about not in self.met:
+            self.met.append(dict(about))
+        theirs = about["versions"]
+        other = [f"{n} {theirs[n]}, here {v}" for n, v in self._versions.items() if theirs[n] != v]
+        if other and not self._accept_versions:
+            raise EngineError(
+                f"A worker computes with other versions: {'; '.join(other)}",
+                mend="Install the same on all nodes, or go on with both by --accept",
+            )
 
     def _outcome(self, reference: Any) -> Any:
         """What a worker gave back, None if it is lost.
@@ -280,6 +340,12 @@ class RayEngine(Engine):
             )
         tell(f"Worker {dead.number} was lost; its work is computed again.")
         self._hire(self._n_workers)
+
+    def _pass_on(self, hired: _Hired, said: Sequence[str]) -> None:
+        """Tell what a worker has to say; of several that say it, the first is enough."""
+        if said and not self._said_short:
+            self._said_short = True
+            tell(f"Worker {hired.number}: {' '.join(said)}")
 
     def _lose(self, dead: _Hired) -> None:
         """Count a worker that died; what Ray knows of it goes into its log."""

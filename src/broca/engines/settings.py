@@ -22,7 +22,8 @@ class EngineSettings:
         threads: Threads of each worker on a CPU.
         address: Of a cluster: "auto", "ray://host:port", "host:port"; one on this machine is
             started where none is given.
-        max_memory: Most memory that a process takes for its work, such as "8G".
+        max_memory: Most memory of each process, such as "8G", for weights and batches: of each of
+            its GPUs, or of the processor where the model is there.
 
     Raises:
         EngineError: A number is out of its range, or the memory no amount.

@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any
 
@@ -35,6 +35,7 @@ from broca.studies.conditions import key_of, make_intervention, prompts_digest
 from broca.studies.study import Condition, Plan, Results
 
 UNIT_ROWS = 2500  # rows computed between two writes to disk
+BORDER_ROWS = 32  # prompts of a pass that measures a border
 
 
 @lru_cache(maxsize=4096)
@@ -142,7 +143,7 @@ class RunBench:
             alike.setdefault(_manner(prompt), []).append(prompt)
         new = {manner: listed for manner, listed in alike.items() if manner not in self._borders}
         items = [({"prompts": prompts_digest(listed)}, listed) for listed in new.values()]
-        found = self.keep("borders", _border_of, items)
+        found = self.keep("borders", MeasuringBorder(), items)
         self._borders |= {m: one["border"] for m, one in zip(new, found, strict=True)}
 
     def _key(
@@ -291,8 +292,14 @@ class RunBench:
         return Results(table.columns, places, plan.extra)
 
 
-def _border_of(model: LanguageModel, prompts: Sequence[Prompt]) -> dict[str, Any]:
-    return {"border": measure_border(model, prompts)}
+@dataclass(frozen=True)
+class MeasuringBorder:
+    """Measures what stands between prompt and answer."""
+
+    batch_size: int = BORDER_ROWS
+
+    def __call__(self, model: LanguageModel, prompts: Sequence[Prompt]) -> dict[str, Any]:
+        return {"border": measure_border(model, prompts, batch_size=self.batch_size)}
 
 
 def _manner(prompt: Prompt) -> tuple[str, str]:

@@ -18,6 +18,7 @@ from broca.run.clock import Clock
 from broca.run.environment import environment_of
 from broca.run.job import Job
 from broca.run.placing import placed, progress_stored, wait_until_finished
+from broca.run.workers import note_workers, with_workers
 from broca.store import RunFolder
 from broca.studies import load_family
 from broca.studies.study import Findings
@@ -79,9 +80,14 @@ def execute(
         return folder
     clock = Clock(folder)
     with folder, clock, progress_stored(folder, clock):
-        with placed(job, folder, model, engine, join=join) as (model, chosen):
-            folder.write_environment(environment_of(model), accept_versions=accept_versions)
-            findings, benches = _measured(job, model, folder, chosen, tell)
+        options = {"join": join, "accept_versions": accept_versions}
+        with placed(job, folder, model, engine, **options) as (model, chosen):
+            environment = with_workers(environment_of(model), folder, chosen)
+            folder.write_environment(environment, accept_versions=accept_versions)
+            try:
+                findings, benches = _measured(job, model, folder, chosen, tell)
+            finally:
+                note_workers(folder, chosen)
         if not folder.joined:
             folder.write_json(CONDITIONS, _conditions(benches))
             folder.add_prompts(prompt for bench in benches for prompt in bench.asked.values())

@@ -19,9 +19,10 @@ class FindingLetters:
     """Finds the letters of some prompts, written in a way."""
 
     variant: str
+    batch_size: int = TOGETHER
 
     def __call__(self, model: LanguageModel, prompts: Sequence[ChoicePrompt]) -> dict[str, Any]:
-        found = find_letters(model, prompts, variant=self.variant, batch_size=TOGETHER)
+        found = find_letters(model, prompts, variant=self.variant, batch_size=self.batch_size)
         names = ("tokens", "candidates", "variant", "target", "p", "correct")
         return {"found": [{name: getattr(one, name) for name in names} for one in found]}
 

@@ -48,14 +48,27 @@ class ModelSettings:
     def __post_init__(self) -> None:
         check_settings(self)
 
-    def load(self):
-        """The model as a :class:`broca.model.LanguageModel`."""
+    @property
+    def on_gpus(self) -> bool:
+        """Whether the model will be on GPUs."""
+        return self._place() not in (None, "cpu")
+
+    def load(self, *, gpus: bool = True):
+        """The model as a :class:`broca.model.LanguageModel`.
+
+        Args:
+            gpus: Whether GPUs may be taken where no place is named.
+        """
         from broca.model import LanguageModel
-        from broca.model.loading import usual_place
 
         options = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        options["device_map"] = self.device_map or usual_place(self.model)
+        options["device_map"] = self._place(gpus=gpus)
         return LanguageModel.from_pretrained(options.pop("model"), **options)
+
+    def _place(self, *, gpus: bool = True) -> str | None:
+        from broca.model.loading import usual_place
+
+        return self.device_map or (usual_place(self.model) if gpus else None)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from broca.engines import Engine
@@ -26,13 +26,23 @@ SAYS = {
 
 @dataclass(frozen=True)
 class Keeping:
-    """Computes the values of an item that are kept, by its name."""
+    """Computes the values of an item that are kept, by its name.
+
+    Attributes:
+        model: The model under study.
+        function: Computes the values.
+        batch_size: Its prompts per pass, None where it has no such field.
+    """
 
     model: LanguageModel
     function: Judging
+    batch_size: int | None = None
 
     def __call__(self, item: tuple[str, Any]) -> dict[str, Any]:
-        return self.function(self.model, item[1])
+        function: Any = self.function
+        if self.batch_size is not None:
+            function = replace(function, batch_size=self.batch_size)
+        return function(self.model, item[1])
 
 
 def keep(
@@ -50,7 +60,8 @@ def keep(
         engine: Where items are computed.
         model: The model under study.
         kind: What they are, the folder's name.
-        function: Computes the values of one item, with the model.
+        function: Computes the values of one item, with the model; a dataclass with a field
+            `batch_size`, if it reads several prompts in a pass.
         items: All that determines an item's values beside the model, as plain values; and what
             the function is given.
 
@@ -67,7 +78,7 @@ def keep(
 
     left = {name: item for name, item in given.items() if not stored(name)}
     for (name, _), values in engine.map(
-        Keeping(model, function),
+        Keeping(model, function, getattr(function, "batch_size", None)),
         list(left.items()),
         SAYS.get(kind, f"Judging: {kind}"),
         names=list(left),

@@ -10,7 +10,14 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from broca.engines import Engine, RayEngine, SharedEngine, has_gpus, limit_memory
+from broca.engines import (
+    Engine,
+    RayEngine,
+    SharedEngine,
+    has_gpus,
+    load_bounded,
+    versions_of,
+)
 from broca.errors import ModelError
 from broca.model import LanguageModel, outline_of
 from broca.processes import this_process
@@ -18,6 +25,7 @@ from broca.progress import Reached, watched
 from broca.run.clock import Clock
 from broca.run.job import Job, ModelSettings
 from broca.store import PROGRESS, RunFolder
+from broca.store.environment import DETERMINING
 
 POLL_SECONDS = 0.5
 
@@ -30,6 +38,7 @@ def placed(
     given: Engine | None = None,
     *,
     join: bool = False,
+    accept_versions: bool = False,
 ) -> Iterator[tuple[LanguageModel, Engine]]:
     """The model of a run, and the engine that computes with it: those given, or the job's.
 
@@ -38,21 +47,27 @@ def placed(
 
     Raises:
         ModelError: There is no such model.
-        EngineError: The engine cannot be started.
+        EngineError: The engine cannot be started, or the model does not fit into its memory.
     """
     settings = job.engine
     if given is not None:
         yield model or job.model.load(), given
     elif settings.kind == "ray":
         source: Any = model if model is not None else LoadingThere(job.model)
-        with RayEngine(source, settings, folder.logs_path) as engine:
+        logs = folder.logs_path.absolute()  # workers have working folders of their own
+        options = {"versions": versions_of(DETERMINING), "accept_versions": accept_versions}
+        with RayEngine(source, settings, logs, **options) as engine:
             yield model or _outlined(job, engine), engine
     else:
-        if settings.memory_bytes is not None:
-            limit_memory(settings.memory_bytes)
         own = folder.logs_path / f"{socket.gethostname()}-{os.getpid()}.log"
         engine = SharedEngine(folder.claims_path, log=own if join else None)
-        yield model or job.model.load(), engine
+        load = job.model.load if model is None else lambda: model
+        gpus = _on_gpus(job, model)
+        loaded, lift = load_bounded(load, settings.memory_bytes, gpus=gpus)
+        try:
+            yield loaded, engine
+        finally:
+            lift()
 
 
 @dataclass(frozen=True)
@@ -61,10 +76,17 @@ class LoadingThere:
 
     settings: ModelSettings
 
+    @property
+    def on_gpus(self) -> bool:
+        """Whether the model will be on GPUs."""
+        return has_gpus() if self.settings.device_map is None else self.settings.on_gpus
+
     def __call__(self) -> LanguageModel:
-        if self.settings.device_map is None and has_gpus():
+        if self.settings.device_map is not None:
+            return self.settings.load()
+        if self.on_gpus:
             return replace(self.settings, device_map="auto").load()
-        return self.settings.load()
+        return self.settings.load(gpus=False)  # of this machine, but not of this worker
 
 
 @dataclass(frozen=True)
@@ -78,6 +100,10 @@ class Outlining:
             return outline_of(self.model)
         except ModelError:
             return None
+
+
+def _on_gpus(job: Job, model: LanguageModel | None) -> bool:
+    return job.model.on_gpus if model is None else model.device.type == "cuda"
 
 
 def _outlined(job: Job, engine: Engine) -> LanguageModel:

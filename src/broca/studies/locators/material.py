@@ -128,7 +128,7 @@ def known_first(
     for start in range(0, len(prompts), _AT_ONCE):
         part = list(prompts[start : start + _AT_ONCE])
         texts = [[prompt.text, list(prompt.answers)] for prompt in part]
-        (found,) = bench.keep("known", ask_firsts, [({"prompts": texts}, part)], quick=True)
+        (found,) = bench.keep("known", AskingFirsts(), [({"prompts": texts}, part)], quick=True)
         for number, (right, p) in enumerate(zip(found["right"], found["p"], strict=True), start):
             if right:
                 known.append(number)
@@ -140,11 +140,26 @@ def known_first(
     return [(n, True) for n in known] + [(n, False) for _, n in rest]
 
 
-@torch.no_grad()
-def ask_firsts(model: LanguageModel, prompts: Sequence[Prompt]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class AskingFirsts:
     """Whether each prompt's likeliest next token begins an answer, and the best such token's P."""
+
+    batch_size: int = _AT_ONCE
+
+    def __call__(self, model: LanguageModel, prompts: Sequence[Prompt]) -> dict[str, Any]:
+        right, p = [], []
+        for start in range(0, len(prompts), self.batch_size):
+            part = prompts[start : start + self.batch_size]
+            for first, probability in _firsts(model, part):
+                right.append(first)
+                p.append(probability)
+        return {"right": right, "p": p}
+
+
+@torch.no_grad()
+def _firsts(model: LanguageModel, prompts: Sequence[Prompt]) -> list[tuple[bool, float]]:
     rows = model.probabilities([prompt.text for prompt in prompts])
-    right, p = [], []
+    found = []
     for prompt, row in zip(prompts, rows, strict=True):
         firsts = {
             tokens[0]
@@ -152,9 +167,9 @@ def ask_firsts(model: LanguageModel, prompts: Sequence[Prompt]) -> dict[str, Any
             for border in BORDERS
             if (tokens := answer_tokens(model, prompt.text, answer, border))
         }
-        right.append(int(row.argmax()) in firsts)
-        p.append(max((float(row[token]) for token in firsts), default=0.0))
-    return {"right": right, "p": p}
+        p = max((float(row[token]) for token in firsts), default=0.0)
+        found.append((int(row.argmax()) in firsts, p))
+    return found
 
 
 def locate_all(

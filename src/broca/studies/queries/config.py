@@ -21,7 +21,7 @@ LOCATOR_METHODS = tuple(name for name in LOCATORS if name not in QUERY_METHODS)
 Method = Literal["auto", "riemann-right", "riemann-linspace", "midpoint", "gauss-legendre"]
 NormPath = Literal["frozen-norm", "raw"]
 Branches = Literal["auto", "wavefront", "packed", "rows", "whole"]
-Precision = Literal["float32", "float64", "bfloat16", "float16"]
+Precision = Literal["float32", "tf32", "float64", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,8 @@ class QueriesConfig:
         path: Path over a norm behind the MLP; see `broca.attribute_neurons`.
         branches: Form of the computation; see `broca.attribute_neurons`.
         internal_batch_size: Branch rows at once.
-        attribution_dtype: Precision of attributions.
+        attribution_dtype: Precision of attributions; "tf32" is float32 whose products a GPU may
+            round, see `broca.attribute_neurons`.
         t: A neuron enters a cluster above this share of the largest attribution.
         u: A neuron in more than this share of the clusters is common.
         v: Neurons per query before common ones are removed.
