@@ -324,6 +324,15 @@ def test_a_set_that_cannot_be_written(model, neurons: NeuronSet, tmp_path: Path,
         assert len(NeuronSet.load(tmp_path / "other" / "mine.json")) == 600
 
 
+def test_sets_are_there_when_the_server_starts_again(model, neurons: NeuronSet, tmp_path: Path):
+    """Also where the folder is there and empty: that was taken for a run, and refused."""
+    for kept in (tmp_path / "none yet", tmp_path):
+        assert not Material.load(model, facts=None, out=kept).sets
+    name = Material.load(model, facts=None, out=tmp_path).keep(neurons)
+    again = Material.load(model, facts=None, out=tmp_path)
+    assert [(name, 600)] == [(one, size) for one, size, _ in again.names()]
+
+
 # ---- tables
 
 

@@ -305,7 +305,7 @@ def _files(run: Path | None, sets: Sequence[Path], made: Path | None) -> dict[st
         RunError: The run is none.
     """
     found: dict[str, Path] = {} if run is None else dict(set_files(run))
-    if made is not None and made.is_dir():
+    if made is not None and any(made.glob("**/*.json")):  # there may be none yet
         found |= {f"{MADE}/{name}": path for name, path in set_files(made).items()}
     for path in sets:
         if not path.exists():
