@@ -17,7 +17,7 @@ from tiny import tiny_module, tiny_tokenizer
 
 
 def test_an_adapter_of_another_model(broca: Broca, place: Path, tmp_path: Path):
-    lora(ATTENTION, hidden_size=64).save_pretrained(tmp_path / "adapter")
+    lora(ATTENTION, hidden_size=64).save_pretrained(str(tmp_path / "adapter"))
     recipe, out = place / "recipe.toml", ("--out", tmp_path / "run")
     adapter = f"adapter={tmp_path / 'adapter'}"
     refused(broca("run", recipe, "--set", adapter, *out), "another model")
