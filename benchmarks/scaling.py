@@ -115,7 +115,8 @@ class Apart:
 
     def close(self) -> None:
         for pool in self.pools:
-            pool.terminate()
+            pool.close()
+            pool.join()
 
 
 _here: dict[str, Any] = {}
