@@ -61,7 +61,7 @@ def test_find_click_save_and_reload_the_link(opened: Opened, run: Path):
     button.click()
     expect(page.locator(".chip .name")).to_have_text(name)
     point = page.locator("#found path.point").last
-    clicked = point.locator("title").text_content().split(" ")[0]
+    clicked = (point.locator("title").text_content() or "").split(" ")[0]
     point.dispatch_event("click")
     expect(page.locator(".chip")).to_have_count(1 if clicked == name else 2)
     page.get_by_role("button", name="Use the first 20").click()
