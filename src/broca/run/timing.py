@@ -1,6 +1,7 @@
 """How long a kind of work takes per item, from a few items and in a few seconds.
 
-1. One item warms up: checks that are made once, memory, compiled kernels.
+1. The middle item warms up: checks that are made once, memory, compiled kernels. If it alone takes
+   longer than the budget, it is what counts.
 2. Samples of 1, 4, 16 and 64 items, spread over all, are timed, each only if by the last rate it
    fits into what is left of the budget.
 3. The last rate counts. How far it may be off is told by the rate before it: it still moved by
@@ -49,8 +50,8 @@ def rate_of(
     """
     if not items:
         return Rate(0.0)
-    rates = [_timed(work, items[:1])]
-    if rates[0] > 2 * budget:  # a second one would tell little for its price
+    rates = [_timed(work, spread(items, 1))]
+    if rates[0] > budget:  # a second one would tell little for its price
         return Rate(rates[0], 1.0)
     end = time.perf_counter() + budget
     for size in SIZES:
