@@ -13,6 +13,7 @@ from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -71,7 +72,8 @@ def make_app(material: Material, jobs: Jobs, rules: Rules = Rules()) -> Starlett
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
-        jobs.close()
+        # it waits for the work at hand, and pages are to hear meanwhile that the server stops
+        await run_in_threadpool(jobs.close)
 
     return Starlette(
         routes=routes(material, jobs, rules.token),
