@@ -234,6 +234,14 @@ def test_languages_that_were_left_out() -> None:
     assert {one["n"] for one in table} == {60}
 
 
+def test_chinese_and_japanese() -> None:
+    said = kept("gemma3-languages")["words"]["relations.languages"][0]
+    found = re.search(r"zh (-?\d+)%, ja (-?\d+)% .* matched random ones (-?\d+)%", said)
+    assert found is not None
+    zh, ja, matched = (one.replace("-", "−") for one in found.groups())
+    assert f"In Chinese {zh} %, in Japanese {ja} %, matched random ones {matched} %" in PAGE
+
+
 def test_what_chat_answers_begin_with() -> None:
     firsts = {one["form"]: one for one in kept("smollm2-relations")["tables"]["first_words"]}
     chat = firsts["chat"]
