@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from broca.engines import worker
 from broca.run import environment, placing
 from broca.store import RunFolder, sha256_of
 from cli.refusals import Broca, refused
@@ -34,9 +35,10 @@ ModelSettings.load = when_told
 """
 OLDER = """
 from pathlib import Path
-from broca.run import environment, execute
-known, about = environment._version, execute.__globals__["environment_of"]
-environment._version = lambda name: "0.1" if name == "torch" else known(name)
+from broca.engines import worker
+from broca.run import execute
+known, about = worker._version, execute.__globals__["environment_of"]
+worker._version = lambda name: "0.1" if name == "torch" else known(name)
 def noted(model):
     Path({loaded!r}).touch()
     return about(model)
@@ -126,24 +128,28 @@ FIND_SETTINGS = ("--set", "n_evaluation=10", "--set", "min_detection=4", "--form
 
 
 def older(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = environment._version
-    monkeypatch.setattr(
-        environment, "_version", lambda name: "0.1" if name == "torch" else known(name)
-    )
+    known = worker._version
+    monkeypatch.setattr(worker, "_version", lambda name: "0.1" if name == "torch" else known(name))
 
 
 def stopping(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
     monkeypatch.setattr(placing, "SharedEngine", lambda folder, log: Stopping(after))
 
 
-def test_find_relations_goes_on_with_other_versions_only_when_told(
-    broca: Broca, place: Path, tmp_path: Path
-):
-    source: tuple[Any, ...] = ("--facts", place / "facts" / "facts.jsonl", "--out", tmp_path / "n")
+def interrupted_find(broca: Broca, place: Path, out: Path) -> tuple[Any, ...]:
+    """Begin to find neurons and stop in the middle; the command's words."""
+    source: tuple[Any, ...] = ("--facts", place / "facts" / "facts.jsonl", "--out", out)
     words = (*FIND, *FIND_SETTINGS, *source, "--model", place / "model")
     with pytest.MonkeyPatch.context() as patch:
         stopping(patch, 2)
         assert broca(*words)[0] == 130
+    return words
+
+
+def test_find_relations_goes_on_with_other_versions_only_when_told(
+    broca: Broca, place: Path, tmp_path: Path
+):
+    words = interrupted_find(broca, place, tmp_path / "n")
     with pytest.MonkeyPatch.context() as patch:
         older(patch)
         refused(broca(*words), f"torch {version('torch')}, now 0.1", "--accept")
@@ -157,11 +163,7 @@ def test_find_relations_goes_on_with_other_versions_only_when_told(
 def test_find_relations_goes_on_with_the_same_weights_only(
     broca: Broca, place: Path, tmp_path: Path
 ):
-    source: tuple[Any, ...] = ("--facts", place / "facts" / "facts.jsonl", "--out", tmp_path / "n")
-    words = (*FIND, *FIND_SETTINGS, *source, "--model", place / "model")
-    with pytest.MonkeyPatch.context() as patch:
-        stopping(patch, 2)
-        assert broca(*words)[0] == 130
+    words = interrupted_find(broca, place, tmp_path / "n")
     with pytest.MonkeyPatch.context() as patch:
         about = environment.environment_of
         other = lambda model: {**about(model), "fingerprint": "other"}  # noqa: E731

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
 
+from broca.engines.worker import versions_of
 from broca.model import LanguageModel
 
 PACKAGES = ("broca", "torch", "transformers", "tokenizers", "numpy", "scipy", "numba", "pyarrow")
@@ -30,12 +30,5 @@ def environment_of(model: LanguageModel) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": versions_of(PACKAGES),
     }
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"
