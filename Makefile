@@ -24,10 +24,10 @@ demo: $(READY)  ## both papers on the embedded model: runs/demo/report.html
 	$(BIN)/broca demo
 
 test: $(READY)  ## the tests
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow and not gpu and not real and not ray"
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --timeout 600 -m "not slow and not gpu and not real and not ray"
 
 test-slow: $(READY)  ## the slow tests as well
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not gpu and not real and not ray"
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --hypothesis-profile default -m "not gpu and not real and not ray"
 
 test-real: $(READY) real-models  ## the tests on real models
 	$(BIN)/python -m pytest -q -m real

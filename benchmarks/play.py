@@ -134,9 +134,7 @@ def browsed() -> Iterator[Any]:
         yield None
         return
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
+        yield driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
 
 
 def by_key(browser: Any, serving: Serving, name: str, n: int) -> dict[str, float]:

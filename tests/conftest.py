@@ -1,5 +1,8 @@
 """One thread per process: results do not depend on the machine, and busy machines stay quick.
 
+Generated examples are the same every time, so that a run tells of what was changed;
+`make test-slow` draws others (`--hypothesis-profile default`).
+
 Tests of real models carry `@pytest.mark.real`, or `@pytest.mark.real("gemma3")` for another than
 the first, and take the model as a fixture of that name; where its file is missing they are skipped.
 """
@@ -14,8 +17,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 torch.set_num_threads(1)
+settings.register_profile("same", derandomize=True)
+settings.load_profile("same")
 
 MODELS = Path(__file__).parent.parent / "models"
 REAL = {

@@ -16,14 +16,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
 from broca.cli import run_cli
-from broca.errors import BrocaError, ModelError
+from broca.effects import Effects
+from broca.errors import BrocaError, EffectError, ModelError, ScoreError
 from broca.model import LanguageModel
 from broca.neurons import NeuronSet
 from broca.scores import QuerySets
@@ -376,6 +379,18 @@ ABOUT = {
     "common": {"neurons": [1], "share": [0.5]},
 }
 RANKED = [{"query": "q", "method": "na-ica", "layer": 0, "index": 1, "score": 0.5}]
+
+
+def test_deep_metadata_is_told(tmp_path: Path) -> None:
+    """Deeper than a JSON text can be read: once a traceback."""
+    deep = b"[" * 100_000
+    (tmp_path / "a.parquet").write_bytes(parquet(RANKED, {b"broca": deep}))
+    with pytest.raises(ScoreError, match="no file of query sets"):
+        QuerySets.load(tmp_path / "a.parquet")
+    metadata = {"format": "broca.effects", "version": "1", "about": deep.decode()}
+    save_file({"0.values": np.zeros(1)}, tmp_path / "e.safetensors", metadata)
+    with pytest.raises(EffectError, match="malformed"):
+        Effects.load(tmp_path / "e.safetensors")
 
 
 @short(60)

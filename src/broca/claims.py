@@ -177,7 +177,7 @@ def _read(path: Path) -> Claim | None:
         return None
     try:
         who = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         who = {}
     stamp = status.st_ino, status.st_mtime_ns
     return Claim(who if isinstance(who, dict) else {}, status.st_mtime, stamp)

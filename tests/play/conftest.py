@@ -81,15 +81,17 @@ def find_browser() -> str | None:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[object]:
-    """A headless Chromium of the system; tests that need it are skipped where there is none."""
+    """A headless Chromium of the system; tests that need it are skipped where there is none.
+
+    It ends with its driver, which waits for 30 seconds at most: to close it would wait for its
+    crash handlers too, and those may outlive it for ever.
+    """
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     path = find_browser()
     if path is None:
         pytest.skip("there is no Chromium here; install one, or name it in BROCA_BROWSER")
     with sync_api.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
+        yield driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
 
 
 @pytest.fixture

@@ -185,7 +185,7 @@ def tell_how_far_off(folder) -> None:
         said = float(stored["seconds"])
         if stored["settings"] != settings_text(folder.config):  # of another run of this name
             return
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return
     took, joined, how = float(folder.summary["seconds"]), *_sittings(folder)
     if joined:

@@ -74,5 +74,5 @@ def read_effects(path: Path) -> Effects:
             return Effects(tuple(items), ModelIdentity.from_dict(about["model"]))
     except OSError as error:
         raise EffectError("Cannot read effects", str(path), "Does the file exist?") from error
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise EffectError(f"The effects are malformed: {error}", str(path)) from error

@@ -195,7 +195,7 @@ class QuerySets(Tabular):
             )
         except OSError as error:
             raise ScoreError("Cannot read query sets", str(path), str(error)) from error
-        except (KeyError, TypeError, ValueError, pa.ArrowException) as error:
+        except (KeyError, TypeError, ValueError, RecursionError, pa.ArrowException) as error:
             raise ScoreError(
                 "This is no file of query sets", str(path), "Pass one written by broca."
             ) from error

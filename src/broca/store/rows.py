@@ -264,7 +264,7 @@ def is_whole(part: Path) -> bool:
             for _ in file.iter_batches():
                 pass
             keys = json.loads((file.metadata.metadata or {})[_CONDITIONS])
-    except (OSError, ValueError, KeyError, pa.ArrowException):
+    except (OSError, ValueError, KeyError, RecursionError, pa.ArrowException):
         return False
     return isinstance(keys, list)
 
