@@ -177,7 +177,7 @@ def test_masks_change_what_single_neurons_do_bit_by_bit(model, monkeypatch, posi
     off = [None, *(Deactivate(draw(model, seed), positions) for seed in range(len(TEXTS) - 1))]
     with intervene(model, rows=off):
         masked = model.logits(batch)
-    monkeypatch.setattr("broca.interventions.MASKED", 0)
+    monkeypatch.setattr("broca.interventions.rows.MASKED", 0)
     with intervene(model, rows=off):
         found = model.logits(batch)
     assert torch.equal(masked, found)
