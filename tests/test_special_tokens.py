@@ -7,8 +7,10 @@ import copy
 import pytest
 import torch
 from tokenizers import processors
+from transformers import ByT5Tokenizer
 
-from broca.answers import answer_tokens
+from broca.answers import answer_tokens, find_targets
+from broca.errors import PromptError
 from broca.model import LanguageModel
 from broca.prompts import Prompt
 from broca.responses import record_responses
@@ -89,3 +91,43 @@ def test_a_tokenizer_without_a_token_for_the_probe():
 
     found = find_special_tokens(Mute())
     assert (found.before, found.after) == ((BOS,), (EOS,))
+
+
+# ---- tokenizers that do not go with the model
+
+
+def test_a_token_that_the_model_does_not_know_is_named():
+    """It ended in an IndexError from inside of the model."""
+    tokenizer = copy.deepcopy(tiny_tokenizer())
+    tokenizer.add_tokens(["<|new|>"])
+    module = tiny_module("llama", vocab_size=len(tiny_tokenizer()))
+    model = LanguageModel(module, tokenizer, name="tiny")
+    with pytest.raises(PromptError, match=r"'<\|new\|>' \(320\)") as caught:
+        model.answer("a <|new|> cat", 2)
+    assert "resize_token_embeddings" in str(caught.value)
+    with pytest.raises(PromptError, match="does not know"):
+        find_targets(model, [Prompt("p", "a cat", ("<|new|>",))], " ")
+    known = LanguageModel(module, tiny_tokenizer(), name="tiny")
+    assert model.answer("a cat", 4) == known.answer("a cat", 4)
+
+
+def test_a_padding_token_of_the_tokenizer_alone_is_never_fed():
+    """`tokenizer.pad_token = "[PAD]"` adds a token that no embedding was made for."""
+    tokenizer = copy.deepcopy(tiny_tokenizer())
+    tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+    module = tiny_module("llama", vocab_size=len(tiny_tokenizer()))
+    assert tokenizer.pad_token_id == module.get_input_embeddings().num_embeddings
+    model = LanguageModel(module, tokenizer, name="tiny")
+    assert model.drive.pads
+    with torch.no_grad():
+        for found, text in zip(model.probabilities(TEXTS), TEXTS, strict=True):
+            plain = module(torch.tensor([tiny_tokenizer()(text).input_ids])).logits[0, -1]
+            torch.testing.assert_close(found, plain.softmax(-1), atol=1e-5, rtol=1e-4)
+
+
+def test_a_tokenizer_without_places_is_one_sentence():
+    model = LanguageModel(tiny_module("llama", vocab_size=400), ByT5Tokenizer(), name="bytes")
+    assert len(model.probabilities(["a cat"])) == 1
+    with pytest.raises(PromptError, match="does not say where") as caught:
+        model.token_spans("a cat")
+    assert "ByT5Tokenizer" in str(caught.value)

@@ -46,6 +46,11 @@ class TokenReader:
         return self.module.get_input_embeddings().weight.device
 
     @property
+    def n_known(self) -> int:
+        """Tokens that the model has an embedding of; a tokenizer may have more."""
+        return self.module.get_input_embeddings().weight.shape[0]
+
+    @property
     def max_tokens(self) -> int | None:
         """Longest prompt, None if the model sets no limit."""
         return getattr(self.config, "max_position_embeddings", None)
@@ -64,10 +69,22 @@ class TokenReader:
         """Where each token of :meth:`tokenize` stands in the text: characters, end excluded.
 
         Special tokens that the tokenizer adds stand at (0, 0).
+
+        Raises:
+            PromptError: The tokenizer does not say where its tokens stand.
         """
-        encoding = self.tokenizer(text, return_offsets_mapping=True)
-        kept = self.special_tokens.kept(encoding.input_ids)
-        return [(start, stop) for start, stop in encoding["offset_mapping"][kept]]
+        try:
+            encoding = self.tokenizer(text, return_offsets_mapping=True)
+            spans = encoding["offset_mapping"]
+        except (NotImplementedError, KeyError) as error:  # tokenizers written in Python
+            raise PromptError(
+                "This tokenizer does not say where in a text its tokens stand",
+                type(self.tokenizer).__name__,
+                'Use pooling = "mean" or "last", or a fast tokenizer (tokenizer.json)',
+            ) from error
+        return [
+            (start, stop) for start, stop in spans[self.special_tokens.kept(encoding.input_ids)]
+        ]
 
     def positions_of(self, text: str, span: tuple[int, int]) -> tuple[int, ...]:
         """Positions of the tokens of a part of a text, counted from its end.
@@ -104,7 +121,8 @@ class TokenReader:
         """Token ids of each text, with the special tokens a prompt gets.
 
         Raises:
-            PromptError: If a text has no token or more than the model can take.
+            PromptError: If a text has no token, more than the model can take, or one that it does
+                not know.
         """
         encoded = [self.tokenize(text) for text in texts]
         for text, ids in zip(texts, encoded, strict=True):
@@ -120,14 +138,23 @@ class TokenReader:
         return chat_text(self.tokenizer, message)
 
     def check_length(self, ids: Sequence[int], text: str) -> None:
-        """Refuse a prompt without tokens or beyond the context.
+        """Refuse a prompt without tokens, beyond the context, or with tokens of another model.
 
         Raises:
-            PromptError: If it is either.
+            PromptError: If it is any of these.
         """
         shown = repr(text if len(text) <= 60 else f"{text[:57]}...")
         if not ids:
             raise PromptError("A prompt has no token", shown)
+        if max(ids) >= self.n_known:
+            token = self.tokenizer.decode([max(ids)])
+            raise PromptError(
+                f"{self.name} does not know the token {token!r} ({max(ids)}): its {self.n_known} "
+                "tokens are fewer than the tokenizer's",
+                shown,
+                "Leave it out of the text, or take the tokenizer that the model was trained with "
+                "(or resize_token_embeddings, where it was extended).",
+            )
         if self.max_tokens is not None and len(ids) > self.max_tokens:
             raise PromptError(
                 f"A prompt has {len(ids)} tokens; {self.name} takes {self.max_tokens}",
@@ -140,6 +167,7 @@ class TokenReader:
         width = max(len(ids) for ids in tokens)
         pad = self.tokenizer.pad_token_id
         pad = pad if pad is not None else self.tokenizer.eos_token_id or 0
+        pad = pad if pad < self.n_known else 0  # added to the tokenizer alone; masked anyway
         ids = torch.full((len(tokens), width), pad, dtype=torch.long)
         mask = torch.zeros((len(tokens), width), dtype=torch.long)
         for row, listed in enumerate(tokens):
