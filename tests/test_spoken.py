@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broca.answers import spoken
+from broca.answers import said_line, spoken
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,24 @@ def test_any_text_gives_one_line_that_says_something_or_nothing(text):
     assert len(said.splitlines()) <= 1
     assert said == said.strip()
     assert spoken(f"\n\n{said}\nmore") == spoken(said) or not said
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (" Paris\nLondon", "Paris"),
+        ("\n\n**Paris**.\nThe capital", "**Paris**."),
+        ("**\n1. Paris", "1. Paris"),
+        ("---\n> Paris\n", "> Paris"),
+        ("4. The next", "4. The next"),
+        ("?!\n\n", "?!"),
+        ("\n", ""),
+    ],
+)
+def test_the_line_as_it_was_said(text, line):
+    assert said_line(text) == line
+
+
+@given(st.text(max_size=60))
+def test_the_line_shown_is_the_line_read(text):
+    assert spoken(said_line(text)) == spoken(text)

@@ -67,3 +67,54 @@ def test_nothing_is_edited_where_nothing_is_to_be() -> None:
     model = tiny_model("llama")
     none = uniform_random(NeuronIndex(model.identity, ("hidden",)), 1, 0)
     assert _go_on(model, PROMPT, N_TOKENS) == slow(model, none, lambda start, now: slice(0, 0))
+
+
+def test_an_answer_ends_where_the_context_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Positions beyond it do not exist in a GPT-2: an IndexError."""
+    model = tiny_model("gpt2", n_positions=12)
+    monkeypatch.setattr(LanguageModel, "end_tokens", frozenset())
+    text = model.tokenizer.decode(model.encode([PROMPT])[0][1:9])
+    ids = model.encode([text])[0]
+    assert len(ids) == 9
+    plain = list(ids)
+    with torch.no_grad():
+        while len(plain) <= 12:  # what is said behind the last position is never read
+            plain.append(int(model.module(torch.tensor([plain])).logits[0, -1].argmax()))
+    said = model.tokenizer.decode(plain[9:])
+    assert model.answer(text, N_TOKENS) == said
+    assert _go_on(model, text, N_TOKENS) in said
+
+
+class Scripted:
+    """A model that says one text, a character at a time, and an end that is never reached."""
+
+    end_tokens: frozenset[int] = frozenset()
+
+    def __init__(self, text: str) -> None:
+        self.text, self.tokenizer = text, self
+
+    def encode(self, texts):
+        return [[0]]
+
+    def fits(self, ids) -> bool:
+        return True
+
+    def pad(self, rows):
+        return rows[0]
+
+    def logits(self, ids):
+        found = torch.zeros(1, 1, 0x110000)
+        found[0, 0, ord(self.text[len(ids) - 1])] = 1
+        return found
+
+    def decode(self, ids, skip_special_tokens=True):
+        return "".join(map(chr, ids))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("Paris.\nAnd", "Paris."), ("\n**\nParis\nAnd", "Paris"), ("---\n- Paris\nAnd", "- Paris")],
+)
+def test_the_first_line_that_says_something_is_shown_whole(text: str, shown: str) -> None:
+    """A line of marks alone was shown in its place."""
+    assert _go_on(Scripted(text), "x", len(text)) == shown  # type: ignore[arg-type]

@@ -20,10 +20,23 @@ def spoken(text: str) -> str:
 
     ``"\\n\\n**Paris**.\\nThe capital"`` says ``"Paris."``.
     """
-    for line in text.splitlines():
-        for pattern, plain in _MARKUP:
-            line = pattern.sub(plain, line.strip())
-        line = line.strip().strip(_QUOTES).strip()
-        if re.search(r"\w", line):
-            return line
-    return ""
+    return next(filter(None, map(_plain, text.splitlines())), "")
+
+
+def said_line(text: str) -> str:
+    """The same line as it was said, markup and all; where none says anything, the first one."""
+    lines = [line.strip() for line in text.strip().splitlines()]
+    return next(filter(_plain, lines), lines[0] if lines else "")
+
+
+def has_ended(text: str) -> bool:
+    """Whether the first line that says something is over."""
+    return bool(spoken(text.rpartition("\n")[0]))
+
+
+def _plain(line: str) -> str:
+    """A line without markup and quotation marks; "" where no letter or digit is left."""
+    for pattern, plain in _MARKUP:
+        line = pattern.sub(plain, line.strip())
+    line = line.strip().strip(_QUOTES).strip()
+    return line if re.search(r"\w", line) else ""

@@ -142,19 +142,19 @@ def _go_on(
     model: LanguageModel, prompt: str, n_tokens: int, changes: Sequence[Intervention] = ()
 ) -> str:
     """The greedy continuation up to the end of its first line that says something."""
-    from broca.answers import spoken
+    from broca.answers import has_ended, said_line
 
     ids, said = model.encode([prompt])[0], ""
     start = len(ids)
-    while len(ids) < start + n_tokens:
+    while len(ids) < start + n_tokens and model.fits(ids):
         # the prompt's end stays where it is while the answer grows behind it
         with _changed(model, changes, after_prompt=len(ids) - start):
             token = int(model.logits(model.pad([ids]))[0, -1].argmax())
         ids = [*ids, token]
         said = model.tokenizer.decode(ids[start:], skip_special_tokens=True)
-        if token in model.end_tokens or ("\n" in said.lstrip() and spoken(said)):
+        if token in model.end_tokens or has_ended(said):
             break
-    return said.strip().split("\n")[0]
+    return said_line(said)
 
 
 def _draw(lines: dict[str, _Answer]) -> None:

@@ -136,8 +136,12 @@ class PassRunner(TokenReader):
         return torch.stack([one for one in found if one is not None])
 
     def answer(self, text: str, n_tokens: int = 2) -> str:
-        """The greedy continuation of a text, by whatever interventions are active."""
+        """The greedy continuation of a text, by whatever interventions are active.
+
+        It is shorter where the context ends.
+        """
         ids = self.encode([text])[0]
-        for _ in range(n_tokens):
+        start = len(ids)
+        while len(ids) < start + n_tokens and self.fits(ids):
             ids = [*ids, int(self.logits(self.pad([ids]))[0, -1].argmax())]
-        return self.tokenizer.decode(ids[-n_tokens:])
+        return self.tokenizer.decode(ids[start:])

@@ -137,6 +137,10 @@ class TokenReader:
         """
         return chat_text(self.tokenizer, message)
 
+    def fits(self, ids: Sequence[int]) -> bool:
+        """Whether the context holds so many tokens."""
+        return self.max_tokens is None or len(ids) <= self.max_tokens
+
     def check_length(self, ids: Sequence[int], text: str) -> None:
         """Refuse a prompt without tokens, beyond the context, or with tokens of another model.
 
@@ -155,7 +159,7 @@ class TokenReader:
                 "Leave it out of the text, or take the tokenizer that the model was trained with "
                 "(or resize_token_embeddings, where it was extended).",
             )
-        if self.max_tokens is not None and len(ids) > self.max_tokens:
+        if not self.fits(ids):
             raise PromptError(
                 f"A prompt has {len(ids)} tokens; {self.name} takes {self.max_tokens}",
                 shown,

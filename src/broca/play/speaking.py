@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from broca.answers import spoken
+from broca.answers import has_ended, said_line
 from broca.model import LanguageModel
 from broca.readout import token_text
 
@@ -59,8 +59,7 @@ class Speaker:
     @property
     def line(self) -> str:
         """The first line that says something, as far as it was said."""
-        lines = self.model.tokenizer.decode(self.ids, skip_special_tokens=True).strip().split("\n")
-        return next((line for line in lines if spoken(line)), lines[0])
+        return said_line(self.model.tokenizer.decode(self.ids, skip_special_tokens=True))
 
     def go_on(self, logits: Tensor, draft: Sequence[int]) -> None:
         """Say the likeliest token, and the next ones while each was in the draft.
@@ -87,8 +86,7 @@ def _ended(model: LanguageModel, said: Sequence[int]) -> bool:
     """Whether an answer is over: the text or the first line that says something has ended."""
     if said[-1] in model.end_tokens:
         return True
-    text = model.tokenizer.decode(said, skip_special_tokens=True)
-    return "\n" in text.lstrip() and bool(spoken(text))
+    return has_ended(model.tokenizer.decode(said, skip_special_tokens=True))
 
 
 def _others(model: LanguageModel, probabilities: Tensor) -> tuple[tuple[str, float], ...]:
