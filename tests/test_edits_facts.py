@@ -51,6 +51,19 @@ def test_a_fact_edit_makes_the_model_say_the_new_object(planted_edit):
     assert all(row.correct for row in rows.values())
 
 
+def test_demonstrations_of_an_edit_are_drawn_by_its_seed(world):
+    model, relations = world.language_model(), world.relations()
+    fact = relations[RELATION].facts[0]
+    new = next(f.objects[0] for f in relations[RELATION].facts if f.objects[0] != fact.objects[0])
+    texts = {}
+    for seed in (0, 7):
+        config = FactEditConfig(n_neurons=2, n_steps=1, n_others=2, form="few-shot", seed=seed)
+        done = replace_fact(model, relations, fact, new, config)
+        assert all(prompt.id.endswith(f"few-shot-4.{seed}") for prompt in done.prompts)
+        texts[seed] = [prompt.text for prompt in done.prompts]
+    assert texts[0] != texts[7]
+
+
 def test_a_fact_edit_stays_within_its_bounds_and_columns(planted_edit):
     model, _, done, config = planted_edit
     before = weights_of(model)

@@ -46,6 +46,8 @@ def render(form: str, relations=None, **options):
         ("cloze", "Which city rules Land 3? It is the city of"),
         ("chat", "<user>Which city rules Land 3?</user>\n<model>\n"),
         ("Q: {wording}\nA:", "Q: Which city rules Land 3?\nA:"),
+        ("<user>{wording}</user>\n<model>\n", "<user>Which city rules Land 3?</user>\n<model>\n"),
+        ("Q: {wording} A: ", "Q: Which city rules Land 3? A:"),
         ("So: {wording}", "So: Which city rules Land 3? It is the city of"),
     ],
 )
@@ -182,6 +184,7 @@ def test_ids_tell_form_shots_and_seed() -> None:
         ("Question: Answer:", "has no {wording}"),
         ("{wording} or {wording}", "more than once"),
         ("auto", "chosen by measuring"),
+        (r"Q: {wording}\nA:", "a backslash and an n"),
     ],
 )
 def test_what_is_no_form(form: str, said: str) -> None:

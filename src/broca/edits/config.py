@@ -36,7 +36,7 @@ class FactEditConfig:
         form: Form of asking; by default every wording is a paraphrase as a question and as it
             stands.
         shots: Demonstrations of the few-shot forms.
-        seed: Draws the other prompts.
+        seed: Draws the other prompts, and demonstrations.
     """
 
     n_neurons: Count = 16

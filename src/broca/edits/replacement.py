@@ -189,6 +189,7 @@ def replace_fact(
         "shots": config.shots,
         "demonstrations": _without(relations, fact.subject),  # it would be shown as it was
         "chat": model.chat,
+        "seed": config.seed,
     }
     own = paraphrases(relation, fact, config.template_set, **asking)
     others = _other_prompts(relations, fact, config, asking)
@@ -237,7 +238,6 @@ def _other_prompts(
             render_fact_prompts(
                 replace(relation, facts=tuple(drawn)),
                 template_set=config.template_set,
-                seed=config.seed,
                 **{**asking, "form": config.form or "question"},
             )
             if drawn

@@ -157,7 +157,8 @@ class Form:
             after = ENDING if self.name == "question" else ""
             return Placed(before + asked + after, len(before), len(before) + len(asked))
         before, after = self.name.split(SLOT)
-        text = (before + asked + after).rstrip()
+        # a space would be a token of the answer; a line's end is the text's own, as in a chat
+        text = (before + asked + after).rstrip(" \t")
         return Placed(text, len(before), len(before) + len(asked))
 
 
@@ -185,9 +186,17 @@ def check_form(name: str) -> None:
     """Refuse what is no form of asking.
 
     Raises:
-        PromptError: With the nearest form, or with what a text lacks.
+        PromptError: With the nearest form, what a text lacks, or how a line's end is typed.
     """
-    if name in FORMS or name.count(SLOT) == 1:
+    if name in FORMS:
+        return
+    if "\\n" in name:  # typed in a shell, which knows no escapes between its quotes
+        raise PromptError(
+            f"the form {name} has a backslash and an n where a line should end",
+            "form",
+            r"In a shell write $'Q: {wording}\nA:', in a recipe \"Q: {wording}\nA:\"",
+        )
+    if name.count(SLOT) == 1:
         return
     if name == "auto":
         raise PromptError(
