@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
@@ -112,6 +113,43 @@ def test_an_adapter_switched_off_is_not_merged(folders):
     assert difference(logits_of(model.module), logits_of(tiny_module("llama"))) == 0
 
 
+def test_the_tokenizer_of_an_adapters_folder_is_taken(folders):
+    """Adapters are trained with a chat template of their own: the model's was used in silence."""
+    base, adapter = folders
+    assert LanguageModel.from_pretrained(str(adapter)).tokenizer.chat_template is None
+    tokenizer = copy.deepcopy(tiny_tokenizer())
+    tokenizer.chat_template = "<u>{{ messages[0]['content'] }}</u>"
+    tokenizer.save_pretrained(adapter)
+    for options in (
+        {"name_or_path": str(adapter)},
+        {"name_or_path": str(base), "adapter": str(adapter)},
+    ):
+        model = LanguageModel.from_pretrained(**options)
+        assert model.chat("a cat") == "<u>a cat</u>"
+        assert any("those of the adapter's folder" in note for note in model.notes)
+    (adapter / "tokenizer.json").write_text("{")
+    with pytest.raises(ModelError, match="tokenizer cannot be read"):
+        LanguageModel.from_pretrained(str(adapter))
+
+
+@pytest.mark.parametrize("merge", [True, False])
+@pytest.mark.parametrize("active", ["default", "other"])
+def test_of_two_adapters_the_active_one_counts(active, merge):
+    """One had no part in a layer: a KeyError. Both were named as merged."""
+    adapted = lora(ATTENTION)
+    adapted.add_adapter("other", peft.LoraConfig(r=2, target_modules=["down_proj"]))
+    for name, weight in adapted.named_parameters():
+        if "lora_B.other" in name:
+            torch.nn.init.normal_(weight, std=0.3)
+    adapted.set_adapter(active)
+    expected = logits_of(adapted)
+    model = LanguageModel(adapted, tiny_tokenizer(), merge_adapter=merge)
+    assert difference(logits_of(model.module), expected) < 1e-4
+    idle = {"default": "other", "other": "default"}[active]
+    assert model.notes[0].startswith(f"Adapter {active} of")
+    assert model.notes[0].endswith(f"Not active: {idle}.")
+
+
 # ---- what is refused
 
 
@@ -148,3 +186,15 @@ def test_virtual_tokens_are_refused():
     config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
     with pytest.raises(ModelError, match="virtual tokens"):
         LanguageModel(peft.get_peft_model(tiny_module("llama"), config), tiny_tokenizer())
+
+
+def test_what_is_more_than_a_sum_is_not_kept_beside():
+    config = peft.LoraConfig(r=2, target_modules=MLP, use_dora=True)
+    adapted = peft.get_peft_model(tiny_module("llama"), config)
+    for name, weight in adapted.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(weight, std=0.3)
+    with pytest.raises(ModelError, match="merge_adapter = true"):
+        LanguageModel(adapted, tiny_tokenizer(), merge_adapter=False)
+    expected = logits_of(adapted)
+    assert difference(logits_of(LanguageModel(adapted, tiny_tokenizer()).module), expected) < 1e-4

@@ -104,21 +104,24 @@ def settle_adapters(module: Any, *, merge: bool) -> tuple[Any, tuple[str, ...]]:
     peft = sys.modules.get("peft")
     if peft is None:  # then nothing can hold an adapter
         return module, ()
-    names = sorted(getattr(module, "peft_config", None) or {})
+    known = sorted(getattr(module, "peft_config", None) or {})
     if isinstance(module, peft.PeftModel):
         if module.active_peft_config.is_prompt_learning:
             raise ModelError(
                 "The adapter adds virtual tokens and no weights",
-                ", ".join(names),
+                ", ".join(known),
                 "Only adapters of weights, such as LoRA, can be used.",
             )
         module = module.get_base_model()
     layers = dict(adapted_layers(module))
     if not layers:
         return module, ()
-    what = f"Adapter {', '.join(names)} of {len(layers)} layers"
+    active = sorted({name for layer in layers.values() for name in _acting(layer)})
+    what = f"Adapter {', '.join(active)} of {len(layers)} layers" if active else "No adapter"
+    idle = [name for name in known if name not in active]
+    unused = f" Not active: {', '.join(idle)}." if idle else ""
     if not merge or any(_is_packed(layer) for layer in layers.values()):
-        return module, (f"{what}: kept beside the weights, which are not changed.",)
+        return module, (f"{what}: kept beside the weights, which are not changed.{unused}",)
     with torch.no_grad():
         for name, layer in layers.items():
             module.set_submodule(name, _merged(layer))
@@ -126,7 +129,7 @@ def settle_adapters(module: Any, *, merge: bool) -> tuple[Any, tuple[str, ...]]:
     module._weight_conversions = None  # load_adapter's would rename the weights when saved
     module.__dict__.pop("peft_config", None)
     _untie(module)
-    return module, (f"{what}: merged into the weights in memory.",)
+    return module, (f"{what}: merged into the weights in memory.{unused}",)
 
 
 def adapted_layers(module: nn.Module) -> Iterator[tuple[str, Any]]:
@@ -163,15 +166,18 @@ def _untie(module: Any) -> None:
         module.config.tie_word_embeddings = False
 
 
+def _acting(layer: Any) -> list[str]:
+    """The adapters that act in a layer: the active ones that have a part in it, and are on."""
+    if getattr(layer, "disable_adapters", False):
+        return []
+    parts = [getattr(layer, part, {}) for part in getattr(layer, "adapter_layer_names", ())]
+    parts.append(getattr(layer, "modules_to_save", None) or {})
+    return [name for name in layer.active_adapters if any(name in part for part in parts)]
+
+
 def effective_weight(layer: Any) -> Any:
     """A projection's weight with what active adapters add to it; its own where there is none."""
     weight = getattr(layer, "weight", None)
-    if (
-        weight is None
-        or not hasattr(layer, "get_delta_weight")
-        or layer.disable_adapters
-        or layer.merged
-    ):
+    if weight is None or not hasattr(layer, "get_delta_weight") or layer.merged:
         return weight
-    added = sum(layer.get_delta_weight(name) for name in layer.active_adapters)
-    return weight + added
+    return sum((layer.get_delta_weight(name) for name in _acting(layer)), start=weight)

@@ -191,7 +191,14 @@ def _verify_layer(model: LanguageModel, layer: int, seen: dict) -> float:
         bias = getattr(block.down, "bias", None)
         product = product if bias is None else product + bias.to(product)
         if _relative(product, own["down"]) > allowed:
-            raise ModelError(f"down is not W hidden in layer {layer}", model.name)
+            raise ModelError(
+                f"down is not W hidden in layer {layer}",
+                model.name,
+                "An adapter that does more than add to weights cannot be kept beside: merge it "
+                "(merge_adapter = true)."
+                if hasattr(block.down, "base_layer")
+                else "The block computes something else than its structure says; pass a Layout.",
+            )
     return error
 
 

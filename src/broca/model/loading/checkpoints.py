@@ -57,6 +57,24 @@ def load_checkpoint(
     return Loaded(module.eval(), tokenizer)
 
 
+def read_tokenizer(folder: str, *, trust_remote_code: bool) -> Any:
+    """The tokenizer of a folder that holds no model.
+
+    Raises:
+        ModelError: It cannot be read.
+    """
+    try:
+        return transformers.AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=trust_remote_code
+        )
+    except Exception as error:  # every reader of a file format raises errors of its own
+        raise ModelError(
+            "The tokenizer cannot be read",
+            folder,
+            f"Take its files out of the folder to use that of the model. {_cause(error)}",
+        ) from error
+
+
 def _check_tokenizer(folder: Path) -> None:
     """Refuse a folder of weights alone: what transformers says of it names no cause.
 

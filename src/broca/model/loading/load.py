@@ -14,7 +14,7 @@ import transformers
 
 from broca.errors import ModelError
 from broca.model.adapters import base_of, is_adapter, put_adapter
-from broca.model.loading.checkpoints import load_checkpoint
+from broca.model.loading.checkpoints import load_checkpoint, read_tokenizer
 from broca.model.loading.gguf import is_gguf, load_gguf
 from broca.model.loading.loaded import Loaded
 
@@ -73,9 +73,19 @@ def _load(
         loaded = load_checkpoint(
             _resolve(name_or_path), dtype=dtype, trust_remote_code=trust_remote_code, **options
         )
-    if adapter is not None:
-        return replace(loaded, module=put_adapter(loaded.module, adapter))
-    return loaded
+    if adapter is None:
+        return loaded
+    loaded = replace(loaded, module=put_adapter(loaded.module, adapter))
+    return _with_its_tokenizer(loaded, Path(adapter), trust_remote_code)
+
+
+def _with_its_tokenizer(loaded: Loaded, adapter: Path, trust_remote_code: bool) -> Loaded:
+    """The tokenizer that was saved with an adapter is the one it was trained with."""
+    if not (adapter / "tokenizer_config.json").exists():
+        return loaded
+    tokenizer = read_tokenizer(str(adapter), trust_remote_code=trust_remote_code)
+    note = "Tokenizer and chat template are those of the adapter's folder."
+    return replace(loaded, tokenizer=tokenizer, notes=(*loaded.notes, note))
 
 
 def _resolve(name_or_path: str) -> str:
