@@ -69,6 +69,7 @@ def test_reading_does_not_depend_on_the_order_of_computation(
     reread = RowFolder(mixed.path)
     assert reread.read().equals(straight.read())
     assert reread.finished() == straight.finished()
+    assert reread.count() == 18
     reread.compact()
     assert len(list(mixed.path.glob("*.parquet"))) == 1
     assert RowFolder(mixed.path).read().equals(straight.read())

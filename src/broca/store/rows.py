@@ -170,8 +170,8 @@ class RowFolder:
         return table if columns is None else table.select(list(columns))
 
     def count(self) -> int:
-        """Number of rows in the parts, conditions present twice counted twice."""
-        return sum(map(n_rows, self.parts()))
+        """Number of rows, each condition once: a kill while parts are put together leaves it twice."""
+        return self._steadily(lambda parts: sum(t.num_rows for t in self._tables(parts, None)))
 
     def compact(self) -> None:
         """Put all parts into one, so that other programs read each row once and in order.
