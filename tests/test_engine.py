@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -70,10 +71,43 @@ def test_claims_of_the_dead_are_taken_over(tmp_path: Path):
 
 
 def test_a_held_claim_is_touched(tmp_path: Path):
-    claims = Claims(tmp_path, expiry=0.4)
-    with claims.hold("unit"):
-        time.sleep(1)
-        assert len(claims.living()) == 1
+    unit, touched = tmp_path / "unit", set()
+    with Claims(tmp_path, expiry=0.4).hold("unit"):
+        end = time.monotonic() + 60
+        while len(touched) < 3:
+            assert time.monotonic() < end, "it is not touched"
+            touched.add(unit.stat().st_mtime_ns)
+            time.sleep(0.01)
+
+
+def test_claims_are_judged_by_the_clock_of_their_file_system(tmp_path: Path, monkeypatch):
+    one, other = Claims(tmp_path), Claims(tmp_path)
+    real = time.time
+    with one.hold("unit"):
+        for off in (-3600, 3600):
+            monkeypatch.setattr(time, "time", lambda off=off: real() + off)
+            assert len(other.living()) == 1
+            with other.hold("unit") as held:
+                assert not held
+        (tmp_path / "silent").write_text('{"host": "another", "pid": 1}', encoding="utf-8")
+        os.utime(tmp_path / "silent", (real() - 90, real() - 90))
+        monkeypatch.setattr(time, "time", lambda: real() - 3600)
+        assert len(other.living()) == 1
+        with other.hold("silent") as held:
+            assert held
+    assert not list(tmp_path.iterdir())
+
+
+def test_processes_of_another_container_are_not_taken_for_dead(tmp_path: Path):
+    """It has this machine's name, and numbers of processes of its own."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    claims = Claims(tmp_path)
+    for name, among in {"there": "pid:[1]", "here": claims._who["among"]}.items():
+        who = {**claims._who, "pid": gone.pid, "among": among}
+        (tmp_path / name).write_text(json.dumps(who), encoding="utf-8")
+    with claims.hold("there") as there, claims.hold("here") as here:
+        assert (there, here) == (False, True)
 
 
 def test_a_claim_that_another_has_taken_is_left_to_it(tmp_path: Path):

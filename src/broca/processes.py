@@ -10,17 +10,22 @@ from pathlib import Path
 from typing import Any
 
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
+_NUMBERS = "/proc/self/ns/pid"
 
 
 def this_process() -> dict[str, Any]:
-    """Name of this machine and number of this process."""
-    return {"host": socket.gethostname(), "pid": os.getpid()}
+    """Name of this machine, number of this process, and among which processes it counts."""
+    return {"host": socket.gethostname(), "pid": os.getpid(), "among": _among()}
 
 
 def is_gone(who: Mapping[str, Any]) -> bool:
-    """Whether a process of this machine has ended; False where that cannot be told."""
+    """Whether a process of this machine has ended; False where that cannot be told.
+
+    Containers may have the machine's name, and numbers of processes of their own.
+    """
     pid = who.get("pid")
-    if who.get("host") != socket.gethostname() or not isinstance(pid, int):
+    here = who.get("host") == socket.gethostname() and who.get("among") == _among()
+    if not here or not isinstance(pid, int):
         return False
     try:
         os.kill(pid, 0)
@@ -29,6 +34,14 @@ def is_gone(who: Mapping[str, Any]) -> bool:
     except OSError:  # somebody else's
         return False
     return False
+
+
+def _among() -> str:
+    """Which processes this one's number tells it from; "" where all of a machine have one."""
+    try:
+        return os.readlink(_NUMBERS)
+    except OSError:  # not on Linux
+        return ""
 
 
 def usable_cores() -> int:
