@@ -135,16 +135,23 @@ def test_the_bar_knows_the_time_left_of_slow_pieces(monkeypatch: pytest.MonkeyPa
     assert any("1/4 120.0 s each" in one and "left 0:05:40 2 of 2 workers" in one for one in line)
 
 
-def test_runs_going_on_elsewhere_are_told(tmp_path: Path):
-    """While the process is there; when it is gone; and when nothing was heard for a while."""
+def test_runs_going_on_elsewhere_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """While the process is there; when it is gone; and when nothing was heard for a while.
+
+    By the clock of the file system, whatever that of the machine is where one looks.
+    """
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     with RunFolder.create(tmp_path / "run", {"study": "s"}) as folder:
 
         def reached(by: dict, seconds_ago: float = 0) -> str:
             told = asdict(progress.Reached("Judging", 20, 60, 10.0, "2 of 2 workers"))
-            folder.write_json("progress.json", {**told, "at": time.time() - seconds_ago, "by": by})
-            return list_runs(tmp_path)[0].reached
+            folder.write_json("progress.json", {**told, "by": by})
+            then = time.time() - seconds_ago
+            os.utime(folder.path / "progress.json", (then, then))
+            with monkeypatch.context() as patch:  # the one who looks has another clock
+                patch.setattr(time, "time", lambda: then + 1e4)
+                return list_runs(tmp_path)[0].reached
 
         whole = "Judging: 20 of 60, 2.0/s, 20 s left, 2 of 2 workers"
         assert reached(this_process()) == whole

@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 import threading
 import time
 import uuid
@@ -91,11 +92,11 @@ class Claims:
 
     def living(self) -> list[dict[str, Any]]:
         """Who holds a claim and still touches it, claim by claim."""
-        return holders(self.folder, self._now(), self.expiry) if self.folder.exists() else []
+        return holders(self.folder, self.expiry)
 
     def clear(self) -> None:
         """Take dead claims away, and the folder if no other is left."""
-        now = self._now()
+        now = time_in(self.folder)
         for path in _files(self.folder):
             claim = _read(path)
             if claim is not None and claim.is_dead(now, self.expiry):
@@ -106,7 +107,7 @@ class Claims:
     def _take(self, path: Path, token: str) -> bool:
         claim = _read(path)
         if claim is not None:
-            dead = claim.is_dead(self._now(), self.expiry)
+            dead = claim.is_dead(time_in(self.folder), self.expiry)
             if not dead or not _bury(path, claim):
                 return False
         try:
@@ -131,17 +132,6 @@ class Claims:
         self.folder.mkdir(parents=True, exist_ok=True)
         return os.open(path, how, 0o644)
 
-    def _now(self) -> float:
-        """The time of the file system, whose clock may not be this machine's."""
-        clock = self.folder / f".clock-{self._who['host']}-{self._who['pid']}"
-        try:
-            clock.touch()
-            now = clock.stat().st_mtime
-            clock.unlink(missing_ok=True)
-        except OSError:  # no folder, or it may only be read
-            return time.time()
-        return now
-
     def _beat(self, path: Path, token: str, ended: threading.Event) -> None:
         while not ended.wait(min(BEAT_SECONDS, self.expiry / 4)):
             with suppress(OSError):
@@ -149,16 +139,30 @@ class Claims:
                     return
 
 
-def holders(folder: Path, now: float, expiry: float = EXPIRY_SECONDS) -> list[dict[str, Any]]:
-    """Who holds a claim in a folder and still touches it, claim by claim; nothing is written.
+def time_in(folder: Path) -> float:
+    """The time by the clock of a folder's file system, which may not be this machine's.
+
+    That of this machine where no file can be made there.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder, prefix=".clock-") as file:
+            return os.fstat(file.fileno()).st_mtime
+    except OSError:  # no folder, or it may only be read
+        return time.time()
+
+
+def holders(folder: Path, expiry: float = EXPIRY_SECONDS) -> list[dict[str, Any]]:
+    """Who holds a claim in a folder and still touches it, claim by claim.
 
     Args:
         folder: Where the claims lie; it need not be there.
-        now: The time, by the clock of the file system.
         expiry: Seconds without a touch after which a claim is anybody's again.
     """
-    claims = (_read(path) for path in _files(folder))
-    return [claim.who for claim in claims if claim is not None and not claim.is_dead(now, expiry)]
+    claims = [claim for claim in map(_read, _files(folder)) if claim is not None]
+    if not claims:
+        return []
+    now = time_in(folder)
+    return [claim.who for claim in claims if not claim.is_dead(now, expiry)]
 
 
 def _files(folder: Path) -> list[Path]:

@@ -119,7 +119,7 @@ def progress_stored(folder: RunFolder, clock: Clock) -> Iterator[None]:
     def store(reached: Reached) -> None:
         if folder.joined:  # the process that began the run tells
             return
-        folder.write_json(PROGRESS, {**asdict(reached), "at": time.time(), "by": this_process()})
+        folder.write_json(PROGRESS, {**asdict(reached), "by": this_process()})
         clock.store()
 
     with watched(store):

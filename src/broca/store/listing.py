@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from broca.claims import holders
+from broca.claims import holders, time_in
 from broca.errors import RunError
 from broca.processes import is_gone
 from broca.progress import Reached, in_words
@@ -102,16 +101,19 @@ def _changed(path: Path) -> float:
 
 
 def _reached(path: Path) -> str:
-    """What the process that writes a run last told of it, and whether it is gone."""
+    """What the process that writes a run last told of it, and whether it is gone.
+
+    It may be on a machine with another clock: how long ago is told by that of the file system.
+    """
     told = _json(path / PROGRESS)
     try:
-        age = max(0.0, time.time() - told.pop("at"))
+        age = max(0.0, time_in(path) - (path / PROGRESS).stat().st_mtime)
         by = told.pop("by", {})
         reached = Reached(**told)
         if is_gone(by):
             return _without(path, in_words(replace(reached, seconds=0.0, note="")))
         words = in_words(reached)
-    except (TypeError, KeyError, AttributeError):
+    except (OSError, TypeError, KeyError, AttributeError):
         return ""
     minutes = round(age / 60)
     ago = f"{minutes} minute{'s' if minutes > 1 else ''} ago"
@@ -120,7 +122,7 @@ def _reached(path: Path) -> str:
 
 def _without(path: Path, words: str) -> str:
     """How far a run was when the process that began it ended, and who goes on with it."""
-    claims = holders(path / CLAIMS, time.time())
+    claims = holders(path / CLAIMS)
     others = sorted({f"process {who.get('pid')} of {who.get('host')}" for who in claims})
     if not others:
         return f"stopped, {words}"
