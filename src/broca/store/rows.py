@@ -170,7 +170,7 @@ class RowFolder:
         return table if columns is None else table.select(list(columns))
 
     def count(self) -> int:
-        """Number of rows, each condition once: a kill while parts are put together leaves it twice."""
+        """Number of rows, each condition once: a kill amid `compact` leaves some in two parts."""
         return self._steadily(lambda parts: sum(t.num_rows for t in self._tables(parts, None)))
 
     def compact(self) -> None:
