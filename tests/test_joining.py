@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from broca import progress
 from broca.engines import LocalEngine
 from broca.errors import RunError
 from broca.run.choice_bench import ChoiceBench
@@ -34,6 +35,7 @@ from store_rows import CONFIG, row
 from test_sharing import MODEL, measure
 
 ABOUT = {"fingerprint": "f", "device": "cpu", "versions": {"torch": "2", "numpy": "2"}}
+HERE = {**ABOUT, "device_name": "p", "threads": 2}
 NEWER = {**ABOUT, "versions": {"torch": "3", "numpy": "2"}}
 
 HOLDER = """
@@ -126,6 +128,31 @@ def test_who_joins_with_the_same_or_accepts_is_noted(tmp_path: Path) -> None:
     assert sorted(joined, key=str) == sorted([other, NEWER], key=str)
 
 
+@pytest.mark.parametrize(
+    ("own", "told"),
+    [
+        (HERE, ""),
+        ({**HERE, "threads": 8}, "threads 2, here 8"),
+        ({**HERE, "device_name": "q"}, "device name p, here q"),
+        ({**HERE, "device": "cuda:1", "threads": 8}, ""),  # threads matter to processors alone
+    ],
+)
+def test_other_threads_or_devices_are_told_when_a_run_is_joined_or_resumed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], own: dict[str, Any], told: str
+) -> None:
+    with RunFolder.begin(tmp_path / "run", CONFIG) as run:
+        run.write_environment(HERE)
+        run.rows.append([row("a", 1)])
+        other = RunFolder.open(run.path)
+        other.joined = True
+        other.write_environment(own)
+        joined = capsys.readouterr().err
+    with RunFolder.begin(tmp_path / "run", CONFIG) as run:
+        run.write_environment(own)
+    for said in (joined, capsys.readouterr().err):
+        assert said == "" if not told else told in said and "differ by rounding" in said
+
+
 def test_who_joins_takes_the_place_of_one_that_is_gone(tmp_path: Path) -> None:
     path = tmp_path / "run"
     with holding(path) as holder:
@@ -150,9 +177,9 @@ def test_who_is_told_nothing_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_waiting_for_the_end_reads_no_file_of_the_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Not even a refused resume: the lock is tried first."""
+    """Not even a refused resume: the lock is tried first. And that it waits is told."""
     path = tmp_path / "run"
 
     def refuse(*_: Any, **__: Any) -> None:
@@ -167,8 +194,10 @@ def test_waiting_for_the_end_reads_no_file_of_the_run(
         run = RunFolder.join(path, CONFIG)
         assert not run.is_abandoned()
         threading.Timer(0.5, holder.go_on).start()
+        monkeypatch.setattr(progress, "LOG_SECONDS", 0.1)
         assert wait_until_finished(run)
         assert not run.is_abandoned()
+    assert "Waiting for the process that began the run" in capsys.readouterr().err
 
 
 def test_a_run_that_nobody_writes_any_more_is_taken_over(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from broca.engines import (
 from broca.errors import ModelError
 from broca.model import LanguageModel, outline_of
 from broca.processes import this_process
-from broca.progress import Reached, watched
+from broca.progress import Reached, step, watched
 from broca.run.clock import Clock
 from broca.run.job import Job, ModelSettings
 from broca.store import PROGRESS, RunFolder
@@ -128,8 +128,9 @@ def progress_stored(folder: RunFolder, clock: Clock) -> Iterator[None]:
 
 def wait_until_finished(folder: RunFolder) -> bool:
     """Wait for the process that writes a run; False if it is gone and the run is not finished."""
-    while not folder.finished:
-        if folder.is_abandoned():
-            return False
-        time.sleep(POLL_SECONDS)
+    with step("Waiting for the process that began the run to finish it"):
+        while not folder.finished:
+            if folder.is_abandoned():
+                return False
+            time.sleep(POLL_SECONDS)
     return True

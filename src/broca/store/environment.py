@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from broca.errors import RunError
-from broca.progress import step
+from broca.progress import step, tell
 from broca.store.lock import FolderBusyError, FolderLock
 
 ENVIRONMENT = "environment.json"
@@ -17,6 +17,9 @@ LOOK_SECONDS = 0.2  # between two looks
 
 DETERMINING = ("broca", "torch", "transformers")
 """Packages whose version may change rows."""
+
+ROUNDING = ("device_name", "threads")
+"""What may change figures by rounding; threads on a processor."""
 
 
 def refuse_weights(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -50,6 +53,20 @@ def refuse_versions(path: Path, before: Mapping[str, Any], now: Mapping[str, Any
             f"rows of this run were computed by other versions: {'; '.join(other)}",
             where=str(path),
             mend="Go on with both by --accept, or choose another folder with --out",
+        )
+
+
+def tell_of_rounding(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Say that this process computes elsewhere, or with other threads, than the run was begun."""
+    other = [
+        f"{name.replace('_', ' ')} {before[name]}, here {now[name]}"
+        for name in (ROUNDING if now.get("device") == "cpu" else ROUNDING[:1])
+        if name in before and name in now and before[name] != now[name]
+    ]
+    if other:
+        tell(
+            f"The run is computed with {'; '.join(other)}: figures may differ by rounding. "
+            f"Both will stand in {ENVIRONMENT}."
         )
 
 

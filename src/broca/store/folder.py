@@ -28,6 +28,7 @@ from broca.store.environment import (
     await_environment,
     refuse_versions,
     refuse_weights,
+    tell_of_rounding,
     with_earlier,
 )
 from broca.store.files import TEMPORARY_MARK, read_json, replacing, write_json, write_text
@@ -194,7 +195,8 @@ class RunFolder:
     ) -> None:
         """Store what the run depends on beside its settings: versions, weights, device, seeds.
 
-        When a resumed run finds another environment, the earlier ones stay under "earlier".
+        When a resumed run finds another environment, the earlier ones stay under "earlier"; other
+        devices or threads, which may change figures by rounding, are told.
         A process that joined waits until the one that began the run has stored its own, and takes
         its place if it is gone.
 
@@ -218,6 +220,7 @@ class RunFolder:
             refuse_weights(self.path, known, now)
             if not mixing:
                 refuse_versions(self.path, known, now)
+            tell_of_rounding(known, now)
         if self.joined:
             note_joined(self.path, now)
         else:
