@@ -31,14 +31,36 @@ SHARE_OF_WORKERS = 0.7  # of the kills on Ray; the others are the driver's
 _LEFT_OUT = {".claims", "logs"}
 
 
-def joining(kind: str, out: Path, *how: str, log: Path | None = None) -> subprocess.Popen:
-    """A process that takes part in a small run; `how` is "ray" for a driver."""
-    command = [sys.executable, str(Path(__file__).parent / "engine_parts.py"), kind, str(out), *how]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    if log is None:
-        return subprocess.Popen(command, env=environment)
-    with log.open("a", encoding="utf-8") as said:
-        return subprocess.Popen(command, env=environment, stderr=said)
+class Joining:
+    """Processes that take part in small runs; when the block ends, however it ends, all do."""
+
+    def __init__(self) -> None:
+        self._started: list[subprocess.Popen] = []
+
+    def start(self, kind: str, out: Path, *how: str, log: Path | None = None) -> subprocess.Popen:
+        """Another one; `how` is "ray" for a driver."""
+        script = str(Path(__file__).parent / "engine_parts.py")
+        command = [sys.executable, script, kind, str(out), *how]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        with open(log or os.devnull, "a", encoding="utf-8") as said:
+            stderr = None if log is None else said
+            self._started.append(subprocess.Popen(command, env=environment, stderr=stderr))
+        return self._started[-1]
+
+    def __enter__(self) -> Joining:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._started:
+            process.kill()
+            process.wait()
+
+
+def wait_for_both(kind: str, out: Path, seconds: float = 600) -> None:
+    """Let two processes share a run to its end."""
+    with Joining() as processes:
+        both = [processes.start(kind, out) for _ in range(2)]
+        assert [process.wait(timeout=seconds) for process in both] == [0, 0]
 
 
 @dataclass
@@ -79,23 +101,25 @@ class Killing:
     def of_joined(self) -> None:
         """Kill either of two processes that share a run."""
         for out in self._folders():
-            both = [joining(self.kind, out) for _ in range(2)]
-            while not self._enough and self._goes_on(out, both):
-                place = self._rng.randrange(2)
-                self._kill_child(both[place], "process")
-                both[place] = joining(self.kind, out)
-            assert [process.wait(timeout=600) for process in both] == [0, 0]
+            with Joining() as processes:
+                both = [processes.start(self.kind, out) for _ in range(2)]
+                while not self._enough and self._goes_on(out, both):
+                    place = self._rng.randrange(2)
+                    self._kill_child(both[place], "process")
+                    both[place] = processes.start(self.kind, out)
+                assert [process.wait(timeout=600) for process in both] == [0, 0]
 
     def of_ray(self) -> None:
         """Kill one of two Ray workers, or their driver."""
         for out in self._folders():
             for sitting in itertools.count():
                 log = out.with_suffix(f".{sitting}.log")
-                driver = joining(self.kind, out, "ray", log=log)
-                while not self._enough and self._goes_on(out, [driver]):
-                    if not self._kill_worker(driver):
-                        self._kill_child(driver, "driver")
-                code, said = driver.wait(timeout=900), log.read_text(encoding="utf-8")
+                with Joining() as processes:
+                    driver = processes.start(self.kind, out, "ray", log=log)
+                    while not self._enough and self._goes_on(out, [driver]):
+                        if not self._kill_worker(driver):
+                            self._kill_child(driver, "driver")
+                    code, said = driver.wait(timeout=900), log.read_text(encoding="utf-8")
                 self.lost += said.count("was lost; its work is computed again")
                 # an item that was killed three times, a machine too busy for Ray: told, and resumed
                 told = "workers died" in said or "did not start" in said

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -19,7 +20,7 @@ from broca.run import execute, find_relations, read_job
 from broca.store import RunFolder
 from broca.store.joining import note_joined
 from engine_parts import identical, small_job
-from killing import Killing, joining
+from killing import Joining, Killing, wait_for_both
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning")
 
@@ -40,8 +41,7 @@ def reference(request, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, R
 
 def test_two_processes_that_join_write_the_same_files(reference, tmp_path: Path):
     kind, whole = reference
-    both = [joining(kind, tmp_path / "run") for _ in range(2)]
-    assert [process.wait(timeout=300) for process in both] == [0, 0]
+    wait_for_both(kind, tmp_path / "run")
     assert identical(whole.path, tmp_path / "run")
     note_joined(tmp_path / "run", {"device": "of one that came as the run was being finished"})
     assert execute(small_job(kind), tmp_path / "run", join=True).finished
@@ -59,16 +59,14 @@ def test_killed_processes_are_made_up_for(reference, tmp_path: Path):
 
 
 def test_two_drivers_on_one_folder_are_refused(tmp_path: Path):
-    process = joining("effect", tmp_path / "run")
-    try:
+    with Joining() as processes:
+        first = processes.start("effect", tmp_path / "run")
         deadline = time.monotonic() + 120
         while not (tmp_path / "run" / "config.toml").exists() and time.monotonic() < deadline:
             time.sleep(0.1)
+        first.send_signal(signal.SIGSTOP)  # it cannot be through before it is looked at
         with pytest.raises(BrocaError, match="another process is writing"):
             execute(small_job("effect"), tmp_path / "run")
-    finally:
-        process.kill()
-        process.wait()
 
 
 # ---- Ray
@@ -192,8 +190,7 @@ def _figures(run: RunFolder) -> str:
 def test_locators_and_exact_effects_are_judged_by_workers(tmp_path: Path):
     """Figures of this process alone, of two that join, and of two Ray workers are the same."""
     alone = execute(small_job("locators"), tmp_path / "alone", engine=LocalEngine())
-    both = [joining("locators", tmp_path / "joined") for _ in range(2)]
-    assert [process.wait(timeout=600) for process in both] == [0, 0]
+    wait_for_both("locators", tmp_path / "joined")
     settings = {"kind": "ray", "workers": 2}
     ray = execute(small_job("locators", engine=settings), tmp_path / "ray", report=False)
     units = _units(ray)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from broca.store import RunFolder
+from broca.store.files import files_in
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "relations" / "paper-quick.toml"
 SMALL = {
@@ -33,34 +34,45 @@ SMALL = {
 N_KILLS = 10
 
 
-def _start(out: Path) -> subprocess.Popen[str]:
+@contextmanager
+def _started(out: Path) -> Iterator[subprocess.Popen]:
+    """Start or resume the run; when the block ends, it is killed if it still runs."""
     settings = [word for key, value in SMALL.items() for word in ("--set", f"{key}={value}")]
     command = [sys.executable, "-m", "broca", "run", str(RECIPE), "--out", str(out), *settings]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ
-    )
+    with _said(out).open("w") as said:
+        process = subprocess.Popen(command, stdout=said, stderr=said)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _said(out: Path) -> Path:
+    """What a run says: a pipe that nobody reads would stop it once it is full."""
+    return out.with_name(f"{out.name}.said")
 
 
 def _finish(out: Path) -> None:
-    with _start(out) as process:
-        said, _ = process.communicate(timeout=900)
-    assert process.returncode == 0, said
+    with _started(out) as process:
+        code = process.wait(timeout=900)
+    assert code == 0, _said(out).read_text()
 
 
 def _files(out: Path) -> int:
     """Files that a run has written: it grows with what is finished."""
-    return sum(path.is_file() for path in out.rglob("*")) if out.exists() else 0
+    return sum(1 for _ in files_in(out))  # folders may go meanwhile
 
 
 def _kill_beyond(out: Path, n_files: int, delay: float) -> bool:
     """Start or resume the run, and kill it a moment after it has written so many files."""
-    with _start(out) as process:
+    with _started(out) as process:
+        end = time.monotonic() + 900
         while process.poll() is None and _files(out) < n_files:
+            assert time.monotonic() < end, _said(out).read_text()
             time.sleep(0.02)
         time.sleep(delay)
-        alive = process.poll() is None
-        process.send_signal(signal.SIGKILL)
-    return alive
+        return process.poll() is None
 
 
 def _rows(out: Path) -> list[dict]:

@@ -100,20 +100,21 @@ def test_a_second_driver_is_refused_and_harms_nothing(broca: Broca, place: Path,
     command = [sys.executable, "-m", "broca", "run", str(recipe), "--out", str(out)]
     quiet = subprocess.DEVNULL
     with subprocess.Popen(command, stdout=quiet, stderr=quiet) as first:
-        end = time.monotonic() + 120
-        while not is_run(out) and time.monotonic() < end:
-            time.sleep(0.01)
-        os.kill(first.pid, signal.SIGSTOP)
         try:
+            end = time.monotonic() + 120
+            while not is_run(out) and time.monotonic() < end:
+                time.sleep(0.01)
+            os.kill(first.pid, signal.SIGSTOP)
             before = _files(out)
             refused(broca("run", recipe, "--out", out), "another process is writing this run")
             if find_spec("ray"):
                 more = ("--engine", "ray")
                 refused(broca("run", recipe, "--out", out, *more), "another process is writing")
             assert _files(out) == before
-        finally:
             os.kill(first.pid, signal.SIGCONT)
-        assert first.wait(timeout=300) == 0
+            assert first.wait(timeout=300) == 0
+        finally:
+            first.kill()
     assert broca("check", out)[0] == 0
     assert len(_files(out)) > len(before)
 
@@ -136,7 +137,17 @@ def test_an_address_where_something_else_answers(
 ):
     folder = tmp_path / "empty"
     folder.mkdir()
-    command = [sys.executable, "-m", "http.server", "0", "--bind", "127.0.0.1", "-d", str(folder)]
+    command = [
+        sys.executable,
+        "-u",
+        "-m",
+        "http.server",
+        "0",
+        "--bind",
+        "127.0.0.1",
+        "-d",
+        str(folder),
+    ]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=subprocess.DEVNULL, text=True) as server:
         try:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -57,13 +57,20 @@ responses._record = killing
 """
 
 
-def start(words: Sequence[object], before: str = "") -> subprocess.Popen[str]:
-    """A command in a process, in which something was changed before."""
+@contextmanager
+def started(words: Sequence[object], said: Path, before: str = "") -> Iterator[subprocess.Popen]:
+    """A command in a process, in which something was changed before; killed if it still runs.
+
+    What it says goes into a file: a pipe that nobody reads would stop it once it is full.
+    """
     command = [sys.executable, "-c", before + MAIN, *map(str, words)]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=pipe, text=True, env=os.environ
-    )
+    with said.open("w") as stderr:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 def wait_for(file: Path) -> None:
@@ -75,23 +82,20 @@ def wait_for(file: Path) -> None:
 
 def test_other_versions_do_not_join_a_run_that_is_just_begun(place: Path, tmp_path: Path):
     """The one that joins has loaded its model long before the one that began the run."""
-    out, go, loaded = (tmp_path / name for name in ("run", "go", "loaded"))
+    out, go, loaded, said = (tmp_path / name for name in ("run", "go", "loaded", "said"))
     words = ("run", place / "recipe.toml", "--out", out)
-    with start(words, SLOW.format(go=str(go))) as driver:
-        try:
-            wait_for(out / "config.toml")
-            with start([*words, "--join"], OLDER.format(loaded=str(loaded))) as joining:
-                wait_for(loaded)
-                time.sleep(0.5)
-                go.touch()
-                _, said = joining.communicate(timeout=240)
-            assert joining.returncode == 2, said
-            told = " ".join(said.split())
-            assert f"torch {version('torch')}, now 0.1" in told
-            assert "--accept" in told
-            assert driver.wait(timeout=240) == 0
-        finally:
-            driver.kill()
+    with started(words, tmp_path / "driver", SLOW.format(go=str(go))) as driver:
+        wait_for(out / "config.toml")
+        with started([*words, "--join"], said, OLDER.format(loaded=str(loaded))) as joining:
+            wait_for(loaded)
+            time.sleep(0.5)
+            go.touch()
+            code = joining.wait(timeout=240)
+        told = " ".join(said.read_text().split())
+        assert code == 2, told
+        assert f"torch {version('torch')}, now 0.1" in told
+        assert "--accept" in told
+        assert driver.wait(timeout=240) == 0
     run = RunFolder.open(out)
     assert run.check() == []
     assert "joined" not in run.environment
@@ -111,9 +115,9 @@ def test_a_recording_killed_in_the_middle_leaves_the_files_of_an_unbroken_run(
 ):
     out = tmp_path / "run"
     words = ("run", place / "recipe.toml", "--out", out)
-    with start(words, KILLED) as process:
-        _, said = process.communicate(timeout=240)
-    assert process.returncode == -signal.SIGKILL, said
+    with started(words, tmp_path / "said", KILLED) as process:
+        code = process.wait(timeout=240)
+    assert code == -signal.SIGKILL, (tmp_path / "said").read_text()
     assert list(out.rglob("*.writing-*")), "it was killed elsewhere"
     assert list((out / ".claims").iterdir())
     code, _, err = broca(*words)
