@@ -9,6 +9,7 @@ What is brief goes before what is long, and long work gives way to it between it
 
 from __future__ import annotations
 
+import atexit
 import threading
 import time
 import traceback
@@ -28,7 +29,8 @@ TOLD_SECONDS = 0.1  # between two reports of one job
 MOST_WAITING = 16
 
 Event = Mapping[str, Any]
-"""`kind` (queued, progress, part, result, error, stopped) and what belongs to it."""
+"""`kind` (queued, progress, part, result, error, stopped) and what belongs to it; what comes after
+one of the last three is of no concern."""
 
 
 class Stopped(Exception):  # noqa: N818  # no error: somebody has left
@@ -126,6 +128,8 @@ class Jobs:
         self._running: list[Job] = []  # each gives way to the next
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="broca-model", daemon=True)
+        # Python may not end while a model computes: it breaks off, with no word that helps
+        atexit.register(self.close)
         self._thread.start()
 
     @property
@@ -140,9 +144,11 @@ class Jobs:
         """Put a piece of work into the queue, what is brief before what is long.
 
         Raises:
-            PlayError: The queue is full.
+            PlayError: The queue is full, or has ended.
         """
         with self._changed:
+            if self._closed:
+                raise PlayError("the server is stopping", mend="Start it again and reload")
             if len(self._waiting) >= self.most:
                 raise PlayError(
                     f"{len(self._waiting)} requests wait already", mend="Try again in a moment"
@@ -162,15 +168,22 @@ class Jobs:
                 self._waiting.remove(job)
                 self._tell_places()
 
-    def close(self) -> None:
-        """Stop everything; the thread ends with what it is doing."""
+    def end(self) -> None:
+        """Stop everything, and take nothing any more: whoever waits is told so at once."""
         with self._changed:
             self._closed = True
-            for job in (*self._waiting, *self._running):
-                job.stop()
+            left = [*self._running, *self._waiting]
             self._waiting.clear()
             self._changed.notify()
+        for job in left:
+            job.stop()
+            job.hear({"kind": "stopped"})
+
+    def close(self) -> None:
+        """Stop everything, and wait until the thread has ended with what it is doing."""
+        self.end()
         self._thread.join()
+        atexit.unregister(self.close)
 
     def _tell_places(self) -> None:
         running = len(self._running)

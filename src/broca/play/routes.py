@@ -12,6 +12,7 @@ import math
 import secrets
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from broca.errors import BrocaError, PlayError
 from broca.neurons.set_file import content_of
@@ -147,30 +149,51 @@ def _streamed(
         heard: asyncio.Queue[Event] = asyncio.Queue()
 
         def hear(event: Event) -> None:
-            loop.call_soon_threadsafe(heard.put_nowait, event)
+            with suppress(RuntimeError):  # the loop has ended, and whoever listened with it
+                loop.call_soon_threadsafe(heard.put_nowait, event)
 
         asked = await _read(request, kind)
-        job = jobs.submit(partial(do, asked), hear, brief=brief)
-        return StreamingResponse(_events(jobs, job, heard), media_type="text/event-stream")
+        return Listening(jobs, jobs.submit(partial(do, asked), hear, brief=brief), heard)
 
     return handle
 
 
-async def _events(jobs: Jobs, job: Job, heard: asyncio.Queue[Event]) -> AsyncIterator[bytes]:
-    """Events of a job as text; the job is left when nobody reads them any more."""
-    try:
-        while True:
-            try:
-                event = await asyncio.wait_for(heard.get(), _BEAT_SECONDS)
-            except TimeoutError:
-                yield b": alive\n\n"
-                continue
-            plain = {key: value for key, value in event.items() if key != "kind"}
-            yield f"event: {event['kind']}\ndata: {_dumped(plain)}\n\n".encode()
-            if event["kind"] in _ENDS:
-                return
-    finally:
-        jobs.leave(job)
+class Listening(StreamingResponse):
+    """The events of a job as text; the job is left when nobody reads them any more.
+
+    Args:
+        jobs: The queue.
+        job: The job.
+        heard: Its events.
+    """
+
+    def __init__(self, jobs: Jobs, job: Job, heard: asyncio.Queue[Event]) -> None:
+        super().__init__(_events(heard), media_type="text/event-stream")
+        self._leave = partial(jobs.leave, job)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:  # here, since events that nobody has begun to read end with nothing
+            self._leave()
+
+
+async def _events(heard: asyncio.Queue[Event]) -> AsyncIterator[bytes]:
+    """Events as text, to the first that ends a job.
+
+    Not by `asyncio.wait_for`, which loses a cancellation that comes together with an event.
+    """
+    while True:
+        try:
+            async with asyncio.timeout(_BEAT_SECONDS):
+                event = await heard.get()
+        except TimeoutError:
+            yield b": alive\n\n"
+            continue
+        plain = {key: value for key, value in event.items() if key != "kind"}
+        yield f"event: {event['kind']}\ndata: {_dumped(plain)}\n\n".encode()
+        if event["kind"] in _ENDS:
+            return
 
 
 def _json(value: Any, status: int = 200) -> Response:

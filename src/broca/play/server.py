@@ -104,7 +104,7 @@ class Serving:
         self._socket = bind(address)
         self.url = address.url(self._socket.getsockname()[1])
         self.jobs = _jobs(material, n_threads)
-        self._server = _uvicorn(make_app(material, self.jobs, address.rules))
+        self._server = _Server(make_app(material, self.jobs, address.rules), self.jobs)
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True
         )
@@ -116,6 +116,7 @@ class Serving:
     def __exit__(self, *error: object) -> None:
         self._server.should_exit = True
         self._thread.join()
+        self.jobs.close()  # also where the server has not come so far as to do so
 
 
 def serve(
@@ -129,16 +130,20 @@ def serve(
     Args:
         material: What pages may use.
         address: Where.
-        tell: Told the address to open.
+        tell: Told the address to open, when it can be opened and Ctrl-C ends the server.
         n_threads: See :func:`broca.play.threads.suited`, which gives it by default.
 
     Raises:
         PlayError: The port is taken, or there is no such host.
     """
     listening = bind(address)
-    tell(address.url(listening.getsockname()[1]))
+    url = address.url(listening.getsockname()[1])
     jobs = _jobs(material, n_threads)
-    _uvicorn(make_app(material, jobs, address.rules)).run(sockets=[listening])
+    app = make_app(material, jobs, address.rules)
+    try:
+        _Server(app, jobs, lambda: tell(url)).run(sockets=[listening])
+    finally:
+        jobs.close()
 
 
 def _jobs(material: Material, n_threads: int | None) -> Jobs:
@@ -173,13 +178,31 @@ def bind(address: Address) -> socket.socket:
     return listening
 
 
-def _uvicorn(app: Any) -> uvicorn.Server:
-    config = uvicorn.Config(
-        app,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        ws="none",
-        timeout_graceful_shutdown=2,
-    )
-    return uvicorn.Server(config)
+class _Server(uvicorn.Server):
+    """A server whose pages hear that it stops before their connections are closed.
+
+    Args:
+        app: The application.
+        jobs: The queue.
+        begun: Called when the server answers.
+    """
+
+    def __init__(self, app: Any, jobs: Jobs, begun: Callable[[], None] = lambda: None) -> None:
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            ws="none",
+            timeout_graceful_shutdown=2,
+        )
+        super().__init__(config)
+        self._jobs, self._begun = jobs, begun
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._begun()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._jobs.end()
+        await super().shutdown(sockets)
