@@ -16,7 +16,7 @@ import broca
 from broca.neurons import NeuronSet
 from broca.play import Material, Serving
 from broca.store import RunFolder
-from play.plain_play import RELATION
+from play.plain_play import RELATION, wait_for
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -61,13 +61,21 @@ def material(model: broca.LanguageModel, run: Path) -> Material:
 @pytest.fixture(scope="session")
 def server(material: Material) -> Iterator[Serving]:
     with Serving(material) as serving:
+        serving.jobs.submit(lambda job: None, lambda event: None)
+        idle(serving)  # it has measured how the model may be driven
         yield serving
+
+
+def idle(server: Serving) -> None:
+    """Wait until nothing runs: other tests use the same model in a thread of their own."""
+    wait_for(lambda: server.jobs.length == 0)
 
 
 @pytest.fixture
 def client(server: Serving) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=server.url, timeout=300, trust_env=False) as client:
         yield client
+    idle(server)
 
 
 def find_browser() -> str | None:
@@ -116,6 +124,7 @@ def opened(browser: Browser, server: Serving) -> Iterator[Callable[..., Page]]:
     yield open_page
     for context in contexts:
         context.close()
+    idle(server)
     expected = "Failed to load resource"  # of refusals, which the page tells
     assert not [text for text in wrong if expected not in text]
     hosts = {urlsplit(url).hostname for url in asked if not url.startswith(("data:", "blob:"))}

@@ -24,12 +24,14 @@ def type_prompt(page: Page, answer: str = "Cancer") -> None:
     page.get_by_label("Form of asking").select_option("question")
     page.get_by_label("Answer to measure").fill(answer)
     expect(page.locator("#answered .asked")).to_have_text(f"{PROMPT}? Answer:")
+    settled(page)
 
 
 def use_set(page: Page, name: str = RELATION) -> None:
     page.get_by_label("A neuron set", exact=True).fill(name)
     page.get_by_role("button", name="Use this set").click()
     expect(page.get_by_role("heading", name="Matched random, 5 draws")).to_be_visible()
+    settled(page)  # what stands there before may be first tokens, or the answer before
 
 
 def words(page: Page, side: str) -> str:
@@ -48,6 +50,14 @@ def use_neurons(page: Page, text: str) -> None:
 def with_state(server: Serving, content: Any) -> str:
     packed = base64.urlsafe_b64encode(json.dumps(content).encode()).decode().rstrip("=")
     return f"{server.url}#s={packed}"
+
+
+def choose_fact(page: Page, letters: str) -> None:
+    """Choose the first fact with these letters, when it is the first of the list."""
+    page.get_by_label("With these letters").fill(letters)
+    first = page.locator("#facts button").first
+    expect(first).to_contain_text(letters)
+    first.click()
 
 
 def find(page: Page) -> None:

@@ -11,7 +11,16 @@ import pytest
 
 from broca.neurons import NeuronSet
 from broca.play import Serving
-from play.page_steps import Opened, expect, find, settled, type_prompt, use_set, words
+from play.page_steps import (
+    Opened,
+    choose_fact,
+    expect,
+    find,
+    settled,
+    type_prompt,
+    use_set,
+    words,
+)
 from play.plain_play import PROMPT, RELATION, wait_for
 
 
@@ -137,8 +146,7 @@ def test_a_fact_is_chosen(opened: Opened):
     page = opened()
     page.get_by_text("Choose a fact or question").click()
     page.get_by_label("From").select_option(RELATION)
-    page.get_by_label("With these letters").fill("Iota Cancri")
-    page.locator("#facts button").first.click()
+    choose_fact(page, "Iota Cancri")
     expect(page.get_by_label("Answer to measure")).to_have_value("Cancer")
     expect(page.locator("#answered .said")).to_contain_text("Cancer")
     page.get_by_label("Form of asking").select_option("few-shot")
@@ -175,6 +183,7 @@ def test_what_is_taken_away(opened: Opened, tmp_path: Path):
     (tmp_path / "state.json").write_text(json.dumps(kept), encoding="utf-8")
     other.get_by_label("Open a state").set_input_files(tmp_path / "state.json")
     expect(other.locator(".side.edited")).to_be_visible()
+    settled(other)
     assert words(other, "edited") == words(page, "edited")
     other.get_by_label("A file").set_input_files(path)
     expect(other.locator(".chip")).to_have_count(2)

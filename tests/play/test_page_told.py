@@ -15,6 +15,7 @@ from broca.play import Material, Serving
 from play.page_steps import (
     Opened,
     Page,
+    choose_fact,
     expect,
     find,
     settled,
@@ -286,19 +287,22 @@ def test_first_tokens_are_no_answer_to_take_away(opened: Opened):
 def test_a_server_that_stops_in_the_middle_is_told(opened: Opened, material: Material):
     serving = Serving(material)
     serving.__enter__()
-    page = opened(serving.url)
     free = held(serving)
-    page.get_by_label("Prompt", exact=True).fill("Where is it?")
-    expect(page.locator("#queue")).to_contain_text("1 before you")
     closing = threading.Thread(target=serving.__exit__)
-    closing.start()
     try:
+        page = opened(serving.url)
+        page.get_by_label("Prompt", exact=True).fill("Where is it?")
+        expect(page.locator("#queue")).to_contain_text("1 before you")
+        closing.start()
         expect(page.locator("#trouble")).to_contain_text("The server stopped before it had answer")
         settled(page)
         expect(page.locator("#answered")).to_have_attribute("aria-busy", "false")
     finally:
         free.set()
-        closing.join()
+        if closing.ident is None:
+            closing.start()
+        closing.join(60)
+    assert not closing.is_alive()
 
 
 def test_older_lists_of_facts_do_not_come_back(opened: Opened):
@@ -326,8 +330,7 @@ def test_a_text_of_ones_own_stays_around_a_fact(opened: Opened):
     page.get_by_role("textbox", name="Text with {wording}").fill("Say: {wording}")
     page.get_by_text("Choose a fact or question").click()
     page.get_by_label("From").select_option(RELATION)
-    page.get_by_label("With these letters").fill("Iota Cancri")
-    page.locator("#facts button").first.click()
+    choose_fact(page, "Iota Cancri")
     expect(page.locator("#answered .asked")).to_contain_text(re.compile("^Say: .*Iota Cancri"))
     expect(page.get_by_label("Form of asking")).to_have_value("own")
     page.get_by_label("From").select_option(f"run: {RELATION}")

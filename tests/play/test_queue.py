@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 
 import httpx
@@ -21,34 +22,48 @@ from broca.play.state import refusal
 from play.plain_play import ASKED, OFF, RELATION, events, lives_on, refused, result, wait_for
 
 
+@dataclass
+class Held:
+    """A model that is held.
+
+    Attributes:
+        began: Set when it has been taken.
+        go: Lets it go on.
+    """
+
+    began: threading.Event = field(default_factory=threading.Event)
+    go: threading.Event = field(default_factory=threading.Event)
+
+
 @pytest.fixture
-def slow(monkeypatch) -> threading.Event:
-    """Holds the model until it is set."""
+def slow(monkeypatch) -> Held:
+    """Answers hold the model until it is let go."""
     from broca.play import editing
 
-    go = threading.Event()
+    held_back = Held()
     plain = editing.answer_rows
 
     def held(*arguments, between, **options):
-        while not go.is_set():
+        held_back.began.set()
+        while not held_back.go.is_set():
             between(0)
             time.sleep(0.01)
         return plain(*arguments, between=between, **options)
 
     monkeypatch.setattr(editing, "answer_rows", held)
-    return go
+    return held_back
 
 
-def test_the_queue_is_told_and_can_be_left(client: httpx.Client, server: Serving, slow):
+def test_the_queue_is_told_and_can_be_left(client: httpx.Client, server: Serving, slow: Held):
     with client.stream("POST", "/api/answer", json=ASKED) as first:
-        wait_for(lambda: server.jobs.length == 1)
+        assert slow.began.wait(60)
         with client.stream("POST", "/api/answer", json=ASKED) as second:
             lines = second.iter_lines()
             assert next(lines) == "event: queued"
             assert json.loads(next(lines).removeprefix("data: ")) == {"ahead": 1}
             assert client.get("/api/queue").json()["length"] == 2
             first.close()  # whoever asked first has left
-            slow.set()
+            slow.go.set()
             rest = "\n".join(lines)
     assert "event: result" in rest
     wait_for(lambda: server.jobs.length == 0)
@@ -84,14 +99,14 @@ def test_answers_go_before_what_is_long():
     assert places == {"a": [1, 2, 3, 2, 1, 0], "b": [1, 0], "c": [2, 1, 0], "d": [4, 3, 2, 1, 0]}
 
 
-def test_a_full_queue_refuses(client: httpx.Client, server: Serving, slow, monkeypatch):
+def test_a_full_queue_refuses(client: httpx.Client, server: Serving, slow: Held, monkeypatch):
     monkeypatch.setattr(server.jobs, "most", 1)
     with client.stream("POST", "/api/answer", json=ASKED):
-        wait_for(lambda: server.jobs.length == 1)
+        assert slow.began.wait(60)  # until then it is one of those that wait
         with client.stream("POST", "/api/answer", json=ASKED):
             wait_for(lambda: server.jobs.length == 2)
             refused(client.post("/api/answer", json=ASKED), "wait already")
-            slow.set()
+            slow.go.set()
     wait_for(lambda: server.jobs.length == 0)
 
 
