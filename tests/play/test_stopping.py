@@ -170,7 +170,7 @@ def test_an_interrupt_is_quiet(searching: bool):
             _, told = running.communicate(timeout=SECONDS)
         finally:
             running.kill()
-    assert running.returncode == 130
+    assert running.returncode in (0, 130)  # 0 below a shell that has interrupts ignored
     assert "Traceback" not in told
     assert "ERROR" not in told
 
