@@ -117,7 +117,8 @@ def settle_adapters(module: Any, *, merge: bool) -> tuple[Any, tuple[str, ...]]:
     if not layers:
         return module, ()
     active = sorted({name for layer in layers.values() for name in _acting(layer)})
-    what = f"Adapter {', '.join(active)} of {len(layers)} layers" if active else "No adapter"
+    n_acting = sum(bool(_acting(layer)) for layer in layers.values())
+    what = f"Adapter {', '.join(active)} of {n_acting} layers" if active else "No adapter"
     idle = [name for name in known if name not in active]
     unused = f" Not active: {', '.join(idle)}." if idle else ""
     if not merge or any(_is_packed(layer) for layer in layers.values()):
