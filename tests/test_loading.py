@@ -143,3 +143,20 @@ def test_a_failed_self_check_is_exit_code_1(folder, monkeypatch, capsys):
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision_passes_its_own_self_check(folder, dtype):
     assert run_cli(["inspect", "--model", str(folder), "--dtype", dtype]) == 0
+
+
+@pytest.mark.parametrize("text", ["{", "[]"])
+def test_a_damaged_generation_config_stops_the_load(folder, text):
+    """transformers passes over it: the tokens that end an answer would be others."""
+    LanguageModel.from_pretrained(str(folder))
+    (folder / "generation_config.json").write_text(text)
+    with pytest.raises(ModelError, match="damaged") as caught:
+        LanguageModel.from_pretrained(str(folder))
+    assert "generation_config.json" in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", ["foo", "int8", "Tensor", torch.int64])
+def test_a_dtype_of_no_weights_is_named(dtype):
+    """The sentence spoke of folders."""
+    with pytest.raises(ModelError, match="bfloat16"):
+        LanguageModel.from_pretrained("atlas", dtype=dtype)

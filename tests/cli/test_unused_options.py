@@ -67,3 +67,25 @@ def test_a_factor_scales(broca: Broca, place: Path, finished: Path, tmp_path: Pa
     refused(broca(*edit, "--off", river, "--factor", 3), "--factor", "--scale")
     fact = ("--fact", "a | river | b", "--form", "cloze", "--shots", 2)
     refused(broca(*edit, *fact), "shots is for the few-shot forms")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--factor", 3), "--factor is for --scale"),
+        (("--factor", 3, "--off", "hidden:1:1"), "--factor is for --scale"),
+        (("--positions", "last"), "--positions is for --off or --scale"),
+        (("--form", "few-shot", "--shot", " "), "a line to show is empty"),
+    ],
+)
+def test_ask_reads_every_option(broca: Broca, place: Path, options: tuple[object, ...], said: str):
+    refused(broca("ask", "a cat", "--model", place / "gpt2", *options), said)
+
+
+def test_ask_takes_places_counted_from_the_end(broca: Broca, place: Path):
+    ask = ("ask", "the quick brown fox", "--model", place / "gpt2", "--scale", "hidden:0:1")
+    scaled = (*ask, "--factor", 90, "--tokens", 1, "--positions")
+    found = [broca(*scaled, where)[:2] for where in ("last", "-1", "-1,-2", "-3", "-1,2")]
+    assert [code for code, _ in found] == [0, 0, 0, 0, 2]
+    last, one, two, third = (said for _, said in found[:4])
+    assert last == one != two != third

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from broca.cli.run import MODEL_HELP
 
 if TYPE_CHECKING:
     from broca.interventions import Intervention
+    from broca.interventions.kinds import Positions
     from broca.model import LanguageModel
     from broca.neurons import Neuron, NeuronSet
 
@@ -29,10 +31,16 @@ def ask(
     scale: Annotated[
         list[str] | None, typer.Option(help="Neuron set to scale, or neurons; repeatable.")
     ] = None,
-    factor: Annotated[float, typer.Option(help="What --scale multiplies by.")] = 2.0,
+    factor: Annotated[
+        float | None, typer.Option(help="What --scale multiplies by; 2 by default.")
+    ] = None,
     positions: Annotated[
-        str, typer.Option(help="Where: 'all' positions, the prompt's 'last', or 'answer'.")
-    ] = "all",
+        str | None,
+        typer.Option(
+            help="Where: 'all' positions (default), the prompt's 'last', 'answer', or counted from "
+            "the prompt's end: -1,-2."
+        ),
+    ] = None,
     form: Annotated[
         str,
         typer.Option(
@@ -55,6 +63,8 @@ def ask(
     from broca.prompts.own import check_own
 
     check_own(form, shot or [])
+    _refuse_unread(off, scale, factor, positions)
+    factor, where = 2.0 if factor is None else factor, _places(positions or "all")
     read = {text: _read_set(text) for text in [*(off or []), *(scale or [])]}
     from broca.model import LanguageModel
     from broca.model.loading import usual_place
@@ -66,8 +76,8 @@ def ask(
     }
     switched = [(_called(text), sets[text]) for text in off or []]
     scaled = [(_called(text), sets[text]) for text in scale or []]
-    changes: list[Intervention] = [Deactivate(neurons, positions) for _, neurons in switched]
-    changes += [Scale(neurons, factor, positions) for _, neurons in scaled]
+    changes: list[Intervention] = [Deactivate(neurons, where) for _, neurons in switched]
+    changes += [Scale(neurons, factor, where) for _, neurons in scaled]
     for _, neurons in [*switched, *scaled]:
         neurons.check(loaded.identity)
     text = put_own(prompt, form, shot or [], loaded.chat)
@@ -81,6 +91,27 @@ def ask(
     if changes:
         n_neurons = sum(len(neurons) for _, neurons in [*switched, *scaled])
         say(f"{n_neurons:,} neurons of {loaded.name} changed.")
+
+
+def _refuse_unread(
+    off: list[str] | None, scale: list[str] | None, factor: float | None, positions: str | None
+) -> None:
+    from broca.errors import InterventionError
+
+    for name, value, needs, given in (
+        ("--factor", factor, "--scale", scale),
+        ("--positions", positions, "--off or --scale", off or scale),
+    ):
+        if value is not None and not given:
+            raise InterventionError(
+                f"{name} is for {needs}, which is not given", mend=f"Give {needs}, or leave it out"
+            )
+
+
+def _places(text: str) -> Positions:
+    """Positions as typed: a word, or numbers counted from the prompt's end."""
+    numbers = re.fullmatch(r"-\d+(,-\d+)*", text)
+    return tuple(map(int, text.split(","))) if numbers else text
 
 
 def _read_set(text: str) -> NeuronSet | list[Neuron]:

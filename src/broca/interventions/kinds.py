@@ -95,7 +95,9 @@ Intervention = Scale | Fix
 
 def _check(numbers: float | tuple[float, ...], positions: Positions) -> None:
     if not np.all(np.isfinite(numbers)):
-        raise InterventionError(f"{numbers} is not a finite number")
+        raise InterventionError(
+            f"{numbers} is not a finite number", mend="Give one, such as 0 or 2."
+        )
     named = positions in ("all", "last", "answer")
     if not named and (isinstance(positions, str) or not positions or max(positions) >= 0):
         raise InterventionError(

@@ -41,3 +41,9 @@ def check_own(form: str, shots: Sequence[str]) -> None:
             f"--form {form}, {len(shots)} × --shot",
             '--form few-shot --shot "The capital of Italy is Rome" --shot ...',
         )
+    if not all(map(str.strip, shots)):
+        raise PromptError(
+            "a line to show is empty",
+            "--shot",
+            'Write a prompt with its answer: --shot "The capital of Italy is Rome"',
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ def load_checkpoint(
     )
     try:
         _check_tokenizer(Path(path))
+        _check_generation(Path(path))
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             path, trust_remote_code=trust_remote_code, **revision
         )
@@ -87,6 +89,25 @@ def _check_tokenizer(folder: Path) -> None:
             "The folder holds no tokenizer",
             str(folder),
             "Save it there as well: tokenizer.save_pretrained(folder).",
+        )
+
+
+def _check_generation(folder: Path) -> None:
+    """Refuse a damaged generation_config.json, which transformers passes over in silence.
+
+    The tokens that end an answer stand in it.
+
+    Raises:
+        ModelError: It cannot be read.
+    """
+    file = folder / "generation_config.json"
+    try:
+        readable = not file.exists() or isinstance(json.loads(file.read_text("utf-8")), dict)
+    except (ValueError, RecursionError):
+        readable = False
+    if not readable:
+        raise ModelError(
+            "The file is damaged", str(file), "Fetch it again, or take it out of the folder."
         )
 
 

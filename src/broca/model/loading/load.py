@@ -33,8 +33,23 @@ def load_module(
         ModelError: If there is no such model, it is no causal language model, or its files are
             damaged or incomplete.
     """
+    _check_dtype(dtype)
     with _only_errors():
         return _load(name_or_path, dtype, trust_remote_code, options)
+
+
+def _check_dtype(dtype: str | torch.dtype) -> None:
+    """Refuse what weights cannot be held in.
+
+    Raises:
+        ModelError: There is no such dtype, or it is none of weights.
+    """
+    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if dtype != "auto" and not (isinstance(found, torch.dtype) and found.is_floating_point):
+        raise ModelError(
+            f"Weights cannot be held in the dtype {str(dtype)!r}",
+            mend="Use auto, float32, bfloat16 or float16.",
+        )
 
 
 @contextmanager
