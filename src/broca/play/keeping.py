@@ -69,7 +69,7 @@ def command_line(material: Material, state: State) -> tuple[str, list[str]]:
         words += ["--off" if chip.change == "off" else "--scale", _typed(material, chip)]
     if factors:
         words += ["--factor", repr(factors[0])]
-    if state.active and state.positions != "all":
+    if state.positions != "all" and {"--off", "--scale"} & set(words):
         words += ["--positions", state.positions]
     words += ["--tokens", str(state.tokens)]
     words += ["--", state.prompt] if state.prompt.startswith("-") else [state.prompt]
