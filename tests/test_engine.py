@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -181,6 +182,22 @@ def test_nothing_is_claimed_in_a_folder_that_cannot_be_made(tmp_path: Path):
         Claims(tmp_path / "file" / "claims").hold("unit"),
     ):
         pass
+
+
+def test_a_claim_on_a_full_disk_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(json, "dump", full)
+        with (
+            pytest.raises(EngineError, match="cannot claim work: No space left"),
+            Claims(tmp_path).hold("unit"),
+        ):
+            pass
+    assert not list(tmp_path.iterdir())
+    with Claims(tmp_path).hold("unit") as held:
+        assert held
 
 
 def test_what_others_have_stored_is_left_out(tmp_path: Path):

@@ -221,6 +221,39 @@ def test_folders_that_go_while_files_are_listed_are_left_out(tmp_path: Path) -> 
     assert list(listed) == [tmp_path / "b" / "d" / "file"]
 
 
+@pytest.mark.parametrize("damaged", [True, False])
+def test_a_finished_run_is_mended_by_who_joins_if_it_is_damaged(
+    tmp_path: Path, damaged: bool
+) -> None:
+    with RunFolder.begin(tmp_path / "run", CONFIG) as run:
+        run.rows.append([row("a", 1)])
+        run.finish()
+    with pytest.raises(RunError, match="other settings"):
+        RunFolder.join(tmp_path / "run", {**CONFIG, "k": 7})
+    (part,) = run.rows.parts()
+    if damaged:
+        part.unlink()
+    with RunFolder.join(tmp_path / "run", CONFIG) as joined:
+        assert joined.joined == joined.finished == (not damaged)
+        told = [str(one) for one in joined.mended]
+        assert told == ([f"rows/{part.name} is missing"] if damaged else [])
+
+
+def test_who_joins_as_the_run_is_finished_is_not_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunFolder.begin(tmp_path / "run", CONFIG)
+    run.rows.append([row("a", 1)])
+    resume = RunFolder.resume
+
+    def too_late(*arguments: Any) -> RunFolder:
+        run.finish()
+        return resume(*arguments)
+
+    monkeypatch.setattr(RunFolder, "resume", too_late)
+    assert RunFolder.join(tmp_path / "run", CONFIG).finished
+
+
 # --- what comes when the run is finished -------------------------------------------------------
 
 
@@ -279,7 +312,8 @@ def test_a_bench_that_was_silent_adds_nothing(
     whole = measure(kind, path, LocalEngine())[0]
     whole.folder.finish()
     before = {file: file.stat().st_mtime_ns for file in files_in(path)}
-    monkeypatch.setattr(RunFolder, "begin", lambda path, _: RunFolder.join(path, {}))
+    silent = RunFolder.join(path, {})
+    monkeypatch.setattr(RunFolder, "begin", lambda *_: silent)
     with monkeypatch.context() as patch:
         patch.setattr(RowFolder, "finished", lambda _: frozenset())
         measure(kind, path, LocalEngine())

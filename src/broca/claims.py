@@ -111,7 +111,7 @@ class Claims:
             if not dead or not _bury(path, claim):
                 return False
         try:
-            handle = self._made(path)
+            self._write(path, self._made(path), token)
         except FileExistsError:
             return False
         except OSError as error:
@@ -120,9 +120,16 @@ class Claims:
                 str(self.folder),
                 "Use a folder that all processes may write to",
             ) from error
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump({**self._who, "token": token}, file)
         return True
+
+    def _write(self, path: Path, handle: int, token: str) -> None:
+        """Say in a new claim whose it is; what cannot be said is no claim."""
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                json.dump({**self._who, "token": token}, file)
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
 
     def _made(self, path: Path) -> int:
         how = os.O_CREAT | os.O_EXCL | os.O_WRONLY

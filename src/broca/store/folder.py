@@ -45,6 +45,10 @@ SUMMARY = "summary.json"
 JOIN_SECONDS = 30.0  # that a joining process waits for the settings of the run
 
 
+class FinishedError(RunError):
+    """The run is finished and whole."""
+
+
 class Saveable(Protocol):
     """What the store needs to know of a neuron set."""
 
@@ -146,19 +150,21 @@ class RunFolder:
     def join(cls, path: str | Path, config: Mapping[str, Any]) -> Self:
         """Take part in a run that another process has begun; begin or resume it if none has.
 
-        A finished run is given as one that has been joined: there is nothing left to do.
+        A finished run that is whole is given as one that has been joined: there is nothing left to
+        do. What is damaged of one is computed again, as by `resume`.
 
         Raises:
             RunError: The settings differ, or the folder cannot be used.
         """
         path = Path(path)
-        if not (path / MANIFEST).exists():
-            try:
-                return cls.begin(path, config)
-            except FolderBusyError:
-                deadline = time.monotonic() + JOIN_SECONDS
-                while not is_run(path) and time.monotonic() < deadline:
-                    time.sleep(0.1)  # its first file is being written
+        try:
+            return cls.begin(path, config)
+        except FinishedError:
+            pass
+        except FolderBusyError:
+            deadline = time.monotonic() + JOIN_SECONDS
+            while not is_run(path) and time.monotonic() < deadline:
+                time.sleep(0.1)  # its first file is being written
         stored = read_config(path)
         refuse_differing(path, stored, tomllib.loads(write_toml(config)))
         folder = cls(path, stored, None)
@@ -182,7 +188,7 @@ class RunFolder:
     @staticmethod
     def _refuse_finished(path: Path) -> None:
         if (path / MANIFEST).exists():
-            raise RunError(
+            raise FinishedError(
                 "the run in this folder is finished",
                 where=str(path),
                 mend="Look at it with `broca report`, or choose another folder with --out",
