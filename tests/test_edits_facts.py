@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import transformers
 from broca.edits import FactEditConfig, edited, parse_fact, pick_fact, replace_fact
 from broca.edits.replacement import paraphrases
 from broca.errors import EditError, FactsError
+from broca.facts import Relations
 from broca.measurements import answer_prompts
 from broca.model import LanguageModel
 from planted import Planted, planted_world
@@ -62,6 +64,16 @@ def test_demonstrations_of_an_edit_are_drawn_by_its_seed(world):
         assert all(prompt.id.endswith(f"few-shot-4.{seed}") for prompt in done.prompts)
         texts[seed] = [prompt.text for prompt in done.prompts]
     assert texts[0] != texts[7]
+
+
+def test_a_relation_too_small_to_be_shown_has_no_say(world):
+    model, relations = world.language_model(), world.relations()
+    small = replace(relations["river"], facts=relations["river"].facts[:2])
+    few = Relations([relations[RELATION], relations["ceo"], small])
+    fact = relations[RELATION].facts[0]
+    new = next(f.objects[0] for f in relations[RELATION].facts if f.objects[0] != fact.objects[0])
+    config = FactEditConfig(n_neurons=2, n_steps=1, form="few-shot")
+    assert replace_fact(model, few, fact, new, config).n_steps == 1
 
 
 def test_a_fact_edit_stays_within_its_bounds_and_columns(planted_edit):

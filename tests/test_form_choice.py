@@ -218,10 +218,25 @@ def test_a_single_command_measures_the_form_on_a_few_facts(model, facts: str) ->
     counts = dict(
         part.rsplit(" ", 1) for part in words[words.index(": ") + 2 :].split(". ")[0].split(", ")
     )
-    assert "chat" not in counts  # the tokenizer has no template
+    assert "chat" not in counts
+    assert "Not tried: chat (this tokenizer has no chat template)." in words
     best = max(int(n) for n in counts.values())
     assert int(counts["question"]) == best > 0.8 * 24
     assert int(counts["few-shot-other"]) < best
+
+
+def test_a_small_relation_does_not_take_a_form_out_of_the_choice(model, facts: str) -> None:
+    """It could not spare the facts to be shown: few-shot was passed over in silence."""
+    told: list[str] = []
+    whole = load_relations(facts)
+    first, *others = whole.values()
+    small = replace(first, facts=first.facts[:3])
+    few = Relations([small, *others])
+    find_best_form(model, few, shots=3, tell=told.append)
+    assert "few-shot " in told[0].partition("Taken")[0]
+    tiny = Relations([replace(one, facts=one.facts[:2]) for one in whole.values()])
+    find_best_form(model, tiny, shots=3, tell=told.append)
+    assert "Not tried: few-shot (3 demonstrations are more" in told[1]
 
 
 @pytest.mark.parametrize("command", ["neuron", "edit"])

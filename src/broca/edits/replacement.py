@@ -29,7 +29,7 @@ from broca.attributions import attribute_answer_tokens
 from broca.edits.config import FactEditConfig
 from broca.edits.descent import Problem, descend
 from broca.edits.weights import ValueVectors, check_editable
-from broca.errors import EditError, FactsError
+from broca.errors import EditError, FactsError, PromptError
 from broca.facts import Fact, Relation, Relations
 from broca.facts.seeding import stable_random
 from broca.model import LanguageModel
@@ -234,15 +234,16 @@ def _other_prompts(
     for name, relation in relations.items():
         there = [f for f in relation.facts if f.subject != fact.subject]
         drawn = rng.sample(there, min(len(there), config.n_others))
-        prompts = (
-            render_fact_prompts(
+        if not drawn:
+            continue
+        try:
+            prompts = render_fact_prompts(
                 replace(relation, facts=tuple(drawn)),
                 template_set=config.template_set,
                 **{**asking, "form": config.form or "question"},
             )
-            if drawn
-            else []
-        )
+        except PromptError:  # too few facts to be shown others: this relation has no say
+            continue
         (same if name == fact.relation else rest).extend(prompts)
     rng.shuffle(rest)
     half = config.n_others // 2

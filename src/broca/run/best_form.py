@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from broca.errors import PromptError
-from broca.facts import Relation
+from broca.facts import Fact, Relation
 from broca.facts.seeding import stable_number
 from broca.measurements import answer_prompts
 from broca.model import LanguageModel
@@ -34,15 +34,12 @@ def find_best_form(
         relations: Facts; a few of them are asked, demonstrations are drawn from the others.
         shots: Demonstrations of the few-shot forms.
         seed: Draws facts and demonstrations.
-        tell: Told how many answers were right in each form.
+        tell: Told how many answers were right in each form, and which forms could not be asked.
 
     Raises:
         PromptError: No form can be asked.
     """
-    drawn = sorted(
-        (fact for relation in relations.values() for fact in relation.facts),
-        key=lambda fact: (stable_number(seed, "form", fact.id), fact.id),
-    )[:ASKED]
+    drawn = _draw(relations, shots, seed)
     taken = {fact.id for fact in drawn}
     asked = {
         name: replace(relation, facts=tuple(f for f in relation.facts if f.id in taken))
@@ -53,12 +50,14 @@ def find_best_form(
         for name, relation in relations.items()
     }
     right: dict[str, int] = {}
+    failed: list[str] = []
     for form in FORMS:
         try:
             prompts = render_fact_prompts(
                 asked, form=form, shots=shots, demonstrations=left, chat=model.chat, seed=seed
             )
-        except PromptError:
+        except PromptError as error:
+            failed.append(f"{form} ({error.what})")
             continue
         rows = answer_prompts(model, prompts, {"untouched": None}, with_log_p=False)
         right[form] = sum(row.correct for row in rows)
@@ -67,5 +66,24 @@ def find_best_form(
     best = max(right, key=lambda form: right[form])
     if tell is not None:
         listed = ", ".join(f"{form} {n}" for form, n in right.items())
-        tell(f"Right answers to {len(drawn)} facts by form of asking: {listed}. Taken: {best}.")
+        left_out = f" Not tried: {', '.join(failed)}." if failed else ""
+        tell(
+            f"Right answers to {len(drawn)} facts by form of asking: {listed}. "
+            f"Taken: {best}.{left_out}"
+        )
     return best
+
+
+def _draw(relations: Mapping[str, Relation], shots: int, seed: int) -> list[Fact]:
+    """Facts to ask; a relation keeps enough to be shown, or few-shot could not be tried at all."""
+    order = sorted(
+        (fact for relation in relations.values() for fact in relation.facts),
+        key=lambda fact: (stable_number(seed, "form", fact.id), fact.id),
+    )
+    left = {name: len(relation.facts) for name, relation in relations.items()}
+    drawn: list[Fact] = []
+    for fact in order:
+        if left[fact.relation] > shots and len(drawn) < ASKED:
+            left[fact.relation] -= 1
+            drawn.append(fact)
+    return drawn or order[:ASKED]
