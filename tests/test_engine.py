@@ -257,6 +257,8 @@ def test_rows_after_a_shortage_equal_those_without(tmp_path: Path, monkeypatch):
         ({"workers": 2}, "--engine ray"),
         ({"max_memory": "much"}, "no amount"),
         ({"max_memory": "12"}, "no amount"),
+        ({"max_memory": "999999999T"}, "no amount"),
+        ({"max_memory": "9" * 400}, "no amount"),
         ({"kind": "ray", "gpus_per_worker": float("nan")}, "below 0"),
     ],
 )

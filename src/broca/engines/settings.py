@@ -9,6 +9,7 @@ from typing import Literal
 from broca.errors import EngineError
 
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+_LEAST, _MOST = 2**20, 2**60  # bytes; no system knows amounts beyond
 
 
 @dataclass(frozen=True)
@@ -62,13 +63,13 @@ class EngineSettings:
             return None
         found = re.fullmatch(r"\s*([0-9.]+)\s*([kmgt]?)(i?b)?\s*", self.max_memory.lower())
         try:
-            amount = int(float(found[1]) * _UNITS[found[2]]) if found else 0
+            amount = float(found[1]) * _UNITS[found[2]] if found else 0
         except ValueError:
             amount = 0
-        if amount < 2**20:
+        if not _LEAST <= amount <= _MOST:
             raise EngineError(
                 "this is no amount of memory a model can work in",
                 repr(self.max_memory),
                 "Write for example 8G or 800M",
             )
-        return amount
+        return int(amount)
