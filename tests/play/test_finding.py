@@ -59,6 +59,33 @@ def test_neurons_and_effects_are_those_of_the_library(found, model):
         assert one["effect"] == pytest.approx(loss, abs=1e-5)
 
 
+def test_effects_of_several_tokens_are_summed(material: Material, model):
+    """Each without the neuron at the last position before it, by plain hooks and whole passes."""
+    asked = State(prompt=TEXT, answer="Canis Minor", method="gradient-activation")
+    found = find(material, asked, deaf())
+    prompt, target = model.encode([TEXT])[0], chosen_answer(model, TEXT, "Canis Minor")
+    assert found["n_answer"] == len(target) > 1
+
+    def log_p(ids: list[int], token: int) -> float:
+        return float(model.logits(model.pad([ids]))[0, -1].double().log_softmax(-1)[token])
+
+    for one in found["neurons"][:3]:
+        neuron, loss = Neuron.parse(one["neuron"]), 0.0
+
+        def off(module, inputs, index=neuron.index):
+            values = inputs[0].clone()
+            values[:, -1, index] = 0
+            return (values,)
+
+        for place, token in enumerate(target):
+            ids = [*prompt, *target[:place]]
+            loss += log_p(ids, token)
+            down = model.layers[neuron.layer].mlp.down_proj
+            with down.register_forward_pre_hook(off):
+                loss -= log_p(ids, token)
+        assert one["effect"] == pytest.approx(loss, abs=1e-4)
+
+
 def test_a_search_tells_how_far_it_is(found):
     kinds = [kind for kind, _ in found]
     assert kinds[-1] == "result"

@@ -237,6 +237,22 @@ def test_a_saved_set_says_what_it_was_made_of(client: httpx.Client, neurons: Neu
     refused(client.post("/api/save", json={"name": "n", "chips": wrong}), "origin.path")
 
 
+def test_a_saved_set_is_no_test_of_the_prompt_it_was_found_on(client: httpx.Client):
+    """Named as a set of the server, its neurons once were as if chosen for nothing."""
+    origin = {"method": "ig", "prompt": f"{PROMPT}? Answer:", "answer": " Cancer"}
+    found = {"name": "f", "neurons": ["hidden:0:1", "hidden:0:2"], "origin": origin}
+
+    def saved(name: str, *chips: dict[str, Any]) -> dict[str, Any]:
+        made = client.post("/api/save", json={"name": name, "chips": chips}).json()
+        return {"name": name, "set": made["name"]}
+
+    once = saved("once", found)
+    twice = saved("twice", once, {"name": "t", "neurons": ["hidden:3:1"]})
+    chips = [found, once, twice, OFF, {**once, "name": "n", "change": "none"}]
+    assert result(client, "answer", {**ASKED, "chips": chips})["circular"] == ["f", "once", "twice"]
+    assert result(client, "answer", {**ASKED, "form": "cloze", "chips": chips})["circular"] == []
+
+
 def test_a_set_alone_stays_what_it_was(material: Material, neurons: NeuronSet):
     alone = joined_set(material, SetAsked(name="n", chips=(Chip.model_validate(OFF),)))
     assert (alone.method, alone.settings) == (neurons.method, neurons.settings)

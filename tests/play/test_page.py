@@ -95,6 +95,8 @@ def test_find_click_save_and_reload_the_link(opened: Opened, run: Path):
     expect(again.locator(".circular")).to_have_count(0)  # on another prompt it is a test
     use_set(again, "made/found here")
     expect(again.locator(".chip").last).to_contain_text(f"{len(saved)} neurons")
+    again.get_by_label("Prompt", exact=True).fill(PROMPT)
+    expect(again.locator(".circular")).to_contain_text("made/found here")
 
 
 def test_stop_a_long_search(opened: Opened, server: Serving):

@@ -100,3 +100,25 @@ def test_progress_is_read_out_now_and_then(opened: Opened):
     assert told == [["Attributing: about 9 s left"], "Attributing: about 1 s left"]
     assert page.locator("#find-words").get_attribute("role") is None
     assert page.locator("#find-said").get_attribute("role") == "status"
+
+
+def test_of_which_value_a_value_vector_speaks(opened: Opened):
+    """A positive `up` with a negative gate makes a hidden value that is negative."""
+    page = opened()
+    captions = page.locator("#looked caption")
+    for name, words in (("hidden:1:5", "when it is positive"), ("up:1:5", "whatever its own sign")):
+        page.get_by_label("Neuron", exact=True).fill(name)
+        page.get_by_role("button", name="Look at it").click()
+        expect(page.locator("#looked h3").first).to_have_text(name)
+        expect(captions.first).to_contain_text(words)
+
+
+def test_where_effects_were_measured(opened: Opened):
+    page = opened()
+    type_prompt(page, "Canis Minor")
+    find(page)
+    caption = page.locator("#found caption")
+    expect(caption).to_contain_text("the sum over the 4 tokens of the answer")
+    page.get_by_label("Answer to measure").fill("Cancer")
+    find(page)
+    expect(caption).to_contain_text("at the prompt's last position")

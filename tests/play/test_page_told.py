@@ -95,6 +95,8 @@ NO_STATES = [
     {"prompt": "a", "shots": [1]},
     {"prompt": "a", "chips": [{**OFF, "scale": 2}]},
     {"prompt": "a", "chips": [{**OFF, "change": "on"}]},
+    {"prompt": "a", "made_with": {}},
+    {"prompt": "a", "made_with": {"model": {}, "weights": "0"}},
 ]
 
 
@@ -322,6 +324,27 @@ def test_older_lists_of_facts_do_not_come_back(opened: Opened):
         }"""
     )
     assert shown == "newer"
+
+
+def test_facts_in_the_form_before_cannot_be_chosen(opened: Opened):
+    """Chosen meanwhile, a fact was asked in the form before, "without" the one just chosen."""
+    page = opened()
+    page.get_by_text("Choose a fact or question").click()
+    expect(page.locator("#facts li").first).to_be_visible()
+    page.evaluate("() => { ask = () => new Promise(() => {}); }")  # the reply is under way
+    page.get_by_label("Form of asking").select_option("few-shot")
+    expect(page.locator("#facts li")).to_have_count(0)
+
+
+def test_a_set_of_a_file_says_what_it_was_found_for(opened: Opened):
+    page = opened()
+    part = {"prompt": "a", "answer": "b"}
+    cases = [[part, part], [part, {"name": "c"}], [], None]
+    found = page.evaluate(
+        "(cases) => cases.map((made_of) => foundFor({ settings: { made_of } }))", cases
+    )
+    assert found == [part, {}, {}, {}]
+    assert page.evaluate("foundFor({})") == {}
 
 
 def test_a_text_of_ones_own_stays_around_a_fact(opened: Opened):

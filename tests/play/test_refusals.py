@@ -13,7 +13,7 @@ from broca.cli import run_cli
 from broca.errors import NeuronError, PlayError
 from broca.neurons import NeuronSet
 from broca.play import Address, Material, Serving
-from broca.play.guard import MOST_BYTES, TOKEN_HEADER
+from broca.play.guard import MOST_BYTES, TOKEN_HEADER, Guard, Rules
 from broca.play.server import bind
 from broca.play.state import LONGEST_TEXT, MOST_NEURONS
 from play.plain_play import ASKED, OFF, events, refused, result
@@ -146,6 +146,36 @@ def test_other_pages_may_not_ask(client: httpx.Client, server: Serving):
     assert not [name for name in response.headers if name.startswith("access-control")]
     asked = {**other, "access-control-request-method": "POST"}
     assert client.options("/api/answer", headers=asked).status_code == 403
+
+
+def test_a_name_is_one_in_whatever_letters(material: Material):
+    """Browsers send small ones: a server called by capitals refused every page."""
+    address = Address("LocalHost", 0)
+    with Serving(material, address) as serving, httpx.Client(trust_env=False) as client:
+        port = serving.url.rstrip("/").rpartition(":")[2]
+        for name in ("localhost", "LOCALHOST", "127.0.0.1"):
+            headers = {"host": f"{name}:{port}"}
+            assert client.get(f"http://127.0.0.1:{port}/", headers=headers).status_code == 200
+        for name in ("localhost.", "::1", "localhost.evil.example", ""):
+            refused(
+                client.get(f"http://127.0.0.1:{port}/", headers={"host": name}), "not called", 403
+            )
+
+
+@pytest.mark.parametrize("length", ["\u00b2", "-1", "1e3"])
+def test_a_length_that_is_no_number(length: str):
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "headers": [
+            (b"host", b"localhost"),
+            (b"content-type", b"application/json"),
+            (b"content-length", length.encode("latin-1")),
+        ],
+    }
+    refusal = Guard(lambda *_: None, Rules())._refusal(scope)  # type: ignore[arg-type]
+    assert refusal is not None
+    assert refusal[0] == 413
 
 
 def test_a_token_is_asked_for_off_loopback(material: Material):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -147,6 +147,7 @@ def answer(material: Material, state: State, job: Job) -> dict[str, Any]:
     job.check()
     made = changes_of(material, state)
     about = _about(material, state, text, made)
+    circular = chosen_on(material, state, text)
     rows: list[Sequence[Intervention]] = [[], *([made.edited] if made.edited else []), *made.draws]
 
     def shown(found: Sequence[Row]) -> dict[str, Any]:
@@ -155,6 +156,7 @@ def answer(material: Material, state: State, job: Job) -> dict[str, Any]:
             "neurons": made.n_neurons,
             "mean_of": made.mean_of,
             "about": about,
+            "circular": circular,
         }
 
     found = answer_rows(
@@ -168,6 +170,27 @@ def answer(material: Material, state: State, job: Job) -> dict[str, Any]:
         before=material.before,
     )
     return {**shown(found), "marks": made.marks}
+
+
+def chosen_on(material: Material, state: State, text: str) -> list[str]:
+    """Names of the chips that Find has chosen on this very prompt, saved since or not."""
+    return [chip.name for chip in state.active if text in _prompts_of(material, chip)]
+
+
+def _prompts_of(material: Material, chip: Chip) -> list[str]:
+    """The prompts that a chip's neurons were found for, as the model read them."""
+    if chip.set is not None:
+        return list(_prompts_in(material.find_set(chip.set).settings))
+    return [chip.origin.prompt] if chip.origin is not None else []
+
+
+def _prompts_in(settings: Any) -> Iterator[str]:
+    """The same, by the settings of a set that was made on the page, maybe of others made there."""
+    parts = settings.get("made_of") if isinstance(settings, Mapping) else None
+    for part in parts if isinstance(parts, list) else ():
+        if isinstance(part, Mapping):
+            yield str(part.get("prompt", ""))
+            yield from _prompts_in(part.get("settings"))
 
 
 def _shown(

@@ -1,7 +1,8 @@
 """The neurons behind an answer: attribution by a method, then the exact effect of the first ones.
 
-1. The method gives every hidden neuron a number at the last position (:func:`broca.locate`).
-2. The first neurons by that number are ablated one at a time: their exact effects.
+1. The method gives every hidden neuron a number (:func:`broca.locate`).
+2. The first neurons by that number are ablated one at a time at the last position: their exact
+   effects, of an answer of several tokens summed over them, each at the position before it.
 3. One backward pass gives gradient * value of every layer's neurons at every position, summed: a
    first-order estimate of what the answer loses without a layer's neurons there.
 """
@@ -87,6 +88,7 @@ def find(material: Material, state: State, job: Job) -> dict[str, Any]:
         "neurons": rows,
         "seconds": time.monotonic() - start,
         "agreement": _agreement(rows),
+        "n_answer": len(target),
         "figures": [_map(grid, tokens), _scatter(rows, title)],
         "csv": as_csv(_table(rows, _origin(material, state, text, target))),
         "graph": graph_of(model, text, target, log_p, rows),
@@ -132,7 +134,9 @@ def first_neurons(located: Located, k: int = LISTED) -> list[tuple[Neuron, float
 def exact_effects(
     model: LanguageModel, asked: Prompt, aim: TargetLike, neurons: Sequence[Neuron], job: Job
 ) -> tuple[list[float], float]:
-    """What log P of the answer loses without each hidden neuron at the last position, and log P.
+    """What log P of the answer loses without each hidden neuron, and log P.
+
+    Without it at the last position; of several tokens each at the last position before it, summed.
 
     Raises:
         EffectError: The model's neurons cannot be ablated one at a time.
@@ -235,7 +239,7 @@ def _scatter(rows: Sequence[dict[str, Any]], title: str) -> dict[str, Any]:
         points,
         title="Attribution against exact effect",
         caption=f"The first {len(rows)} neurons: what {title} says of each, and what log P of the "
-        "answer loses without it at the last position, measured. A click on a point "
+        "answer loses without it, measured. A click on a point "
         "uses it, as its name in the list above does, where the same numbers stand.",
         x_title=title,
         y_title="loss of log P without it",

@@ -96,7 +96,8 @@ def _metadata(model: LanguageModel, text: str, tokens: Sequence[str]) -> dict[st
         "schema_version": 1,
         "info": {
             "description": "Hidden neurons of the MLPs at the last position. A link's weight is "
-            "what log P of the answer loses without the neuron, measured one neuron at a time.",
+            "what log P of the answer loses without the neuron, measured one neuron at a time; of "
+            "an answer of several tokens, each at the last position before it, summed.",
             "generator": {"name": "broca", "version": version("broca")},
             "create_time_ms": int(time.time() * 1000),
         },

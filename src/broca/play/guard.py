@@ -85,7 +85,7 @@ class Guard:
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
-        if self.rules.hosts and _name(host) not in self.rules.hosts:
+        if self.rules.hosts and _name(host) not in map(str.lower, self.rules.hosts):
             return 403, f"This server is not called {host[:80]!r}."
         origin = headers.get("origin")
         if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
@@ -96,7 +96,7 @@ class Guard:
             if headers.get("content-type", "").partition(";")[0].strip() != "application/json":
                 return 415, "A request is JSON."
             length = headers.get("content-length", "0")
-            if not length.isdigit() or int(length) > MOST_BYTES:
+            if not length.isdecimal() or int(length) > MOST_BYTES:
                 return 413, f"A request has at most {MOST_BYTES:,} bytes."
         return None
 
@@ -124,7 +124,8 @@ def _limited(receive: Receive) -> Receive:
 
 
 def _name(host: str) -> str:
-    """The name in a Host header, without its port."""
+    """The name in a Host header, without its port, in small letters: browsers send it so."""
+    host = host.lower()
     if host.startswith("["):
         return host[1:].partition("]")[0]
     return host.rpartition(":")[0] if ":" in host else host

@@ -38,7 +38,7 @@ function verdict() {
 
 // A set that was chosen on a prompt moves that prompt's answer because it was chosen so.
 function circular() {
-  const names = state.chips.filter((chip) => chip.change !== "none" && chip.origin?.prompt === answered.asked).map((chip) => chip.name);
+  const { circular: names } = answered;
   if (!names.length) return null;
   return make("p", { class: "hint circular" }, `${names.join(", ")}: chosen by Find on this very prompt, so the effect here is no test of anything else. Ask another prompt with the same neurons.`);
 }

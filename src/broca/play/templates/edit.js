@@ -52,7 +52,7 @@ async function addFile(file) {
     const shape = (model) => JSON.stringify([model.n_layers, sorted(model.widths), model.experts ?? []]);
     if (shape(other) !== shape(known)) throw new Refusal(`${file.name} was found in ${other.id}, a model of another shape than ${known.id}.`);
     const neurons = content.site.map((site, i) => `${site}:${content.layer[i]}:${content.index[i]}`);
-    addNeurons(neuronsOf(neurons.join(" ")), { name: content.name || file.name, origin: { method: content.method ?? "", file: file.name } });
+    addNeurons(neuronsOf(neurons.join(" ")), { name: content.name || file.name, origin: { method: content.method ?? "", file: file.name, ...foundFor(content) } });
     trouble(null, "set-file");
     if (other.fingerprint !== known.fingerprint) {
       const told = `${file.name} was found in other weights of the same shape: ${other.id} (weights ${other.fingerprint}).`;
@@ -62,6 +62,14 @@ async function addFile(file) {
   } catch (error) {
     trouble(error instanceof Refusal ? error : new Refusal(`${file.name} cannot be read as a neuron set.`), "set-file");
   }
+}
+
+// A set that was made on a page of one prompt's neurons says which prompt that was.
+function foundFor(content) {
+  const parts = content.settings?.made_of;
+  if (!Array.isArray(parts) || !parts.length) return {};
+  const [{ prompt, answer }] = parts;
+  return prompt && parts.every((part) => part.prompt === prompt) ? { prompt, answer } : {};
 }
 
 const sorted = (object) => Object.entries(object).sort(([a], [b]) => (a < b ? -1 : 1));

@@ -78,6 +78,6 @@ function drawFound() {
     make("p", { class: "asked" }, found.asked),
     make("p", {}, `The ${n} first neurons for ${quoted(target)} by ${title}, in ${seconds.toFixed(1)} s, with what log P really loses without each.${told}`),
     make("div", { class: "row" }, ...[5, 20, n].filter((one, i, all) => one <= n && all.indexOf(one) === i).map((count) => make("button", { type: "button", onclick: () => first(count) }, `Use the first ${count}`))),
-    neuronTable(found, "Click on a neuron to use it. Attribution and exact effect at the prompt's last position."),
+    neuronTable(found, `Click on a neuron to use it. ${found.n_answer === 1 ? "The exact effect is that of the neuron at the prompt's last position." : `The exact effect is the sum over the ${found.n_answer} tokens of the answer, each without the neuron at the last position before it.`}`),
     ...figures.map((one) => figure(one, (name) => useFound(found, [name]))));
 }

@@ -32,7 +32,8 @@ function drawNeuron(one) {
     make("div", { class: "row" }, make("button", { type: "button", onclick: () => addNeurons([one.neuron]) }, "Use it")),
   ];
   if (one.tokens) {
-    const listed = (name, title) => table([[title, false], ["by", true]], one.tokens[name].map(([token, by]) => [make("td", {}, visible(token)), numberCell(by, number(by, 2))]), `Tokens that it ${title} when it is positive`);
+    const positive = one.neuron.startsWith("hidden:") ? "it is positive" : "the hidden value of its unit is positive, whatever its own sign";
+    const listed = (name, title) => table([[title, false], ["by", true]], one.tokens[name].map(([token, by]) => [make("td", {}, visible(token)), numberCell(by, number(by, 2))]), `Tokens that it ${title} when ${positive}`);
     parts.push(make("p", {}, `Its value vector is ${number(one.tokens.length, 2)} times as long as the mean of its layer.`), make("div", { class: "two" }, listed("raises", "raises"), listed("lowers", "lowers")));
   } else parts.push(make("p", {}, "A neuron of this site has no value vector, hence no tokens."));
   if (one.firings.length) {

@@ -28,11 +28,18 @@ function checkChip(chip, place) {
   return whole;
 }
 
+function checkMade(made) {
+  if (made === null) return;
+  if (kindOf(made) !== "an object") throw new Refusal(`${NO_STATE}: made_with is ${kindOf(made)}, not an object.`);
+  const whole = { model: null, weights: null, sets: {}, ...made };
+  checkFields(whole, { model: ["a text"], weights: ["a text"], sets: ["an object"] }, "made_with.");
+}
+
 // The whole state that such a value says; numbers and lengths are checked by their fields and by the server.
 function taken(value) {
   if (typeof value?.prompt !== "string") throw new Refusal(`${NO_STATE}: it has no prompt.`);
   const { made_with: made = null, ...fields } = value;
-  if (made !== null && kindOf(made) !== "an object") throw new Refusal(`${NO_STATE}: made_with is ${kindOf(made)}, not an object.`);
+  checkMade(made);
   checkFields(fields, Object.fromEntries(Object.entries(boot.state).map(([name, one]) => [name, [kindOf(one)]])), "");
   const whole = { ...structuredClone(boot.state), ...fields };
   if (whole.shots.some((one) => typeof one !== "string")) throw new Refusal(`${NO_STATE}: shots holds something else than texts.`);

@@ -44,7 +44,10 @@ on("form", "input", () => {
   const form = chosen === "own" ? byId("own").value : chosen;
   change({ form, shots: form === "few-shot" ? state.shots : [] });
   fill();
-  if (byId("group").value && byId("facts").children.length) listFacts();
+  if (document.querySelector(".chooser").open) {
+    show("facts"); // those listed are put in the form before
+    listFacts();
+  }
   if (form !== "few-shot" || state.shots.length) return askSoon();
   askNothing();
   return note("Few-shot shows lines before the prompt, each with its answer. Type some, or choose a fact.");
