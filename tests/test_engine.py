@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from broca.claims import Claims
 from broca.engines import Engine, EngineSettings, LocalEngine, SharedEngine
 from broca.engines.memory import BatchLimit
 from broca.errors import BrocaError, EngineError
+from broca.progress import step
 from broca.run import execute, read_job
 from engine_parts import Thirsty, small_job
 
@@ -198,6 +200,21 @@ def test_a_claim_on_a_full_disk_is_none(tmp_path: Path, monkeypatch: pytest.Monk
     assert not list(tmp_path.iterdir())
     with Claims(tmp_path).hold("unit") as held:
         assert held
+
+
+def test_work_goes_on_where_there_is_no_memory_for_a_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Under --max-memory a thread's stack may be too much; a claim that is not touched expires."""
+
+    def short(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", short)
+    with Claims(tmp_path).hold("unit") as held, step("Judging"):
+        assert held
+        assert [path.name for path in tmp_path.iterdir()] == ["unit"]
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_others_have_stored_is_left_out(tmp_path: Path):

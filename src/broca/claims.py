@@ -80,12 +80,14 @@ class Claims:
             return
         ended = threading.Event()
         beat = threading.Thread(target=self._beat, args=(path, token, ended), daemon=True)
-        beat.start()
+        with suppress(RuntimeError):  # no memory for it: another may compute the same in a while
+            beat.start()
         try:
             yield True
         finally:
             ended.set()
-            beat.join()
+            if beat.is_alive():
+                beat.join()
             claim = _read(path)
             if claim is not None and claim.who.get("token") == token:
                 path.unlink(missing_ok=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
@@ -204,12 +204,14 @@ def _ticking(console: Console, description: str) -> Iterator[None]:
             console.print(f"{description}: {seconds:.0f} s so far", highlight=False)
 
     thread = Thread(target=tick, daemon=True)
-    thread.start()
+    with suppress(RuntimeError):  # no memory for it: nothing is said
+        thread.start()
     try:
         yield
     finally:
         ended.set()
-        thread.join()
+        if thread.is_alive():
+            thread.join()
 
 
 def tell(text: str) -> None:
