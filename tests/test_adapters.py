@@ -150,6 +150,33 @@ def test_of_two_adapters_the_active_one_counts(active, merge):
     assert model.notes[0].endswith(f"Not active: {idle}.")
 
 
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings:UserWarning")  # of peft
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"target_modules": ["embed_tokens"]},
+        {"target_modules": ["lm_head"]},
+        {"target_modules": ["q_proj"], "trainable_token_indices": {"embed_tokens": [1, 80]}},
+    ],
+)
+def test_an_adapter_of_one_end_is_merged_into_that_end(options, tied, tmp_path):
+    """Tied ends are one tensor: merged into both, logits were off by 15."""
+    module = tiny_module("llama", tie_word_embeddings=tied)
+    adapted = peft.get_peft_model(module, peft.LoraConfig(r=2, **options))
+    for weight in adapted.parameters():
+        if weight.requires_grad:
+            torch.nn.init.normal_(weight, std=0.3)
+    expected = logits_of(adapted)
+    assert difference(expected, logits_of(tiny_module("llama", tie_word_embeddings=tied))) > 0.1
+    model = LanguageModel(adapted, tiny_tokenizer())
+    assert difference(logits_of(model.module), expected) < 1e-4
+    model.module.save_pretrained(tmp_path / "merged")
+    tiny_tokenizer().save_pretrained(tmp_path / "merged")
+    again = LanguageModel.from_pretrained(str(tmp_path / "merged"))
+    assert difference(logits_of(again.module), expected) < 1e-4
+
+
 # ---- what is refused
 
 
@@ -186,6 +213,16 @@ def test_virtual_tokens_are_refused():
     config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
     with pytest.raises(ModelError, match="virtual tokens"):
         LanguageModel(peft.get_peft_model(tiny_module("llama"), config), tiny_tokenizer())
+
+
+def test_a_rotation_is_not_kept_beside():
+    config = peft.OFTConfig(target_modules=["down_proj"], oft_block_size=4)
+    with pytest.raises(ModelError, match="merge_adapter = true"):
+        LanguageModel(
+            peft.get_peft_model(tiny_module("llama"), config),
+            tiny_tokenizer(),
+            merge_adapter=False,
+        )
 
 
 def test_what_is_more_than_a_sum_is_not_kept_beside():

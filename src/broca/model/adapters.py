@@ -21,6 +21,7 @@ from broca.errors import ModelError
 from broca.model.numbers import is_numbers
 
 CONFIG = "adapter_config.json"
+_MARKS = ("base_layer", "modules_to_save", "token_adapter")  # of peft's layers and wrappers
 
 
 def is_adapter(folder: Path) -> bool:
@@ -124,6 +125,8 @@ def settle_adapters(module: Any, *, merge: bool) -> tuple[Any, tuple[str, ...]]:
     if not merge or any(_is_packed(layer) for layer in layers.values()):
         return module, (f"{what}: kept beside the weights, which are not changed.{unused}",)
     with torch.no_grad():
+        for layer in layers.values():
+            _apart(module, layer)
         for name, layer in layers.items():
             module.set_submodule(name, _merged(layer))
     module._hf_peft_config_loaded = False
@@ -138,7 +141,7 @@ def adapted_layers(module: nn.Module) -> Iterator[tuple[str, Any]]:
     found: list[str] = []
     for name, layer in module.named_modules():
         inside = any(name.startswith(f"{outer}.") for outer in found)
-        if not inside and (hasattr(layer, "base_layer") or hasattr(layer, "modules_to_save")):
+        if not inside and any(hasattr(layer, mark) for mark in _MARKS):
             found.append(name)
             yield name, layer
 
@@ -146,6 +149,15 @@ def adapted_layers(module: nn.Module) -> Iterator[tuple[str, Any]]:
 def _is_packed(layer: Any) -> bool:
     weight = getattr(getattr(layer, "base_layer", None), "weight", None)
     return isinstance(weight, Tensor) and not is_numbers(weight)
+
+
+def _apart(module: nn.Module, layer: Any) -> None:
+    """Give a layer that is merged into weights of its own: a tied one would change as well."""
+    base = getattr(layer, "base_layer", None)
+    weight = base._parameters.get("weight") if isinstance(base, nn.Module) else None
+    holders = [each for each in module.modules() if each._parameters.get("weight") is weight]
+    if base is not None and weight is not None and len(holders) > 1 and _acting(layer):
+        base.weight = nn.Parameter(weight.detach().clone(), requires_grad=False)
 
 
 def _merged(layer: Any) -> nn.Module:
@@ -171,9 +183,8 @@ def _acting(layer: Any) -> list[str]:
     """The adapters that act in a layer: the active ones that have a part in it, and are on."""
     if getattr(layer, "disable_adapters", False):
         return []
-    parts = [getattr(layer, part, {}) for part in getattr(layer, "adapter_layer_names", ())]
-    parts.append(getattr(layer, "modules_to_save", None) or {})
-    return [name for name in layer.active_adapters if any(name in part for part in parts)]
+    there = layer._get_available_adapters()
+    return [name for name in layer.active_adapters if name in there]
 
 
 def effective_weight(layer: Any) -> Any:
@@ -181,4 +192,13 @@ def effective_weight(layer: Any) -> Any:
     weight = getattr(layer, "weight", None)
     if weight is None or not hasattr(layer, "get_delta_weight") or layer.merged:
         return weight
-    return sum((layer.get_delta_weight(name) for name in _acting(layer)), start=weight)
+    for name in _acting(layer):
+        added = layer.get_delta_weight(name)
+        if added.shape != weight.shape:
+            raise ModelError(
+                f"The adapter {name} does more than add to weights",
+                type(layer).__name__,
+                "It cannot be kept beside: merge it (merge_adapter = true).",
+            )
+        weight = weight + added
+    return weight
