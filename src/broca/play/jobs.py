@@ -27,6 +27,7 @@ from broca.progress import quiet, tell
 
 TOLD_SECONDS = 0.1  # between two reports of one job
 MOST_WAITING = 16
+LAST_SECONDS = 10.0  # that the end of Python waits for what is being computed
 
 Event = Mapping[str, Any]
 """`kind` (queued, progress, part, result, error, stopped) and what belongs to it; what comes after
@@ -128,8 +129,7 @@ class Jobs:
         self._running: list[Job] = []  # each gives way to the next
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="broca-model", daemon=True)
-        # Python may not end while a model computes: it breaks off, with no word that helps
-        atexit.register(self.close)
+        atexit.register(self._end_with_python)
         self._thread.start()
 
     @property
@@ -183,7 +183,12 @@ class Jobs:
         """Stop everything, and wait until the thread has ended with what it is doing."""
         self.end()
         self._thread.join()
-        atexit.unregister(self.close)
+        atexit.unregister(self._end_with_python)
+
+    def _end_with_python(self) -> None:
+        """Python that ends while a model computes breaks off, with no word that helps."""
+        self.end()
+        self._thread.join(LAST_SECONDS)
 
     def _tell_places(self) -> None:
         running = len(self._running)
