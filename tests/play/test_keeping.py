@@ -172,6 +172,7 @@ def test_what_the_command_cannot_say_is_told(material: Material):
 
     assert missing() == ""
     assert missing(answer=" ") == ""
+    assert "NUL" in missing(form="\0 {wording}")
     assert "chosen answer" in missing(answer="Leo")
     off = Chip.model_validate(OFF)
     assert missing(chips=(off,)) == (
@@ -386,3 +387,13 @@ def test_found_neurons_say_how_and_for_what(client: httpx.Client, model):
         assert set(table[name].astype(str)) == {value}
     first = next(csv.DictReader(io.StringIO(found["csv"])))
     assert float(first["attribution"]) == pytest.approx(found["neurons"][0]["value"])
+
+
+def test_found_neurons_hold_no_formula(client: httpx.Client):
+    """A prompt that begins like one was computed by a spreadsheet."""
+    asked = {"prompt": '=HYPERLINK("x")', "answer": "-1", "method": "activation"}
+    table = csv.DictReader(io.StringIO(result(client, "find", asked)["csv"]))
+    first = next(table)
+    assert first["prompt"] == '\'=HYPERLINK("x")'
+    assert not first["answer"].startswith("-")
+    assert float(first["attribution"])

@@ -110,6 +110,9 @@ def test_what_is_no_request(client: httpx.Client):
     refused(client.post("/api/answer", content=b'{"a": NaN}', headers=text), "")
     refused(client.post("/api/answer", content=b"[" * 5000, headers=text), "")
     refused(client.post("/api/answer", data={"prompt": "a"}), "A request is JSON", 415)
+    refused(client.post("/api/answer", content=b'{"prompt": "\xff"}', headers=text), "no UTF-8")
+    spelt = {"content-type": "Application/JSON; charset=utf-8"}
+    assert client.post("/api/code", content=b'{"prompt": "a"}', headers=spelt).status_code == 200
     refused(
         client.post("/api/answer", content=b" " * (MOST_BYTES + 1), headers=text), "at most", 413
     )

@@ -93,7 +93,10 @@ class Guard:
         if not self._knows_token(scope, headers):
             return 403, "The token is missing or wrong. Open the whole address that was printed."
         if scope["method"] == "POST":
-            if headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+            if (
+                headers.get("content-type", "").partition(";")[0].strip().lower()
+                != "application/json"
+            ):
                 return 415, "A request is JSON."
             length = headers.get("content-length", "0")
             if not length.isdecimal() or int(length) > MOST_BYTES:

@@ -73,6 +73,8 @@ def command_line(material: Material, state: State) -> tuple[str, list[str]]:
         words += ["--positions", state.positions]
     words += ["--tokens", str(state.tokens)]
     words += ["--", state.prompt] if state.prompt.startswith("-") else [state.prompt]
+    if any("\0" in word for word in words):
+        missing.append("A command cannot hold the letter NUL, which stands in it.")
     if any(len(word.encode()) > LONGEST_WORD for word in words):
         missing.append("It names more neurons than a shell takes: save them as a set first.")
     return shlex.join(words), missing

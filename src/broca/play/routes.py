@@ -108,7 +108,11 @@ async def _read(request: Request, kind: type[Asked]) -> Asked:
         body = await request.body()
     except ClientDisconnect:
         raise PlayError("the request is too long") from None
-    return read_asked(kind, parse_json(body.decode("utf-8", "replace"), "request", PlayError))
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        raise PlayError("the request is no UTF-8") from None
+    return read_asked(kind, parse_json(text, "request", PlayError))
 
 
 Handler = Callable[[Request], Awaitable[Response]]

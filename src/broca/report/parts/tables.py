@@ -176,8 +176,14 @@ def as_rich(table: Table) -> RichTable:
     return shown
 
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
 def as_csv(table: Table) -> str:
-    """The table as CSV with unrounded numbers; an estimate takes three columns."""
+    """The table as CSV with unrounded numbers; an estimate takes three columns.
+
+    A text that begins like a formula has a ' before it: a spreadsheet would compute it.
+    """
     spread = [any(has_interval(row[i]) for row in table.rows) for i in range(len(table.columns))]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -198,6 +204,8 @@ def _csv_cells(value: Any, wide: bool) -> list[Any]:
     if has_interval(value):
         return [value.value, value.low, value.high]
     plain = "" if value is None else value
+    if isinstance(plain, str) and plain.startswith(_FORMULA):
+        plain = f"'{plain}"
     return [plain, "", ""] if wide else [plain]
 
 
