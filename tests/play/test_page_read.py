@@ -122,3 +122,12 @@ def test_where_effects_were_measured(opened: Opened):
     page.get_by_label("Answer to measure").fill("Cancer")
     find(page)
     expect(caption).to_contain_text("at the prompt's last position")
+
+
+def test_a_space_is_seen_and_is_no_new_line(opened: Opened):
+    """A token of spaces had no name in the bars, and a line break's in the verdict."""
+    page = opened()
+    tokens = [" ", "  ", "\n", " a b", ""]
+    seen, told = page.evaluate("(all) => [all.map(visible), all.map(quoted)]", tokens)
+    assert seen == ["␣", "␣␣", "↵", " a b", ""]
+    assert told == ["“␣”", "“␣␣”", "“↵”", "“a b”", "“∅”"]

@@ -2,7 +2,7 @@
 const low = (values) => Math.min(...values);
 const high = (values) => Math.max(...values);
 const range = (values, write) => (write(low(values)) === write(high(values)) ? write(low(values)) : `${write(low(values))} to ${write(high(values))}`);
-const quoted = (token) => `“${visible(token.trim()) || "↵"}”`;
+const quoted = (token) => `“${visible(token.trim() || token) || "∅"}”`;
 
 function side(kind, title, rows) {
   const texts = [...new Set(rows.map((row) => row.text || "(nothing)"))];

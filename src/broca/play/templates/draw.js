@@ -12,7 +12,7 @@ function make(tag, attributes = {}, ...children) {
 }
 
 const show = (id, ...children) => byId(id).replaceChildren(...children.filter((child) => child));
-const visible = (token) => token.replaceAll("\n", "↵");
+const visible = (token) => (/^ +$/.test(token) ? token.replaceAll(" ", "␣") : token.replaceAll("\n", "↵"));
 const percent = (p) => (p === null ? "–" : p >= 0.0995 ? `${(100 * p).toFixed(0)} %` : p >= 0.001 ? `${(100 * p).toFixed(1)} %` : p > 0 ? "< 0.1 %" : "0 %");
 const minus = (text) => text.replace("-", "−");
 const rounded = (value, digits) => value.toFixed(digits).replace(/^-(0(\.0*)?)$/, "$1"); // no −0.00
