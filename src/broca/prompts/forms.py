@@ -194,7 +194,7 @@ def check_form(name: str) -> None:
         raise PromptError(
             f"the form {name} has a backslash and an n where a line should end",
             "form",
-            r"In a shell write $'Q: {wording}\nA:', in a recipe \"Q: {wording}\nA:\"",
+            """In a shell write $'Q: {wording}\\nA:', in a recipe "Q: {wording}\\nA:\"""",
         )
     if name.count(SLOT) == 1:
         return
